@@ -1,0 +1,1 @@
+"""msgspec structs that cross HTTP, one module per dialect. Shapes and ranges only; no behaviour."""

@@ -1,0 +1,195 @@
+"""The appliance's own routes under ``/admin``: what the console and the operator use beside SGP."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from appliance.wire.limits import Name
+
+
+class Device(Struct, kw_only=True):
+    """RAM (``cpu``) or one GPU (``gpu0``, ...)."""
+
+    id: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    used_by_appliance_bytes: int
+    utilisation_percent: float | None = None
+    temperature_celsius: float | None = None
+    power_watts: float | None = None
+
+
+class Resident(Struct, kw_only=True):
+    """A deployment's engine in memory."""
+
+    deployment_id: str
+    deployment_name: str
+    state: Literal["LOADING", "READY", "DRAINING"]
+    device: str | None
+    pinned: bool
+    leases: int
+    waiting: int
+    slots: int
+    predicted_bytes: int
+    measured_bytes: int | None
+    """How much the process grew while loading; None while loading."""
+    cache_used_tokens: int
+    cache_total_tokens: int
+    idle_seconds: float
+    loaded_at: datetime | None
+
+
+class DeploymentState(Struct, kw_only=True):
+    """One row of the dashboard."""
+
+    id: str
+    name: str
+    model_id: str
+    model_name: str
+    model_type: str
+    status: str
+    status_reason: str | None
+    built_in: bool
+    resident: bool
+    calls: int
+    """Executions logged since the server started."""
+    prompt_tokens: int
+    response_tokens: int
+    errors: int
+
+
+class State(Struct, kw_only=True):
+    """The node at a moment: ``GET /admin/state``."""
+
+    version: str
+    started_at: datetime
+    now: datetime
+    ready: bool
+    not_ready_reasons: list[str]
+    devices: list[Device]
+    gpu_note: str | None
+    """Why no GPU is listed; None when there is one."""
+    store_used_bytes: int
+    store_free_bytes: int
+    memory_budget_bytes: int
+    memory_reserved_bytes: int
+    residents: list[Resident]
+    deployments: list[DeploymentState]
+
+
+class ZooEntry(Struct, kw_only=True):
+    """One model of the zoo: ``GET /admin/zoo``."""
+
+    name: str
+    title: str
+    publisher: str
+    model_types: list[str]
+    licence: str
+    size: str
+    """Parameters, as people write them: ``0.5B``."""
+    source: str
+    """Where to get the file."""
+    file_names: list[str]
+    installed: bool
+    """True: its file is imported and the name can be called."""
+
+
+class ImportableFile(Struct, kw_only=True):
+    """A weights file or folder below an import root: ``GET /admin/importable``."""
+
+    path: str
+    size_bytes: int
+    kind: Literal["gguf", "onnx", "safetensors"]
+
+
+class ImportCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/imports``. Paths are on the server's disk, below a configured import root."""
+
+    paths: Annotated[list[Annotated[str, Meta(min_length=1, max_length=4096)]], Meta(min_length=1, max_length=512)]
+    name: Name
+
+
+class Job(Struct, kw_only=True):
+    """Long work with progress: ``GET /admin/jobs``."""
+
+    id: str
+    kind: str
+    state: Literal["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELED"]
+    title: str
+    done_bytes: int
+    total_bytes: int
+    message: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class Artifact(Struct, kw_only=True):
+    """Imported weights: ``GET /admin/artifacts``."""
+
+    name: str
+    digest: str
+    format: str
+    architecture: str
+    parameter_count: int | None
+    context_length_tokens: int | None
+    quantization: str | None
+    licence: str | None
+    model_types: list[str]
+    size_bytes: int
+    zoo_name: str | None
+    chat_template: str | None
+    used_by: list[str]
+    """Names of the models that stand on it."""
+    created_at: datetime
+
+
+class KeyCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/keys``."""
+
+    name: Name
+    role: Literal["admin", "member"]
+    account_id: str | None = None
+
+
+class Key(Struct, kw_only=True):
+    """A key without its secret: ``GET /admin/keys``."""
+
+    id: str
+    name: str
+    role: str
+    account_id: str
+    prefix: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+class NewKey(Struct, kw_only=True):
+    """Answer to ``POST /admin/keys``; ``secret`` is shown this once."""
+
+    key: Key
+    secret: str
+
+
+class AccountCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /accounts``."""
+
+    account_name: Name
+
+
+class SwapCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/deployments/{id}/swap``: the model that the deployment should serve from now on."""
+
+    model_id: str
+
+
+class Problem(Struct, kw_only=True):
+    """Every error body."""
+
+    detail: str
+    code: str
+    errors: list[dict[str, object]]
+    incident_id: str | None = None
