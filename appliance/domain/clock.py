@@ -21,7 +21,9 @@ class SystemClock:
     """The machine's own clock."""
 
     def now(self) -> datetime:
+        """The wall clock, in UTC."""
         return datetime.now(UTC)
 
     def monotonic_seconds(self) -> float:
+        """The monotonic clock."""
         return time.monotonic()

@@ -238,6 +238,7 @@ class Caller(Struct, frozen=True, kw_only=True):
 
     @property
     def is_admin(self) -> bool:
+        """Whether templates, keys, accounts and the store may be changed."""
         return self.role is Role.ADMIN
 
 

@@ -151,9 +151,9 @@ class TemplateUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
     endpoint_type: EndpointType | UnsetType = UNSET
     model_type: ModelType | UnsetType = UNSET
     vendor_configuration: LaunchConfiguration | UnsetType = UNSET
-    endpoint_protocol: EndpointProtocol | None | UnsetType = UNSET
-    model_creation_parameters_schema: ParameterSchema | None | UnsetType = UNSET
-    model_request_parameters_schema: ParameterSchema | None | UnsetType = UNSET
+    endpoint_protocol: EndpointProtocol | UnsetType | None = UNSET
+    model_creation_parameters_schema: ParameterSchema | UnsetType | None = UNSET
+    model_request_parameters_schema: ParameterSchema | UnsetType | None = UNSET
     account_id: str | None = None
 
 
@@ -198,15 +198,15 @@ class ModelUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
 
     name: Name | UnsetType = UNSET
     model_type: ModelType | UnsetType = UNSET
-    model_vendor: ModelVendor | None | UnsetType = UNSET
-    model_creation_parameters: FlatParameters | None | UnsetType = UNSET
-    base_model_id: str | None | UnsetType = UNSET
-    base_model_metadata: FreeObject | None | UnsetType = UNSET
-    description: Description | None | UnsetType = UNSET
-    model_template_id: str | None | UnsetType = UNSET
-    model_group_id: str | None | UnsetType = UNSET
-    training_data_card: Description | None | UnsetType = UNSET
-    model_card: Description | None | UnsetType = UNSET
+    model_vendor: ModelVendor | UnsetType | None = UNSET
+    model_creation_parameters: FlatParameters | UnsetType | None = UNSET
+    base_model_id: str | UnsetType | None = UNSET
+    base_model_metadata: FreeObject | UnsetType | None = UNSET
+    description: Description | UnsetType | None = UNSET
+    model_template_id: str | UnsetType | None = UNSET
+    model_group_id: str | UnsetType | None = UNSET
+    training_data_card: Description | UnsetType | None = UNSET
+    model_card: Description | UnsetType | None = UNSET
     account_id: str | None = None
 
 
@@ -268,9 +268,9 @@ class DeploymentUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
     """Body of ``PATCH /v3/models/{model_id}/deployments/{id}``; what is absent stays."""
 
     name: Name | UnsetType = UNSET
-    vendor_configuration: DeploymentVendorConfiguration | None | UnsetType = UNSET
-    model_creation_parameters: FlatParameters | None | UnsetType = UNSET
-    deployment_metadata: FreeObject | None | UnsetType = UNSET
+    vendor_configuration: DeploymentVendorConfiguration | UnsetType | None = UNSET
+    model_creation_parameters: FlatParameters | UnsetType | None = UNSET
+    deployment_metadata: FreeObject | UnsetType | None = UNSET
     account_id: str | None = None
 
 
@@ -305,7 +305,7 @@ class GroupUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
     """Body of ``PATCH /v3/model-groups/{id}``; what is absent stays."""
 
     name: Name | UnsetType = UNSET
-    description: Description | None | UnsetType = UNSET
+    description: Description | UnsetType | None = UNSET
     account_id: str | None = None
 
 
@@ -467,7 +467,7 @@ class AgentExecute(_Execute, kw_only=True, forbid_unknown_fields=True):
 
     messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
     tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)]
-    instructions: Description | None | UnsetType = UNSET
+    instructions: Description | UnsetType | None = UNSET
     memory_strategy: MemoryStrategy | None = None
 
 
