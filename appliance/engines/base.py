@@ -50,6 +50,7 @@ class Need(Struct, frozen=True, kw_only=True):
 
     @property
     def total_bytes(self) -> int:
+        """Weights, cache and compute buffers together."""
         return self.weights_bytes + self.cache_bytes + self.compute_bytes
 
 

@@ -1,0 +1,111 @@
+"""One frozen ``Config``: defaults, then ``<home>/appliance.toml``, then environment variables.
+
+Read once by ``appliance.app`` and the command line. A key that is not listed here is refused by name, so that a
+spelling mistake never passes as a default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from appliance.domain.errors import InvalidParameter
+
+ENVIRONMENT_PREFIX = "APPLIANCE_"
+
+GIB = 1024**3
+
+
+class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How this node behaves. The documentation's table is made from the docstrings below each field."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Another than loopback needs TLS files or ``insecure``."""
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    """TCP port; 0 takes a free one."""
+    tls_certificate: str | None = None
+    """PEM file; with ``tls_key`` the server speaks HTTPS."""
+    tls_key: str | None = None
+    """PEM file of the certificate's private key."""
+    insecure: bool = False
+    """True: listen beyond loopback without TLS."""
+    allowed_hosts: list[str] = []
+    """Host names, beside loopback and ``host``, that requests may name (against DNS rebinding)."""
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=4 * GIB)] = 64 * 1024**2
+    """Largest request body."""
+    memory_budget_bytes: Annotated[int, Meta(ge=0)] | None = None
+    """RAM that engines may take together; unset: 80 % of what the machine or its cgroup has."""
+    idle_seconds: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 300.0
+    """How long an engine without pin and without calls stays in memory."""
+    queue_limit: Annotated[int, Meta(ge=1, le=100_000)] = 512
+    """Requests that may wait for one deployment; one more is answered 429."""
+    load_timeout_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+    """How long a request waits for an engine to load."""
+    disk_reserve_bytes: Annotated[int, Meta(ge=0)] = GIB
+    """Disk space that imports leave free."""
+    import_roots: list[str] = ["/media", "/mnt", "/run/media"]
+    """Folders that ``POST /admin/imports`` may read, beside ``<home>/import``."""
+    max_import_bytes: Annotated[int, Meta(ge=1)] = 4096 * GIB
+    """Largest artifact."""
+    log_level: str = "info"
+    """``debug``, ``info``, ``warning`` or ``error``."""
+
+
+def default_home() -> Path:
+    """``APPLIANCE_HOME``, else ``/var/lib/appliance`` for a service account that owns it, else below the user's."""
+    if configured := os.environ.get("APPLIANCE_HOME"):
+        return Path(configured)
+    system = Path("/var/lib/appliance")
+    if system.is_dir() and os.access(system, os.W_OK):
+        return system
+    data = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(data) / "appliance"
+
+
+def load_config(home: Path, environment: Mapping[str, str] | None = None, **overrides: Any) -> Config:
+    """Read the configuration of a home. ``overrides`` (command line options) win; None means not given.
+
+    Raises InvalidParameter naming the key and where it was set.
+    """
+    values: dict[str, Any] = {}
+    values.update(_from_file(home / "appliance.toml"))
+    values.update(_from_environment(os.environ if environment is None else environment))
+    values.update({key: value for key, value in overrides.items() if value is not None})
+    try:
+        return msgspec.convert(values, Config)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"configuration: {error}; see the table in docs/configuration.md") from error
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InvalidParameter(f"{path.name} cannot be read: {error}; mend or remove it") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for config_field in msgspec.structs.fields(Config):
+        raw = environment.get(ENVIRONMENT_PREFIX + config_field.name.upper())
+        if raw is not None:
+            found[config_field.name] = _parse(config_field.name, raw, config_field.type)
+    return found
+
+
+def _parse(name: str, raw: str, kind: Any) -> Any:
+    """Read an environment value by the field's type; lists are comma-separated."""
+    if kind == list[str]:
+        return [part.strip() for part in raw.split(",") if part.strip()]
+    try:
+        return msgspec.convert(raw, kind, strict=False)
+    except msgspec.ValidationError as error:
+        raise InvalidParameter(f"{ENVIRONMENT_PREFIX}{name.upper()}: {error}") from error

@@ -1,0 +1,219 @@
+"""The OpenAI dialect under ``/v1``: models, completions, chat completions, embeddings, and ``rerank`` beside them.
+
+Unknown fields are refused by name. Fields of OpenAI's service that mean nothing on one machine (``user``,
+``metadata``, ``store``, ...) are accepted and have no effect; those that would change the answer and are not
+served are refused by the route, never ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta, Struct, field
+
+from appliance.wire.limits import (
+    MAX_CHOICES,
+    MAX_CHUNKS,
+    MAX_LOGIT_BIAS,
+    MAX_MESSAGES,
+    MAX_PROMPTS,
+    MAX_TEXTS,
+    MAX_TOOLS,
+    MAX_TOP_LOGPROBS,
+    MaxTokens,
+    Name,
+    Penalty,
+    Probability,
+    Seed,
+    StopSequences,
+    StopText,
+    Temperature,
+    Text,
+    TopK,
+)
+
+TokenIds: TypeAlias = Annotated[list[Annotated[int, Meta(ge=0, le=2**31 - 1)]], Meta(max_length=1_000_000)]
+Choices: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
+LogitBias: TypeAlias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_LOGIT_BIAS)]
+
+
+class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``include_usage``: one more chunk before ``[DONE]`` that carries the token counts."""
+
+    include_usage: bool = False
+    include_obfuscation: bool | None = None
+
+
+class _Sampling(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Fields that both kinds of completion share."""
+
+    model: Name
+    max_tokens: MaxTokens | None = None
+    temperature: Temperature | None = None
+    top_p: Probability | None = None
+    top_k: TopK | None = None
+    min_p: Probability | None = None
+    n: Choices | None = None
+    stop: StopText | StopSequences | None = None
+    seed: Seed | None = None
+    frequency_penalty: Penalty | None = None
+    presence_penalty: Penalty | None = None
+    repetition_penalty: Annotated[float, Meta(gt=0, le=4)] | None = None
+    logit_bias: LogitBias | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: str | None = None
+
+
+class CompletionCreate(_Sampling, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/completions``."""
+
+    prompt: Text | Annotated[list[Text | TokenIds | int], Meta(min_length=1, max_length=1_000_000)]
+    logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    echo: bool | None = None
+    suffix: str | None = None
+    best_of: Choices | None = None
+
+
+class FunctionCall(Struct, kw_only=True):
+    """The function of a tool call; ``arguments`` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(Struct, kw_only=True):
+    """A call the model made."""
+
+    function: FunctionCall
+    id: str = ""
+    type: Literal["function"] = "function"
+
+
+class ContentPart(Struct, kw_only=True):
+    """A part of a message's content; only text parts are served here."""
+
+    type: str
+    text: str | None = None
+
+
+class Message(Struct, kw_only=True):
+    """One turn of the conversation."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Text | list[ContentPart] | None = None
+    name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_call_id: str | None = None
+    refusal: str | None = None
+
+
+class FunctionDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A function that the caller can run."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class ToolDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A tool; functions are the only kind."""
+
+    function: FunctionDefinition
+    type: Literal["function"] = "function"
+
+
+class NamedFunction(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The name of a function."""
+
+    name: str
+
+
+class NamedToolChoice(Struct, kw_only=True, forbid_unknown_fields=True):
+    """This tool must be called."""
+
+    function: NamedFunction
+    type: Literal["function"] = "function"
+
+
+class JsonSchemaFormat(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The schema that the answer follows."""
+
+    name: str
+    schema: dict[str, Any] = field(default_factory=dict)
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Struct, kw_only=True, forbid_unknown_fields=True):
+    """``text``, ``json_object``, or ``json_schema`` with its schema."""
+
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchemaFormat | None = None
+
+
+class ChatCompletionCreate(_Sampling, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/chat/completions``."""
+
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)]
+    max_completion_tokens: MaxTokens | None = None
+    logprobs: bool | None = None
+    top_logprobs: TopLogprobs | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[ToolDefinition], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    metadata: dict[str, Any] | None = None
+    store: bool | None = None
+    service_tier: str | None = None
+    reasoning_effort: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+
+class EmbeddingsCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/embeddings``."""
+
+    model: Name
+    input: Text | Annotated[list[Text | TokenIds | int], Meta(min_length=1, max_length=MAX_TEXTS)]
+    encoding_format: Literal["float", "base64"] | None = None
+    dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
+    user: str | None = None
+
+
+class Document(Struct, kw_only=True):
+    """A document to rank, when it is not a bare string."""
+
+    text: Text
+
+
+class RerankCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/rerank``, the shape that Jina and Cohere share."""
+
+    model: Name
+    query: Text
+    documents: Annotated[list[Text | Document], Meta(min_length=1, max_length=MAX_CHUNKS)]
+    top_n: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)] | None = None
+    return_documents: bool | None = None
+
+
+__all__ = [
+    "MAX_PROMPTS",
+    "ChatCompletionCreate",
+    "CompletionCreate",
+    "ContentPart",
+    "Document",
+    "EmbeddingsCreate",
+    "FunctionCall",
+    "FunctionDefinition",
+    "Message",
+    "NamedToolChoice",
+    "RerankCreate",
+    "ResponseFormat",
+    "StreamOptions",
+    "ToolCall",
+    "ToolDefinition",
+]
