@@ -1,0 +1,87 @@
+"""A deployment's engine in memory, from the first wish to load it until it is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from datetime import datetime
+from enum import StrEnum
+
+from msgspec import Struct
+
+from appliance.engines.base import Backend, Engine, EngineSpec, Need
+from appliance.scheduler.policy import Candidate
+
+
+class Wanted(Struct, frozen=True, kw_only=True):
+    """What the registry asks for: a deployment, and how to make its engine."""
+
+    deployment_id: str
+    name: str
+    backend: Backend
+    spec: EngineSpec
+    pinned: bool = False
+    high_priority: bool = False
+
+
+class ResidentState(StrEnum):
+    """Loading → Ready → Draining → gone; Waiting before all, while there is no room."""
+
+    WAITING = "WAITING"
+    LOADING = "LOADING"
+    READY = "READY"
+    DRAINING = "DRAINING"
+
+
+class Resident:
+    """Mutable; only the scheduler writes it, on the event loop."""
+
+    def __init__(self, holder: str, wanted: Wanted, need: Need, now_seconds: float) -> None:
+        self.holder = holder
+        """Name in the ledger; unlike the deployment's id it differs between the old and the new engine of a swap."""
+        self.wanted = wanted
+        self.need = need
+        self.state = ResidentState.WAITING
+        self.engine: Engine | None = None
+        self.leases = 0
+        self.last_used_seconds = now_seconds
+        self.loaded_at: datetime | None = None
+        self.measured_bytes: int | None = None
+        self.waiters: deque[asyncio.Future[Resident]] = deque()
+        self.gone: asyncio.Event = asyncio.Event()
+
+    @property
+    def can_serve(self) -> bool:
+        """Ready, with an engine that has not failed."""
+        return self.state is ResidentState.READY and self.engine is not None and self.engine.failure is None
+
+    @property
+    def waiting(self) -> int:
+        """Requests that hold no slot yet: in line for the load, or inside the engine."""
+        inside = self.engine.stats().waiting if self.engine is not None else 0
+        return len(self.waiters) + inside
+
+    def as_candidate(self) -> Candidate:
+        """What the eviction policy may know."""
+        return Candidate(
+            holder=self.holder,
+            reserved_bytes=self.need.total_bytes,
+            leases=self.leases,
+            pinned=self.wanted.pinned,
+            last_used_seconds=self.last_used_seconds,
+        )
+
+
+class Lease:
+    """One request's hold on a resident. While it is held, the engine is not unloaded."""
+
+    def __init__(self, engine: Engine, release: object, queue_milliseconds: float) -> None:
+        self.engine = engine
+        self.queue_milliseconds = queue_milliseconds
+        self._release = release
+
+    def release(self) -> None:
+        """Let go. Never waits; twice is fine."""
+        release, self._release = self._release, None
+        if callable(release):
+            release()
