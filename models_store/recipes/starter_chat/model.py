@@ -22,7 +22,7 @@ class Shape:
     width: int = 256
     layers: int = 6
     heads: int = 8
-    feed_forward: int = 704
+    feed_forward: int = 640
     context_tokens: int = 2048
     rope_base: float = 10_000.0
     norm_epsilon: float = 1e-5

@@ -1,0 +1,1 @@
+"""The recipe of starter-chat: data, tokenizer, training, export and evaluation."""

@@ -1,0 +1,122 @@
+"""The chat format: ChatML with a compact tool section, as a Jinja template and as Python that agrees with it.
+
+The Jinja text goes into the GGUF and is what every server runs. Training renders with `segments`, which also
+says which parts the model itself writes; a test holds the two to the same characters.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Json = dict[str, Any]
+
+CHAT_TEMPLATE = """\
+{%- set ns = namespace(system='', open=false) -%}
+{%- for message in messages if message.role in ('system', 'developer') -%}
+{%- set ns.system = ns.system + ('\\n' if ns.system else '') + message.content -%}
+{%- endfor -%}
+{%- if ns.system or tools -%}
+{{- '<|im_start|>system\\n' + ns.system -}}
+{%- if tools -%}
+{{- ('\\n' if ns.system else '') + '<tools>' -}}
+{%- for tool in tools -%}
+{%- set function = tool.function if tool.function is defined else tool -%}
+{%- set parameters = function.parameters if function.parameters else {} -%}
+{%- set required = parameters.required if parameters.required else [] -%}
+{{- '\\n' + function.name + '(' -}}
+{%- for name, schema in (parameters.properties if parameters.properties else {}).items() -%}
+{{- ', ' if not loop.first else '' -}}
+{{- name + ('' if name in required else '?') + ': ' -}}
+{{- schema.enum | join(' | ') if schema.enum else (schema.type if schema.type is string else 'any') -}}
+{{- ' (' + schema.description + ')' if schema.description else '' -}}
+{%- endfor -%}
+{{- ')' + (': ' + function.description if function.description else '') -}}
+{%- endfor -%}
+{{- '\\n</tools>' -}}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endif -%}
+{%- for message in messages -%}
+{%- if message.role == 'tool' -%}
+{{- '' if ns.open else '<|im_start|>user' -}}
+{%- set ns.open = true -%}
+{{- '\\n<tool_response>\\n' + message.content + '\\n</tool_response>' -}}
+{{- '<|im_end|>\\n' if loop.last or loop.nextitem.role != 'tool' else '' -}}
+{%- elif message.role not in ('system', 'developer') -%}
+{%- set ns.open = false -%}
+{{- '<|im_start|>' + message.role + '\\n' + (message.content or '') -}}
+{%- if message.tool_calls -%}
+{%- for call in message.tool_calls -%}
+{%- set function = call.function if call.function is defined else call -%}
+{{- '\\n' if message.content or not loop.first else '' -}}
+{{- '<tool_call>\\n{"name": "' + function.name + '", "arguments": ' -}}
+{{- function.arguments if function.arguments is string else function.arguments | tojson -}}
+{{- '}\\n</tool_call>' -}}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endif -%}
+{%- endfor -%}
+{{- '<|im_start|>assistant\\n' if add_generation_prompt else '' -}}"""
+
+Segment = tuple[str, bool]
+"""Some text, and whether the model writes it (and is trained on it)."""
+
+
+def _type_of(schema: Json) -> str:
+    if schema.get("enum"):
+        return " | ".join(str(option) for option in schema["enum"])
+    return schema["type"] if isinstance(schema.get("type"), str) else "any"
+
+
+def tool_line(tool: Json) -> str:
+    """One tool as `name(argument: type, optional?: type (what it is)): description`."""
+    function = tool.get("function", tool)
+    parameters = function.get("parameters") or {}
+    required = parameters.get("required") or []
+    arguments = []
+    for name, schema in (parameters.get("properties") or {}).items():
+        note = f" ({schema['description']})" if schema.get("description") else ""
+        arguments.append(f"{name}{'' if name in required else '?'}: {_type_of(schema)}{note}")
+    note = f": {function['description']}" if function.get("description") else ""
+    return f"{function['name']}({', '.join(arguments)}){note}"
+
+
+def _system(messages: list[Json], tools: list[Json]) -> str:
+    """The system turn, or nothing."""
+    said = "\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
+    if not said and not tools:
+        return ""
+    listing = ""
+    if tools:
+        lines = "".join("\n" + tool_line(tool) for tool in tools)
+        listing = ("\n" if said else "") + f"<tools>{lines}\n</tools>"
+    return f"<|im_start|>system\n{said}{listing}<|im_end|>\n"
+
+
+def _written(message: Json) -> str:
+    """What an assistant's message looks like in its turn."""
+    parts = [message["content"]] if message.get("content") else []
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        parts.append(
+            f'<tool_call>\n{{"name": "{function["name"]}", "arguments": {function["arguments"]}}}\n</tool_call>'
+        )
+    return "\n".join(parts)
+
+
+def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segment]:
+    """The conversation cut where the author changes; the end-of-turn mark belongs to who writes it."""
+    found: list[Segment] = [(_system(messages, tools or []), False)]
+    for index, message in enumerate(messages):
+        role = message["role"]
+        if role == "assistant":
+            found += [("<|im_start|>assistant\n", False), (_written(message) + "<|im_end|>", True), ("\n", False)]
+        elif role == "tool":
+            opening = "" if index and messages[index - 1]["role"] == "tool" else "<|im_start|>user"
+            last = index + 1 == len(messages) or messages[index + 1]["role"] != "tool"
+            body = f"{opening}\n<tool_response>\n{message['content']}\n</tool_response>"
+            found.append((body + ("<|im_end|>\n" if last else ""), False))
+        elif role == "user":
+            found.append((f"<|im_start|>user\n{message['content']}<|im_end|>\n", False))
+    return found
