@@ -1,0 +1,125 @@
+"""Which files an import takes, and what each is called in the artifact.
+
+Called by ``importing`` before anything is copied. It decides by names alone, except that the ONNX header names the
+files its tensors are in. Of a folder only the files listed here are taken; the rest is reported, not copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from msgspec import Struct
+
+from appliance.domain.errors import BadWeights, InvalidParameter, NotFound
+from appliance.store.blobs import Source, source_of
+from appliance.store.digest import check_plain_name
+from appliance.store.folder_card import POOLING
+from appliance.store.onnx_header import read_onnx_header
+from appliance.store.window import open_window
+
+_FILES_LIMIT = 256
+_MODELS = ("model.onnx", "onnx/model.onnx", "model.safetensors")
+"""The first of these that a folder has is its model."""
+_BESIDE = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "sentence_bert_config.json",
+    "generation_config.json",
+)
+_RENAMED = {"1_Pooling/config.json": POOLING}
+
+
+class Member(Struct, frozen=True):
+    """A file to import and its plain name in the artifact."""
+
+    name: str
+    source: Source
+
+
+class Selection(Struct, frozen=True):
+    """What an import takes, and the names in the folder that it leaves."""
+
+    members: tuple[Member, ...]
+    ignored: tuple[str, ...] = ()
+
+
+def select(paths: Sequence[Path]) -> Selection:
+    """The members of one artifact: a file, several files (shards, or the parts of a folder), or one folder.
+
+    A file that the operator names may be a link; a folder's files may not, for a folder may come from anywhere.
+    Raises NotFound, InvalidParameter, BadWeights.
+    """
+    if not paths:
+        raise InvalidParameter("no file was given; name a weights file or a folder")
+    if len(paths) == 1 and paths[0].is_dir():
+        return _of_folder(paths[0].resolve())
+    names = _artifact_names([path.name for path in paths])
+    members = [Member(name, source_of(_resolved(path))) for name, path in zip(names, paths, strict=True)]
+    return Selection(_distinct(members))
+
+
+def _artifact_names(names: list[str]) -> list[str]:
+    """The files' own names, except that the only ONNX model among several files is called as a folder's model is."""
+    models = [name for name in names if name.endswith(".onnx")]
+    renamed = {models[0]: "model.onnx"} if len(names) > 1 and len(models) == 1 else {}
+    return [renamed.get(name, check_plain_name(name)) for name in names]
+
+
+def _of_folder(folder: Path) -> Selection:
+    model = next((name for name in _MODELS if (folder / name).exists()), None)
+    if model is None:
+        return _of_gguf_folder(folder)
+    taken = {Path(model).name: folder / model}
+    taken |= {name: folder / name for name in _BESIDE if (folder / name).exists()}
+    taken |= {new: folder / name for name, new in _RENAMED.items() if (folder / name).exists()}
+    if model.endswith(".onnx"):
+        taken |= _external_files(folder / model)
+    _check_contained(folder, list(taken.values()))
+    members = _distinct([Member(name, source_of(path)) for name, path in taken.items()])
+    return Selection(members, _ignored(folder, set(taken.values())))
+
+
+def _of_gguf_folder(folder: Path) -> Selection:
+    found = sorted(folder.glob("*.gguf"))
+    if not found:
+        raise NotFound(f"the folder '{folder.name}' holds none of {', '.join(_MODELS)} or *.gguf; name the file itself")
+    members = _distinct([Member(check_plain_name(path.name), source_of(path)) for path in found])
+    return Selection(members, _ignored(folder, set(found)))
+
+
+def _external_files(model: Path) -> dict[str, Path]:
+    with open_window(model) as window:
+        names = read_onnx_header(window).external_files()
+    return {name: model.parent / name for name in names}
+
+
+def _check_contained(folder: Path, paths: list[Path]) -> None:
+    """Refuse a sub-folder that is a link: the files in it would come from outside."""
+    for path in paths:
+        if path.parent.resolve() != path.parent or not path.parent.is_relative_to(folder):
+            raise BadWeights(f"'{path.parent.name}' in the folder is a link; copy its files to the folder instead")
+
+
+def _ignored(folder: Path, taken: set[Path]) -> tuple[str, ...]:
+    others = sorted(entry.name for entry in folder.iterdir() if entry not in taken and not entry.is_dir())
+    return tuple(others[:_FILES_LIMIT])
+
+
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or "it is a loop of links"
+        raise NotFound(f"'{path.name}' cannot be read at the place given: {reason}; check the path") from None
+
+
+def _distinct(members: list[Member]) -> tuple[Member, ...]:
+    if len(members) > _FILES_LIMIT:
+        raise InvalidParameter(f"{len(members)} files were given; one artifact has at most {_FILES_LIMIT}")
+    names = [member.name for member in members]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InvalidParameter(f"'{sorted(twice)[0]}' was given twice; the files of an artifact have different names")
+    return tuple(sorted(members, key=lambda member: member.name))
