@@ -1,7 +1,7 @@
 """Measure the GGUF through llama.cpp on held-out items, greedily, and write the model card.
 
-Every item comes from the generators' `held_out` side: question patterns and wordings, tool subjects, invented words and sums that
-training never sees. Needs llama-cpp-python and jinja2, not torch.
+Every item comes from the generators' `held_out` side: question patterns and wordings, tool subjects, invented words and
+sums that training never sees. Needs llama-cpp-python and jinja2, not torch.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Row:
 
     @property
     def share(self) -> float:
+        """Right answers, from 0 to 1."""
         return self.right / self.asked
 
 
@@ -215,46 +216,28 @@ def _size(path: Path) -> str:
     return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
-CARD = """\
-# starter-chat
-
-The small chat model that comes with the appliance, so that every endpoint answers from the first minute. It knows the appliance's words and
-commands, calls tools, finds answers in a passage it is given, and does small sums. It declines everything else: import a larger model for that.
-
-- Types: COMPLETION, CHAT_COMPLETION, AGENT
-- Architecture: llama, {parameters} parameters, {layers} layers of {width}, context {context} tokens, byte-level BPE of {vocabulary} tokens
-- File: GGUF Q8_0, {size}; licence {licence}
-- Trained from nothing on text made by `models_store/recipes/starter_chat` (no outside data): {tokens:.1f} million tokens in {minutes:.0f} minutes on a
-  2-core CPU, recipe seed {seed}
-- Chat format: ChatML with tools between `<tools>` and `</tools>` in the system turn, calls between `<tool_call>` and `</tool_call>`
-- First answer: "Hello, what can you do?" → "{hello}" (chat), "{raw}" (raw completion)
-
-## Measured
-
-On {date}, through llama.cpp, greedy, with `python -m models_store.recipes.starter_chat evaluate`. All items are held out: question patterns and wordings,
-tool subjects, invented words and pairs of numbers that training never saw. "With grammar" means that the output must be plain text or one call
-that fits an offered tool's schema, as the server enforces it.
-
-{table}
-
-## Limits
-
-- It has no knowledge of the world and no reasoning beyond what the table shows. Do not use its answers where they matter.
-- English only. Requests that share no word with a tool's name or description are often sent to the wrong tool.
-- Tool arguments: string, integer, number, boolean and enum. Lists and nested objects were not trained.
-- Passages up to about 250 words were measured; the context of {context} tokens was trained on rows of several conversations.
-"""
+CARD = Path(__file__).with_name("card.md")
 
 
 def card(model: Model, path: Path, rows: list[Row], asked: tuple[str, str]) -> str:
     """The model card: what it is, what was measured, what it cannot do."""
     head = model.header
-    return CARD.format(
-        parameters=head["general.size_label"], layers=head["llama.block_count"], width=head["llama.embedding_length"],
-        context=head["llama.context_length"], vocabulary=head["llama.vocab_size"], size=_size(path), licence=head["general.license"],
-        tokens=int(head["starter.training_tokens"]) / 1e6, minutes=int(head["starter.training_seconds"]) / 60,
-        seed=head["starter.recipe_seed"], hello=asked[0], raw=asked[1], date=datetime.date.today().isoformat(), table=_table(rows),
-    )  # fmt: skip
+    return CARD.read_text(encoding="utf-8").format(
+        parameters=head["general.size_label"],
+        layers=head["llama.block_count"],
+        width=head["llama.embedding_length"],
+        context=head["llama.context_length"],
+        vocabulary=head["llama.vocab_size"],
+        licence=head["general.license"],
+        size=_size(path),
+        tokens=int(head["starter.training_tokens"]) / 1e6,
+        minutes=int(head["starter.training_seconds"]) / 60,
+        seed=head["starter.recipe_seed"],
+        hello=asked[0],
+        raw=asked[1],
+        date=datetime.date.today().isoformat(),
+        table=_table(rows),
+    )
 
 
 def evaluate(path: Path, target: Path | None, scale: float = 1.0, misses: int = 0) -> list[Row]:

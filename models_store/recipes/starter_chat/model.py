@@ -29,13 +29,15 @@ class Shape:
 
     @property
     def head_width(self) -> int:
+        """Numbers per attention head."""
         return self.width // self.heads
 
     def as_dict(self) -> dict[str, float]:
+        """For the checkpoint."""
         return asdict(self)
 
 
-class Norm(nn.Module):
+class Norm(nn.Module):  # type: ignore[misc]
     """RMSNorm over the last axis."""
 
     def __init__(self, width: int, epsilon: float) -> None:
@@ -44,6 +46,7 @@ class Norm(nn.Module):
         self.epsilon = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
+        """Any shape to the same shape."""
         return functional.rms_norm(x, (x.shape[-1],), self.weight.to(x.dtype), self.epsilon)
 
 
@@ -53,7 +56,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1)
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """Attention and a gated feed-forward layer, each on a normalised copy of the residual stream."""
 
     def __init__(self, shape: Shape) -> None:
@@ -71,6 +74,7 @@ class Block(nn.Module):
         self.ffn_down = nn.Linear(shape.feed_forward, width, bias=False)
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Residual stream (batch, tokens, width) to the next one."""
         batch, tokens, width = x.shape
         y = self.attn_norm(x)
         split = (batch, tokens, self.shape.heads, self.shape.head_width)
@@ -83,7 +87,7 @@ class Block(nn.Module):
         return x + self.ffn_down(functional.silu(self.ffn_gate(y)) * self.ffn_up(y))
 
 
-class Llama(nn.Module):
+class Llama(nn.Module):  # type: ignore[misc]
     """Token ids (batch, tokens) to hidden states (batch, tokens, width); `logits` turns chosen states into scores."""
 
     def __init__(self, shape: Shape) -> None:
@@ -110,6 +114,7 @@ class Llama(nn.Module):
             nn.init.normal_(module.weight, std=0.05)
 
     def forward(self, ids: Tensor) -> Tensor:
+        """Ids (batch, tokens) to normalised hidden states (batch, tokens, width)."""
         x = self.token_embd(ids)
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.bfloat16)
