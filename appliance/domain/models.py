@@ -263,3 +263,32 @@ class Call(Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     """``stop``, ``length``, ``tool_calls``, ``cancelled`` or None."""
     error_code: str | None = None
+
+
+class JobState(StrEnum):
+    """Where a job is. The last three are final."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+    CANCELED = "CANCELED"
+
+
+class Job(Struct, frozen=True, kw_only=True):
+    """Long work with progress and cancel."""
+
+    id: str
+    kind: str
+    """``import``."""
+    title: str
+    """What it works on, for people."""
+    state: JobState = JobState.PENDING
+    done_bytes: int = 0
+    total_bytes: int = 0
+    message: str | None = None
+    """Why it failed, or what it is doing."""
+    created_at: datetime
+    finished_at: datetime | None = None
+    result: dict[str, Any] | None = None
+    """What a completed job made."""

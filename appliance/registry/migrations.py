@@ -1,0 +1,269 @@
+"""The schema of both files, one numbered function per change.
+
+A function is never edited once released; the next change is the next function. ``Database`` applies what is pending
+on opening, in one transaction together with its record.
+"""
+
+from __future__ import annotations
+
+import sqlite_utils
+from sqlite_utils.db import ForeignKey
+from sqlite_utils.migrations import Migrations
+
+REGISTRY = Migrations("registry")
+CALLS = Migrations("calls")
+
+
+def _references(table: str, column: str, other: str, on_delete: str = "RESTRICT") -> ForeignKey:
+    return ForeignKey(table, column, other, "id", on_delete=on_delete)
+
+
+@REGISTRY()  # type: ignore[untyped-decorator]  # sqlite-utils types it; mypy is told not to follow
+def m001_initial(db: sqlite_utils.Database) -> None:
+    """Everything the first release knows. Nested values are JSON text, times ISO 8601 in UTC."""
+    _create_people(db)
+    _create_recipes(db)
+    _create_models(db)
+    _create_bookkeeping(db)
+
+
+def _create_people(db: sqlite_utils.Database) -> None:
+    db.create_table("accounts", {"id": str, "name": str, "created_at": str}, pk="id", not_null={"name"}, strict=True)
+    db["accounts"].create_index(["name"], unique=True)
+    db.create_table(
+        "users",
+        {"id": str, "account_id": str, "email": str, "role": str, "created_at": str},
+        pk="id",
+        not_null={"account_id", "email", "role"},
+        foreign_keys=[_references("users", "account_id", "accounts")],
+        strict=True,
+    )
+    db["users"].create_index(["account_id", "email"], unique=True)
+    db.create_table(
+        "keys",
+        {
+            "id": str,
+            "name": str,
+            "account_id": str,
+            "user_id": str,
+            "role": str,
+            "digest": str,
+            "prefix": str,
+            "created_at": str,
+            "revoked_at": str,
+        },
+        pk="id",
+        not_null={"account_id", "user_id", "role", "digest"},
+        foreign_keys=[_references("keys", "account_id", "accounts"), _references("keys", "user_id", "users")],
+        strict=True,
+    )
+    db["keys"].create_index(["digest"], unique=True)
+
+
+def _create_recipes(db: sqlite_utils.Database) -> None:
+    db.create_table(
+        "artifacts",
+        {
+            "id": str,
+            "name": str,
+            "digest": str,
+            "files": str,
+            "size_bytes": int,
+            "card": str,
+            "zoo_name": str,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"name", "digest", "files", "size_bytes", "card"},
+        strict=True,
+    )
+    db["artifacts"].create_index(["name"], unique=True)
+    db["artifacts"].create_index(["digest"])
+    db.create_table(
+        "templates",
+        {
+            "id": str,
+            "account_id": str,
+            "name": str,
+            "model_type": str,
+            "endpoint_type": str,
+            "endpoint_protocol": str,
+            "vendor_configuration": str,
+            "creation_parameters": str,
+            "request_parameters": str,
+            "built_in": int,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"account_id", "name", "model_type", "vendor_configuration", "built_in"},
+        foreign_keys=[_references("templates", "account_id", "accounts")],
+        strict=True,
+    )
+    db["templates"].create_index(["account_id", "name"], unique=True)
+
+
+def _create_models(db: sqlite_utils.Database) -> None:
+    db.create_table(
+        "groups",
+        {
+            "id": str,
+            "account_id": str,
+            "name": str,
+            "description": str,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"account_id", "name"},
+        foreign_keys=[_references("groups", "account_id", "accounts")],
+        strict=True,
+    )
+    db["groups"].create_index(["account_id", "name"], unique=True)
+    db.create_table(
+        "models",
+        {
+            "id": str,
+            "account_id": str,
+            "name": str,
+            "display_name": str,
+            "model_type": str,
+            "model_vendor": str,
+            "model_template_id": str,
+            "model_group_id": str,
+            "base_model_id": str,
+            "base_model_metadata": str,
+            "creation_parameters": str,
+            "description": str,
+            "training_data_card": str,
+            "model_card": str,
+            "built_in": int,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"account_id", "name", "model_type", "built_in"},
+        foreign_keys=[
+            _references("models", "account_id", "accounts"),
+            _references("models", "model_template_id", "templates"),
+            _references("models", "model_group_id", "groups"),
+            _references("models", "base_model_id", "models"),
+        ],
+        strict=True,
+    )
+    db["models"].create_index(["account_id", "name"], unique=True)
+    for column in ("model_template_id", "model_group_id", "base_model_id"):
+        db["models"].create_index([column])
+    db.create_table(
+        "deployments",
+        {
+            "id": str,
+            "account_id": str,
+            "name": str,
+            "model_id": str,
+            "creation_parameters": str,
+            "vendor_configuration": str,
+            "metadata": str,
+            "status": str,
+            "status_reason": str,
+            "built_in": int,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"account_id", "name", "model_id", "status", "built_in"},
+        foreign_keys=[
+            _references("deployments", "account_id", "accounts"),
+            _references("deployments", "model_id", "models"),
+        ],
+        strict=True,
+    )
+    db["deployments"].create_index(["account_id", "name"], unique=True)
+    db["deployments"].create_index(["model_id"])
+
+
+def _create_bookkeeping(db: sqlite_utils.Database) -> None:
+    db.create_table(
+        "loading_marks",
+        {"deployment_id": str, "started_at": str},
+        pk="deployment_id",
+        not_null={"started_at"},
+        foreign_keys=[_references("loading_marks", "deployment_id", "deployments", on_delete="CASCADE")],
+        strict=True,
+    )
+    db.create_table(
+        "jobs",
+        {
+            "id": str,
+            "kind": str,
+            "state": str,
+            "title": str,
+            "done_bytes": int,
+            "total_bytes": int,
+            "message": str,
+            "created_at": str,
+            "finished_at": str,
+            "result": str,
+        },
+        pk="id",
+        not_null={"kind", "state", "title", "done_bytes", "total_bytes", "created_at"},
+        strict=True,
+    )
+    db.create_table(
+        "audit",
+        {
+            "sequence": int,
+            "at": str,
+            "user_id": str,
+            "key_id": str,
+            "action": str,
+            "target_kind": str,
+            "target_id": str,
+            "details": str,
+        },
+        pk="sequence",
+        not_null={"at", "user_id", "action", "target_kind", "target_id", "details"},
+        strict=True,
+    )
+    for verb in ("UPDATE", "DELETE"):
+        db.execute(
+            f"CREATE TRIGGER audit_keeps_{verb.lower()} BEFORE {verb} ON audit "
+            "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
+        )
+
+
+@CALLS()  # type: ignore[untyped-decorator]
+def m001_calls(db: sqlite_utils.Database) -> None:
+    """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""
+    db.create_table(
+        "calls",
+        {
+            "sequence": int,
+            "id": str,
+            "deployment_id": str,
+            "model_id": str,
+            "account_id": str,
+            "key_id": str,
+            "model_type": str,
+            "dialect": str,
+            "started_at": int,
+            "prompt_tokens": int,
+            "cached_tokens": int,
+            "response_tokens": int,
+            "queue_milliseconds": float,
+            "prefill_milliseconds": float,
+            "decode_milliseconds": float,
+            "finish_reason": str,
+            "error_code": str,
+        },
+        pk="sequence",
+        not_null={"id", "deployment_id", "model_id", "account_id", "started_at"},
+        strict=True,
+    )
+    db["calls"].create_index(["id"], unique=True)
+    # Covering: sums over any span of one deployment or model are read from the index alone.
+    counts = ["started_at", "prompt_tokens", "cached_tokens", "response_tokens", "error_code"]
+    db["calls"].create_index(["deployment_id", *counts], index_name="calls_by_deployment")
+    db["calls"].create_index(["model_id", *counts], index_name="calls_by_model")
+    db["calls"].create_index(["account_id", "started_at"], index_name="calls_by_account")
