@@ -74,7 +74,15 @@ KINDS = (
         _text(lambda r: r.randint(1, 999) / 10),
         ("at {}", "of {}", "around {}"),
     ),
-    Kind(("colour", "color"), "string", _text(lambda r: r.choice(words.COLOURS)), ("in {}", "coloured {}", "{}")),
+    Kind(("colour", "color"), "string", _text(lambda r: r.choice(words.COLOURS)), ("in {}", "coloured {}")),
+)
+
+PAIR_KINDS = (
+    Kind((), "integer", _text(words.number), ()),
+    Kind((), "number", _text(lambda r: r.randint(1, 999) / 10), ()),
+    Kind((), "string", words.place, ()),
+    Kind((), "string", words.invented, ()),
+    Kind((), "string", _text(words.clock), ()),
 )
 
 ENUMS = (
@@ -88,6 +96,33 @@ ENUMS = (
     ("email", "sms", "phone"),
 )
 """Choices that real tools often offer."""
+
+ALIKE = (
+    ("get", "show", "fetch", "read", "check", "look up", "see"),
+    ("create", "make", "add", "set up"),
+    ("delete", "remove", "cancel", "get rid of"),
+    ("send", "post", "share", "submit"),
+    ("find", "search", "look for", "search for"),
+    ("book", "order", "buy", "reserve"),
+    ("stop", "close", "turn off", "switch off"),
+    ("start", "open", "turn on", "switch on"),
+    ("change", "update", "set", "adjust", "edit"),
+    ("compute", "count", "measure", "calculate"),
+)
+"""Verbs that a request may put in place of the tool's own."""
+
+PAIRS = (
+    (("a", "b"), ("{} and {}", "{}, {}", "of {} and {}", "for {} and {}")),
+    (("x", "y"), ("{} and {}", "at {}, {}", "for {} and {}")),
+    (("first", "second"), ("{} and {}", "of {} and {}", "{} with {}")),
+    (("left", "right"), ("{} and {}", "of {} and {}", "{} by {}")),
+    (("from", "to"), ("from {} to {}", "between {} and {}", "{} to {}")),
+    (("origin", "destination"), ("from {} to {}", "from {} into {}")),
+    (("source", "target"), ("from {} to {}", "{} into {}", "{} to {}")),
+    (("start", "end"), ("from {} to {}", "between {} and {}", "from {} until {}")),
+    (("old_name", "new_name"), ("from {} to {}", "{} to {}")),
+)
+"""Two arguments of one sort that are told apart by their order."""
 
 NAMED = (
     "{name} {value}",
@@ -123,6 +158,8 @@ class Tool:
     thing: str
     description: str
     arguments: tuple[Argument, ...]
+    pair: tuple[str, ...] = ()
+    """Ways to mention the first two arguments together."""
 
     def as_json(self) -> Json:
         """The tool as a client of the OpenAI dialect would send it."""
@@ -170,18 +207,28 @@ def _name(rng: random.Random, split: Split, verb: str, thing: str) -> str:
     )
 
 
-def _description(rng: random.Random, verb: str, thing: str) -> str:
-    """One line that names the subject."""
-    patterns = (
-        "{v} the {t}",
-        "{v} a {t}",
-        "{v} {t}s",
-        "Use this to {v} a {t}",
-        "{v} the {t} for the user",
-        "Tool to {v} one {t}",
-        "{v} {t}",
-    )
-    line = rng.choice(patterns).format(v=verb, t=thing)
+DESCRIPTIONS = (
+    "{v} the {t}",
+    "{v} a {t}",
+    "{v} {t}s",
+    "{v} {t}",
+    "{v} the {t} for the user",
+    "{v} the {t} for a given {n}",
+    "{v} the {t} by {n}",
+    "{v} the current {t}",
+    "use this to {v} a {t}",
+    "tool to {v} one {t}",
+    "this tool can {v} a {t}",
+    "call this to {v} the {t} and return the result",
+    "a function that can {v} any {t}",
+    "{v} the {t} and return it",
+)
+
+
+def _description(rng: random.Random, verb: str, thing: str, arguments: tuple[Argument, ...]) -> str:
+    """One line that names the subject, sometimes an argument too."""
+    noun = rng.choice(arguments).name.replace("_", " ") if arguments else "user"
+    line = rng.choice(DESCRIPTIONS).format(v=verb, t=thing, n=noun)
     return line[0].upper() + line[1:] + rng.choice((".", "", "."))
 
 
@@ -216,15 +263,29 @@ def _argument(rng: random.Random, split: Split, taken: set[str]) -> Argument:
     return Argument(name, schema, kind, rng.random() < 0.75)
 
 
+def _pair(rng: random.Random, taken: set[str]) -> tuple[tuple[str, ...], list[Argument]]:
+    """Two arguments that are told apart by order, and how to mention them."""
+    names, phrases = rng.choice(PAIRS)
+    taken |= set(names)
+    kind = rng.choice(PAIR_KINDS)
+    return phrases, [Argument(name, {"type": kind.type}, kind, True) for name in names]
+
+
 def tool(rng: random.Random, split: Split, most_arguments: int = 4) -> Tool:
     """A fresh tool."""
     verb, thing = _subject(rng, split)
     taken: set[str] = set()
     count = min(most_arguments, rng.choice((0, 1, 1, 1, 2, 2, 2, 3, 3, 4)))
-    arguments = [_argument(rng, split, taken) for _ in range(count)]
+    phrases: tuple[str, ...] = ()
+    arguments: list[Argument] = []
+    if count >= 2 and rng.random() < 0.2:
+        phrases, arguments = _pair(rng, taken)
+    arguments += [_argument(rng, split, taken) for _ in range(count - len(arguments))]
     if arguments and not any(argument.required for argument in arguments):
         arguments[0] = Argument(arguments[0].name, arguments[0].schema, arguments[0].kind, True)
-    return Tool(_name(rng, split, verb, thing), verb, thing, _description(rng, verb, thing), tuple(arguments))
+    listed = tuple(arguments)
+    description = _description(rng, verb, thing, listed)
+    return Tool(_name(rng, split, verb, thing), verb, thing, description, listed, phrases)
 
 
 def _value(rng: random.Random, split: Split, argument: Argument) -> Value:
@@ -249,10 +310,10 @@ def _spoken(argument: Argument, value: Value, rng: random.Random) -> str:
     if isinstance(value, bool):
         shapes = ("{name} is {flag}", "with {name} {flag}", "{name} = {flag}", "set {name} to {flag}", "{name} {flag}")
         return rng.choice(shapes).format(name=name, flag=json.dumps(value))
-    if argument.kind is not None and rng.random() < 0.5:
+    if argument.kind is not None and argument.kind.cues and rng.random() < 0.5:
         return rng.choice(argument.kind.cues).format(value)
     if "enum" in argument.schema and rng.random() < 0.4:
-        return rng.choice(("in {}", "{}", "as {}")).format(value)
+        return rng.choice(("in {}", "as {}")).format(value)
     quoted = f'"{value}"' if isinstance(value, str) and rng.random() < 0.12 else str(value)
     return rng.choice(NAMED).format(name=name, value=quoted)
 
@@ -285,21 +346,39 @@ MENTIONS = (
 HELD_OUT_OPENINGS = ("would you kindly {v} the {t}", "it is time to {v} the {t}", "go ahead and {v} a {t}")
 
 
+def _verb(rng: random.Random, wanted: Tool) -> str:
+    """The tool's verb or one like it."""
+    alike = next((group for group in ALIKE if wanted.verb in group), (wanted.verb,))
+    return rng.choice(alike) if rng.random() < 0.4 else wanted.verb
+
+
+def _opening(rng: random.Random, split: Split, wanted: Tool, others: list[Tool]) -> str:
+    """The part of a request that says which tool."""
+    if rng.random() < 0.08:
+        return rng.choice(("call {n}", "use {n}", "run {n}", "use the tool {n}")).format(n=wanted.name)
+    unambiguous = not any(set(wanted.thing.split()) & set(other.thing.split()) for other in others)
+    patterns: tuple[str, ...] = OPENINGS
+    if split == "held_out" and rng.random() < 0.3:
+        patterns = HELD_OUT_OPENINGS
+    elif unambiguous and rng.random() < 0.3:
+        patterns = MENTIONS
+    verb = _verb(rng, wanted) if unambiguous else wanted.verb
+    return rng.choice(patterns).format(v=verb, t=wanted.thing)
+
+
 def _request(
     rng: random.Random, split: Split, wanted: Tool, others: list[Tool], given: list[tuple[Argument, Value]]
 ) -> str:
     """What the user says: the subject, then the arguments in any order."""
-    unambiguous = all(other.thing != wanted.thing for other in others)
-    patterns: tuple[str, ...] = OPENINGS
-    if split == "held_out" and rng.random() < 0.3:
-        patterns = HELD_OUT_OPENINGS
-    elif unambiguous and rng.random() < 0.25:
-        patterns = MENTIONS
-    opening = rng.choice(patterns).format(v=wanted.verb, t=wanted.thing)
-    if rng.random() < 0.08:
-        opening = rng.choice(("call {n}", "use {n}", "run {n}", "use the tool {n}")).format(n=wanted.name)
-    spoken = [_spoken(argument, value, rng) for argument, value in rng.sample(given, len(given))]
-    joiner = rng.choice((" ", ", ", ", ", " and "))
+    opening = _opening(rng, split, wanted, others)
+    spoken: list[str] = []
+    if wanted.pair and rng.random() < 0.75:
+        spoken.append(rng.choice(wanted.pair).format(given[0][1], given[1][1]))
+        given = given[2:]
+    spoken += [_spoken(argument, value, rng) for argument, value in given]
+    rng.shuffle(spoken)
+    several_words = any(" " in str(value) for _, value in given)
+    joiner = rng.choice((", ", " and ", ", ") if several_words else (" ", ", ", ", ", " and "))
     text = opening + (rng.choice((" ", ", ", " ")) if spoken else "") + joiner.join(spoken)
     if rng.random() < 0.7:
         text = text[0].upper() + text[1:]

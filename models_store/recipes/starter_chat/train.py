@@ -21,6 +21,9 @@ from torch.nn import functional
 from . import conversations, tokenizer
 from .model import Llama, Shape
 
+SAVE_SECONDS = 180
+REPORT_SECONDS = 900
+
 WIDTHS = (64, 96, 128, 192, 256, 384, 512)
 """Row lengths in tokens; each is compiled once."""
 
@@ -131,82 +134,114 @@ def optimizers(network: Llama, settings: Settings) -> list[torch.optim.Optimizer
     return [muon, adam]
 
 
-@torch.no_grad()
-def exact(network: Llama, codec: Tokenizer, exercise: str, count: int = 96) -> float:
+def exact(network: Llama, codec: Tokenizer, exercise: str, count: int = 64) -> float:
     """Share of held-out samples whose every written token is the network's first choice."""
     rng = random.Random(f"exact {exercise}")
     right = 0
     for _ in range(count):
-        made = conversations.sample(rng, exercise, "held_out", 1.0)
-        ids, weights = encode(codec, made, 0.0)
+        ids, weights = encode(codec, conversations.sample(rng, exercise, "held_out", 1.0), 0.0)
         row = torch.tensor([ids])
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             guess = network.logits(network(row[:, :-1])[0]).argmax(-1)
         ours = torch.tensor(weights)[1:] > 0
         right += bool((guess == row[0, 1:])[ours].all())
     return right / count
 
 
-def _save(path: Path, network: Llama, tools: list[torch.optim.Optimizer], state: dict[str, Any]) -> None:
-    made = {
-        "model": network.state_dict(),
-        "optimizers": [t.state_dict() for t in tools],
-        "shape": network.shape.as_dict(),
-        **state,
-    }
-    torch.save(made, path.with_suffix(".new"))
-    path.with_suffix(".new").rename(path)
+def rate_scale(settings: Settings, share: float, step: int) -> float:
+    """The factor on the learning rates: up at once, level, then down to zero; `share` is the time spent, 0 to 1."""
+    rise = (step + 1) / settings.warmup_steps
+    fall = (1 - share) / (1 - settings.decay_from)
+    return max(0.0, min(1.0, rise, fall))
 
 
-def _set_rates(tools: list[torch.optim.Optimizer], settings: Settings, share: float, step: int) -> None:
-    scale = min(1.0, (step + 1) / settings.warmup_steps, max(0.0, (1 - share) / (1 - settings.decay_from)))
-    for tool, rate in zip(tools, (settings.muon_rate, settings.adam_rate), strict=True):
-        for group in tool.param_groups:
-            group["lr"] = rate * scale
+@dataclass
+class Spent:
+    """What a model has cost so far, over all its runs."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    progress: float = 0.0
+    """How far samples have grown, 0 to 1."""
+
+
+class Run:
+    """One stretch of training: the network, its optimizers and where they are kept."""
+
+    def __init__(self, folder: Path, settings: Settings, resume: Path | None) -> None:
+        torch.manual_seed(settings.seed)
+        self.settings = settings
+        self.target = folder / "checkpoint.pt"
+        self.codec = tokenizer.load(folder / "tokenizer.json")
+        self.network = Llama(Shape(vocabulary=self.codec.get_vocab_size()))
+        self.tools = optimizers(self.network, settings)
+        self.spent = Spent()
+        if resume:
+            self._restore(resume)
+        self.batches = Batches(self.codec, settings, settings.seed)
+        self.forward = torch.compile(self.network, dynamic=False) if settings.compile else self.network
+
+    def _restore(self, path: Path) -> None:
+        kept = torch.load(path, weights_only=True)
+        self.network.load_state_dict(kept["model"])
+        for tool, state in zip(self.tools, kept["optimizers"], strict=True):
+            tool.load_state_dict(state)
+        self.spent = Spent(kept["tokens"], kept["seconds"], kept["progress"])
+
+    def save(self, seconds: float) -> None:
+        """Write the checkpoint; `seconds` is the time spent in this run."""
+        made = {
+            "model": self.network.state_dict(),
+            "optimizers": [tool.state_dict() for tool in self.tools],
+            "shape": self.network.shape.as_dict(),
+            "tokens": self.spent.tokens,
+            "seconds": self.spent.seconds + seconds,
+            "progress": self.spent.progress,
+            "seed": self.settings.seed,
+        }
+        torch.save(made, self.target.with_suffix(".new"))
+        self.target.with_suffix(".new").rename(self.target)
+
+    def step(self, share: float, number: int) -> float:
+        """One batch; returns its loss."""
+        settings = self.settings
+        self.spent.progress = min(1.0, max(self.spent.progress, share / settings.ramp))
+        scale = rate_scale(settings, share, number)
+        for tool, rate in zip(self.tools, (settings.muon_rate, settings.adam_rate), strict=True):
+            for group in tool.param_groups:
+                group["lr"] = rate * scale
+        ids, weights = self.batches.next(self.spent.progress)
+        loss = loss_of(self.network, self.forward, ids, weights)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        for tool in self.tools:
+            tool.step()
+        self.network.zero_grad(set_to_none=True)
+        self.spent.tokens += ids.numel()
+        return float(loss.item())
+
+    def report(self) -> dict[str, float]:
+        """Exact answers per exercise, a rough look while training goes on."""
+        return {each: round(exact(self.network, self.codec, each), 2) for each in conversations.MIX if each != "chant"}
 
 
 def train(folder: Path, settings: Settings, resume: Path | None = None) -> Path:
     """Train for the given time and return the checkpoint's path; `folder` holds `tokenizer.json`."""
-    torch.manual_seed(settings.seed)
-    codec = tokenizer.load(folder / "tokenizer.json")
-    network = Llama(Shape(vocabulary=codec.get_vocab_size()))
-    tools = optimizers(network, settings)
-    tokens = seconds_before = 0
-    progress_before = 0.0
-    if resume:
-        kept = torch.load(resume, weights_only=False)
-        network.load_state_dict(kept["model"])
-        for tool, state in zip(tools, kept["optimizers"], strict=True):
-            tool.load_state_dict(state)
-        tokens, seconds_before, progress_before = kept["tokens"], kept["seconds"], kept["progress"]
-    batches = Batches(codec, settings, settings.seed)
-    run = torch.compile(network, dynamic=False) if settings.compile else network
-    start = said = saved = time.monotonic()
-    step, recent = 0, 0.0
-    target = folder / "checkpoint.pt"
+    run = Run(folder, settings, resume)
+    start = reported = saved = time.monotonic()
+    number, recent = 0, 0.0
     while (elapsed := time.monotonic() - start) < settings.minutes * 60:
-        share = elapsed / (settings.minutes * 60)
-        progress = min(1.0, max(progress_before, share / settings.ramp))
-        ids, weights = batches.next(progress)
-        _set_rates(tools, settings, share, step)
-        loss = loss_of(network, run, ids, weights)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for tool in tools:
-            tool.step()
-        network.zero_grad(set_to_none=True)
-        tokens, step, recent = tokens + ids.numel(), step + 1, 0.95 * recent + 0.05 * loss.item()
-        if step % 25 == 0:
+        loss = run.step(elapsed / (settings.minutes * 60), number)
+        number, recent = number + 1, loss if number == 0 else 0.95 * recent + 0.05 * loss
+        if number % 25 == 0:
             print(
-                f"{elapsed:6.0f}s step {step} tokens {tokens / 1e6:.2f}M loss {recent:.3f} progress {progress:.2f}",
-                flush=True,
+                f"{elapsed:6.0f} s  step {number}  {run.spent.tokens / 1e6:.2f}M tokens  loss {recent:.3f}", flush=True
             )
-        state = {"tokens": tokens, "seconds": seconds_before + elapsed, "progress": progress, "seed": settings.seed}
-        if time.monotonic() - said > 300:
-            said = time.monotonic()
-            print({e: round(exact(network, codec, e), 2) for e in conversations.MIX if e not in ("chant",)}, flush=True)
-        if time.monotonic() - saved > 180:
+        if time.monotonic() - reported > REPORT_SECONDS:
+            reported = time.monotonic()
+            print(run.report(), flush=True)
+        if time.monotonic() - saved > SAVE_SECONDS:
             saved = time.monotonic()
-            _save(target, network, tools, state)
-    _save(target, network, tools, state)
-    return target
+            run.save(elapsed)
+    run.save(elapsed)
+    return run.target
