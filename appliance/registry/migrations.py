@@ -267,3 +267,4 @@ def m001_calls(db: sqlite_utils.Database) -> None:
     db["calls"].create_index(["deployment_id", *counts], index_name="calls_by_deployment")
     db["calls"].create_index(["model_id", *counts], index_name="calls_by_model")
     db["calls"].create_index(["account_id", "started_at"], index_name="calls_by_account")
+    db["calls"].create_index(["started_at"], index_name="calls_by_time")
