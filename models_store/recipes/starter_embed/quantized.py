@@ -1,0 +1,75 @@
+"""The same encoder with 8-bit weights and, inside each matrix product, 8-bit activations.
+
+Called by ``prepare``. Weights are rounded symmetrically, one scale per output channel (one per row for the word
+table); activations get their scale as they come (``DynamicQuantizeLinear``). Norms, biases and positions stay float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from models_store.recipes.starter_embed.graph import FUSED, Graph
+from models_store.recipes.starter_embed.protobuf import ELEMENT_TYPES, Array
+from models_store.recipes.starter_embed.source import Matrix
+
+_INT8_MAX: Final = 127
+
+
+class Int8:
+    """Quantized matrices; a CPU provider runs them, CUDA does not."""
+
+    def embed(self, graph: Graph, tables: Mapping[str, Matrix], epsilon: float) -> str:
+        """Rows of the word table are restored after the look-up, so that the table stays small in memory."""
+        rows, scales = quantize(tables["word"], axis=1)
+        words = self._look_up_words(graph, rows, scales)
+        positions = self._look_up_positions(graph, tables["position"])
+        types = graph.add("Gather", [graph.constant("types.table", tables["token_type"]), "types"], ["types.vectors"])
+        placed = graph.add("Add", [words, positions], ["placed"])
+        constants = [graph.constant(f"embeddings.{name}", tables[name]) for name in ("gamma", "beta")]
+        inputs = [placed, types, *constants]
+        return graph.add("SkipLayerNormalization", inputs, ["embeddings"], domain=FUSED, epsilon=epsilon)
+
+    def attend(self, graph: Graph, name: str, hidden: str, weight: Matrix, bias: Matrix, heads: int) -> str:
+        """One node; queries, keys and values share one quantized input."""
+        columns, scales = quantize(weight, axis=0)
+        graph.add("DynamicQuantizeLinear", [hidden], [f"{name}.x", f"{name}.x.scale", f"{name}.x.zero"])
+        inputs = [
+            f"{name}.x",
+            graph.constant(f"{name}.weight", columns),
+            graph.constant(f"{name}.bias", bias),
+            f"{name}.x.scale",
+            graph.constant(f"{name}.scale", scales),
+            "mask",
+            f"{name}.x.zero",
+            graph.constant(f"{name}.zero", np.zeros_like(scales, dtype=np.int8)),
+        ]
+        return graph.add("QAttention", inputs, [name], domain=FUSED, num_heads=heads)
+
+    def multiply(self, graph: Graph, name: str, x: str, weight: Matrix) -> str:
+        """One node that quantizes its input as it goes."""
+        columns, scales = quantize(weight, axis=0)
+        inputs = [x, graph.constant(f"{name}.weight", columns), graph.constant(f"{name}.scale", scales)]
+        return graph.add("DynamicQuantizeMatMul", inputs, [name], domain=FUSED)
+
+    def _look_up_words(self, graph: Graph, rows: Array, scales: Array) -> str:
+        found = graph.add("Gather", [graph.constant("words.table", rows), "ids"], ["words.rows"])
+        wide = graph.add("Cast", [found], ["words.wide"], to=ELEMENT_TYPES["float32"])
+        table = graph.constant("words.scale", scales[:, np.newaxis])
+        return graph.add("Mul", [wide, graph.add("Gather", [table, "ids"], ["words.scales"])], ["words"])
+
+    def _look_up_positions(self, graph: Graph, table: Array) -> str:
+        """The first rows of the table, as many as the batch is long."""
+        start, axis = (graph.constant(f"positions.{name}", np.array([n])) for name, n in (("start", 0), ("axis", 0)))
+        length = graph.add("Shape", ["input_ids"], ["positions.length"], start=1, end=2)
+        return graph.add("Slice", [graph.constant("positions.table", table), start, length, axis], ["positions"])
+
+
+def quantize(matrix: Matrix, axis: int) -> tuple[npt.NDArray[np.int8], Matrix]:
+    """``matrix`` ≈ integers × scales, one scale along ``axis``; the largest value of each becomes ±127."""
+    largest = np.abs(matrix).max(axis=axis, keepdims=True)
+    scales = np.where(largest == 0, 1, largest / np.float32(_INT8_MAX)).astype(np.float32)
+    return np.rint(matrix / scales).astype(np.int8), scales.squeeze(axis)
