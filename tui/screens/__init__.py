@@ -1,0 +1,1 @@
+"""Screens: each asks the client from workers, owns what came back, and hands it to its widgets."""

@@ -1,0 +1,143 @@
+"""All about one deployment: its settings, its last calls, and the schemas of request and response."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.message import Message
+from textual.widgets import Static, TabbedContent, TabPane
+
+from appliance.wire import sgp_v3
+from tui.client import Client
+from tui.format import format_milliseconds, format_status, format_time
+from tui.messages import Failed
+from tui.problems import ConsoleError
+from tui.records import LoggedCall
+from tui.screens.modal import Dialog
+from tui.widgets.fact_sheet import Facts, FactSheet
+from tui.widgets.record_table import Cell, Column, RecordTable
+
+CALL_COLUMNS = (
+    Column("Began (UTC)", 11),
+    Column("Dialect"),
+    Column("In/cached", 11, right=True),
+    Column("Out", 5, right=True),
+    Column("Queue", 8, right=True, wide=True),
+    Column("Prompt", 8, right=True),
+    Column("Answer", 8, right=True),
+    Column("End", 10),
+)
+
+
+class DeploymentDetails(Dialog[None]):
+    """See the module."""
+
+    BINDINGS = [  # noqa: RUF012 - Textual declares it
+        Binding("r", "reload", "Reload", show=False),
+        Binding("q", "close", "Close", show=False),
+    ]
+    AUTO_FOCUS = "Tabs"
+
+    class Arrived(Message):
+        """The deployment, its model and its calls."""
+
+        def __init__(self, deployment: sgp_v3.Deployment, model: sgp_v3.Model, calls: list[LoggedCall]) -> None:
+            super().__init__()
+            self.deployment = deployment
+            self.model = model
+            self.calls = calls
+
+    def __init__(self, client: Client, model_id: str, deployment_id: str, name: str) -> None:
+        super().__init__()
+        self.add_class("large")
+        self.heading = name
+        self.client = client
+        self._model_id = model_id
+        self._deployment_id = deployment_id
+
+    def compose_content(self) -> ComposeResult:
+        """Four panes."""
+        with TabbedContent():
+            with TabPane("Settings"):
+                yield FactSheet(id="deployment-facts")
+            with TabPane("Calls"):
+                yield RecordTable(*CALL_COLUMNS, id="calls", empty="no calls yet")
+            with TabPane("Request"), VerticalScroll():
+                yield Static("", id="request-schema")
+            with TabPane("Response"), VerticalScroll():
+                yield Static("", id="response-schema")
+        yield Static("←→ pane   Tab into it   r reload   Esc close", classes="keys-hint")
+
+    def on_mount(self) -> None:
+        """Ask for everything."""
+        self.action_reload()
+
+    def action_reload(self) -> None:
+        """Ask again."""
+        self.run_worker(self._fetch(), group="details", exclusive=True)
+
+    async def _fetch(self) -> None:
+        try:
+            deployment = await self.client.deployment(self._model_id, self._deployment_id)
+            model = await self.client.model(deployment.model_instance_id)
+            calls = await self.client.calls(self._deployment_id)
+        except ConsoleError as problem:
+            self.post_message(Failed(problem))
+        else:
+            self.post_message(self.Arrived(deployment, model, calls))
+
+    def on_failed(self, event: Failed) -> None:
+        """Say why in place of the settings."""
+        event.stop()
+        problem = event.problem
+        self.query_one(FactSheet).show("", [(problem.title, Text(problem.detail, style="red"))])
+
+    def on_deployment_details_arrived(self, event: Arrived) -> None:
+        """Fill the panes."""
+        self.query_one(FactSheet).show("", deployment_facts(event.deployment, event.model))
+        self.query_one(RecordTable).show({call.id: call_cells(call) for call in event.calls})
+        self.query_one("#request-schema", Static).update(pretty_json(event.model.request_schema))
+        self.query_one("#response-schema", Static).update(pretty_json(event.model.response_schema))
+
+
+def deployment_facts(deployment: sgp_v3.Deployment, model: sgp_v3.Model) -> Facts:
+    """What was asked for, and how it went."""
+    yield "Status", format_status(deployment.status)
+    if deployment.status_reason:
+        yield "Reason", Text(deployment.status_reason, style="red")
+    yield "Deployment ID", deployment.id
+    yield "Model", f"{model.name} ({model.model_type})"
+    yield "Model ID", model.id
+    yield "Created (UTC)", format_time(deployment.created_at)
+    vendor = deployment.vendor_configuration or {}
+    for name in ("min_workers", "max_workers", "per_worker"):
+        if name in vendor:
+            yield name, str(vendor[name])
+    for name, value in {
+        **(model.model_creation_parameters or {}),
+        **(deployment.model_creation_parameters or {}),
+    }.items():
+        yield name, str(value)
+
+
+def call_cells(call: LoggedCall) -> tuple[Cell, ...]:
+    """A row of the calls' table."""
+    failed = call.error_code is not None
+    return (
+        format_time(call.started_at)[5:],
+        call.dialect,
+        f"{call.prompt_tokens}/{call.cached_tokens}",
+        str(call.response_tokens),
+        format_milliseconds(call.queue_milliseconds),
+        format_milliseconds(call.prefill_milliseconds),
+        format_milliseconds(call.decode_milliseconds),
+        Text(call.error_code or call.finish_reason or "–", style="red" if failed else ""),
+    )
+
+
+def pretty_json(value: object) -> Text:
+    """Indented JSON, never read as markup."""
+    return Text(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -1,0 +1,49 @@
+"""The line at the top of every screen: the screens with their keys, the server, whether it answers."""
+
+from __future__ import annotations
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import Horizontal
+from textual.events import Click
+from textual.widgets import Label
+
+from tui.keymap import AREAS
+from tui.link import Link
+from tui.messages import ShowScreen
+
+
+class AreaTab(Label):
+    """Number and name of a screen; a click goes there."""
+
+    def __init__(self, number: int, area: str, current: bool) -> None:
+        super().__init__(Text.assemble((str(number), "bold"), " ", AREAS[area].title), classes="area-tab")
+        self._area = area
+        self.set_class(current, "-current")
+
+    def on_click(self, event: Click) -> None:
+        """Go to the screen."""
+        event.stop()
+        self.post_message(ShowScreen(self._area))
+
+
+class TopBar(Horizontal):
+    """See the module."""
+
+    def __init__(self, current_area: str, server: str) -> None:
+        super().__init__()
+        self._current_area = current_area
+        self._server = server
+
+    def compose(self) -> ComposeResult:
+        """One tab per screen, the server, the state of the link."""
+        for number, area in enumerate(AREAS, start=1):
+            yield AreaTab(number, area, area == self._current_area)
+        yield Label(self._server, id="server", markup=False)
+        yield Label("", id="link")
+
+    def show_link(self, link: Link, role: str) -> None:
+        """Show whether the server answers and what the key may do."""
+        label = self.query_one("#link", Label)
+        label.update(f"{role} ● {link.state.value}" if role else f"● {link.state.value}")
+        label.set_classes(f"link-{link.state.name.lower()}")
