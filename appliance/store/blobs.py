@@ -252,7 +252,7 @@ def _copy(source: Source, target: int, progress: Progress, cancelled: Cancelled)
     try:
         _check_unchanged(source, origin)
         hasher, done_bytes, same = hashlib.sha256(), 0, True
-        while chunk := os.read(origin, CHUNK_BYTES):
+        while chunk := os.read(origin, min(CHUNK_BYTES, source.size_bytes - done_bytes)):
             if cancelled():
                 raise _cancelled(done_bytes, source.size_bytes)
             same = same and os.pread(target, len(chunk), done_bytes) == chunk

@@ -122,7 +122,7 @@ def _expect(window: Window, wanted: WeightsFormat) -> None:
         looks = "an empty file"
     else:
         looks = next((what for magic, what in _LOOKS_LIKE if start.startswith(magic)), "no format known here")
-    raise BadWeights(f"{window.name}: not a {wanted.value} file: it looks like {looks}")
+    raise BadWeights(f"{window.name}: not in {wanted.value} format: it looks like {looks}")
 
 
 def _split_count(header: GgufHeader, name: str) -> int:
