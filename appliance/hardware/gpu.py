@@ -33,6 +33,7 @@ class Gpus:
         self._nvml = nvml
         self._visible = environment.get("CUDA_VISIBLE_DEVICES")
         self._lock = threading.Lock()
+        self._opened = False
         self._handles: list[Any] | None = None
         self._faults: list[str] = []
         self.note: str | None = None
@@ -55,9 +56,9 @@ class Gpus:
     def close(self) -> None:
         """Let go of the library. A later look opens it again."""
         with self._lock:
-            if self._handles:
+            if self._opened:
                 self._optional(self._nvml.nvmlShutdown)
-            self._handles = None
+            self._opened, self._handles = False, None
 
     # --- opening -------------------------------------------------------------------------------------------------
 
@@ -66,6 +67,7 @@ class Gpus:
         self._faults = []
         try:
             self._nvml.nvmlInit()
+            self._opened = True
             handles = self._all_handles(self._nvml.nvmlDeviceGetCount())
         except self._nvml.NVMLError as error:
             self._faults = [f"no NVIDIA GPU: {error}"]

@@ -219,7 +219,9 @@ def _translated(path: Path, error: Exception) -> ApplianceError | Exception:
         return _damaged(path, str(error))
     if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
         return Busy(f"{path.name} is locked by another process; try again", retry_after_seconds=1.0)
-    return Internal(f"{path}: {error}; check the disk, and that the appliance's user owns the file")
+    if name == "SQLITE_ERROR":
+        return Internal(f"{path.name}: {error}; nothing was changed")
+    return Internal(f"{path}: {error}; check the disk, and that the appliance's user owns the file and its folder")
 
 
 Row = dict[str, Any]

@@ -1,0 +1,136 @@
+"""One small, valid record of each kind, to change with ``msgspec.structs.replace``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlite_utils
+
+from appliance.domain.models import (
+    Account,
+    Artifact,
+    ArtifactFile,
+    Call,
+    Card,
+    Deployment,
+    DeploymentStatus,
+    Group,
+    Job,
+    JobState,
+    Key,
+    Model,
+    ModelType,
+    Parameter,
+    Role,
+    Template,
+    User,
+    WeightsFormat,
+)
+from appliance.registry.accounts import accounts, users
+from appliance.registry.groups import groups
+from appliance.registry.models import models
+from appliance.registry.templates import templates
+
+NOW = datetime(2026, 11, 24, 12, 30, 15, 250_000, tzinfo=UTC)
+
+ACCOUNT = Account(id="account-1", name="North", created_at=NOW)
+USER = User(id="user-1", account_id=ACCOUNT.id, email="ada@north.example", role=Role.ADMIN, created_at=NOW)
+KEY = Key(
+    id="key-1",
+    name="laptop",
+    account_id=ACCOUNT.id,
+    user_id=USER.id,
+    role=Role.ADMIN,
+    digest="5e" * 32,
+    prefix="sk-abcdef",
+    created_at=NOW,
+)
+TEMPLATE = Template(
+    id="template-1",
+    account_id=ACCOUNT.id,
+    name="chat",
+    model_type=ModelType.CHAT_COMPLETION,
+    endpoint_type="SYNC",
+    vendor_configuration={"bundle_config": {"image": "llama.cpp", "tag": "1"}, "endpoint_config": {"per_worker": 4}},
+    creation_parameters=(Parameter(name="weights", type="str", description="an artifact", required=True),),
+    created_at=NOW,
+    created_by_user_id=USER.id,
+)
+GROUP = Group(
+    id="group-1", account_id=ACCOUNT.id, name="helpdesk", description=None, created_at=NOW, created_by_user_id=USER.id
+)
+MODEL = Model(
+    id="model-1",
+    account_id=ACCOUNT.id,
+    name="helper",
+    model_type=ModelType.CHAT_COMPLETION,
+    model_template_id=TEMPLATE.id,
+    model_group_id=GROUP.id,
+    creation_parameters={"weights": "tiny", "context_length": 512, "normalize": True, "scale": 1.0},
+    created_at=NOW,
+    created_by_user_id=USER.id,
+)
+DEPLOYMENT = Deployment(
+    id="deployment-1",
+    account_id=ACCOUNT.id,
+    name="helper-live",
+    model_id=MODEL.id,
+    vendor_configuration={"endpoint_config": {"max_workers": 1}},
+    status=DeploymentStatus.READY,
+    created_at=NOW,
+    created_by_user_id=USER.id,
+)
+ARTIFACT = Artifact(
+    id="artifact-1",
+    name="tiny",
+    digest="ab" * 32,
+    files=(ArtifactFile(name="tiny.gguf", digest="ab" * 32, size_bytes=1234),),
+    size_bytes=1234,
+    card=Card(
+        format=WeightsFormat.GGUF,
+        architecture="llama",
+        context_length_tokens=2048,
+        model_types=(ModelType.COMPLETION, ModelType.CHAT_COMPLETION),
+        extra={"tied": True, "rope": 10000.0},
+    ),
+    created_at=NOW,
+    created_by_user_id=USER.id,
+)
+JOB = Job(
+    id="job-1",
+    kind="import",
+    title="tiny.gguf",
+    state=JobState.RUNNING,
+    done_bytes=10,
+    total_bytes=1234,
+    created_at=NOW,
+)
+CALL = Call(
+    id="call-1",
+    deployment_id=DEPLOYMENT.id,
+    model_id=MODEL.id,
+    account_id=ACCOUNT.id,
+    key_id=KEY.id,
+    model_type=ModelType.CHAT_COMPLETION,
+    dialect="openai",
+    started_at=NOW,
+    prompt_tokens=7,
+    cached_tokens=2,
+    response_tokens=5,
+    decode_milliseconds=12.5,
+    finish_reason="stop",
+)
+
+
+def add_account(db: sqlite_utils.Database) -> None:
+    """An account with a user."""
+    accounts.insert(db, ACCOUNT)
+    users.insert(db, USER)
+
+
+def add_model(db: sqlite_utils.Database) -> None:
+    """An account with a template, a group, and a model in both."""
+    add_account(db)
+    templates.insert(db, TEMPLATE)
+    groups.insert(db, GROUP)
+    models.insert(db, MODEL)
