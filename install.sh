@@ -150,9 +150,9 @@ find_python() { # [WANTED VERSION]: sets python and python_version; an environme
             check_venv_module
             return
         fi
-        found="$found, $candidate is $description"
+        found="${found:+$found, }$candidate is $description"
     done
-    die "needs Python ${1:-3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST}; found${found:-, none}." \
+    die "needs Python ${1:-3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST}; found: ${found:-none}." \
         "Install one (sudo apt-get install -y python3 python3-venv) or name one: PYTHON=/path/to/python ./install.sh"
 }
 

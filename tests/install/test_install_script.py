@@ -1,0 +1,195 @@
+"""install.sh refuses early, in words that name the next step, and its helpers decide rightly."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+NEEDED_TOOLS = ["bash", "cat", "cut", "dirname", "getconf", "head", "mktemp", "rm", "sort", "uname"]
+
+
+def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [folder / "install.sh", *arguments],
+        env={"PATH": "/usr/bin:/bin", "HOME": str(folder)} | environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+@pytest.fixture
+def bare(tmp_path: Path, checkout: Path) -> Path:
+    """A folder with nothing but install.sh, and `bin` with the least tools and no Python."""
+    shutil.copy(checkout / "install.sh", tmp_path)
+    (tmp_path / "bin").mkdir()
+    for tool in NEEDED_TOOLS:
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or f"/usr/bin/{tool}")
+    return tmp_path
+
+
+def put_python(folder: Path, name: str, description: str, *, with_venv: bool = True) -> None:
+    """A stand-in that answers what install.sh asks a Python about itself."""
+    answers = {"version_info": f"echo '{description}'", "_base_executable": 'echo "$0"'}
+    cases = "".join(f"*{asked}*) {answer};;\n" for asked, answer in answers.items())
+    fallback = "*ensurepip*) exit 0;;" if with_venv else ""
+    program = folder / "bin" / name
+    program.write_text(f'#!/bin/bash\ncase "$*" in\n{cases}{fallback}\n*) exit 1;;\nesac\n')
+    program.chmod(0o755)
+
+
+def test_the_script_is_valid_bash(checkout: Path) -> None:
+    """Bash reads the whole script without an error."""
+    assert subprocess.run(["bash", "-n", checkout / "install.sh"]).returncode == 0
+
+
+def test_shellcheck_finds_nothing(checkout: Path) -> None:
+    """The script holds to shellcheck's rules, all of them."""
+    if not shutil.which("shellcheck"):
+        pytest.skip("shellcheck is not installed")
+    result = subprocess.run(["shellcheck", checkout / "install.sh"], capture_output=True, text=True)
+    assert result.stdout == ""
+
+
+def test_help_names_every_option(bare: Path, checkout: Path) -> None:
+    """Every option that the script takes is in its help, and the help in nothing else than on standard output."""
+    taken = set(re.findall(r"--[a-z]+(?=[ |)])", cases_of("parse_command_line", checkout)))
+    result = run(bare, "--help")
+    assert result.returncode == 0
+    assert len(taken) >= 7
+    assert taken <= set(re.findall(r"--[a-z]+", result.stdout))
+
+
+def cases_of(function_name: str, checkout: Path) -> str:
+    body = (checkout / "install.sh").read_text().split(f"{function_name}() {{", 1)[1].split("\n}\n", 1)[0]
+    return "\n".join(line for line in body.splitlines() if re.match(r"\s+--", line))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--sevre"], "unknown option --sevre"),
+        (["serve"], "unknown option serve"),
+        (["--port"], "--port needs a value"),
+        (["--serve", "--home", ""], "--home needs a value"),
+        (["--test", "--bundle", "x.tar"], "--test and --bundle exclude each other"),
+        (["--test", "--serve"], "--serve and --test exclude each other"),
+        (["--port", "80"], "--port and --home go with --serve"),
+        (["--serve", "--prefix", "/tmp/x"], "--prefix goes with --offline"),
+    ],
+)
+def test_a_wrong_command_line_is_refused(bare: Path, arguments: list[str], complaint: str) -> None:
+    """Misuse exits with 2 and names what is wrong and where the list of options is."""
+    result = run(bare, *arguments)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert "--help" in result.stderr
+    assert len(result.stderr.splitlines()) == 2
+
+
+def test_a_bundle_that_is_not_there(bare: Path) -> None:
+    """A missing bundle is named in one line."""
+    result = run(bare, "--offline", "nowhere.tar")
+    assert (result.returncode, result.stderr) == (1, f"install.sh: there is no file {Path.cwd()}/nowhere.tar\n")
+
+
+def test_python_too_old(bare: Path) -> None:
+    """An old Python is refused with the versions found and the line that installs another."""
+    put_python(bare, "python3", "3.9 cpython")
+    put_python(bare, "python3.10", "3.10 cpython")
+    result = run(bare, "--serve", PATH=str(bare / "bin"))
+    assert result.returncode == 1
+    assert "needs Python 3.11 to 3.14; found: python3 is 3.9 cpython, python3.10 is 3.10 cpython" in result.stderr
+    assert "apt-get install -y python3 python3-venv" in result.stderr
+
+
+@pytest.mark.parametrize("description", ["3.15 cpython", "3.11 pypy", "4.0 cpython"])
+def test_python_without_wheels(bare: Path, description: str) -> None:
+    """A Python for which the dependencies have no wheels is refused before anything is downloaded."""
+    put_python(bare, "python3", description)
+    result = run(bare, "--serve", PATH=str(bare / "bin"))
+    assert result.returncode == 1
+    assert f"python3 is {description}" in result.stderr
+
+
+def test_no_python_at_all(bare: Path) -> None:
+    """Without any Python the message says so."""
+    result = run(bare, "--serve", PATH=str(bare / "bin"))
+    assert result.returncode == 1
+    assert "found: none" in result.stderr
+
+
+def test_python_without_its_venv_module(bare: Path) -> None:
+    """Debian splits venv off; the message is the apt line for that very version."""
+    put_python(bare, "python3.12", "3.12 cpython", with_venv=False)
+    result = run(bare, "--serve", PATH=str(bare / "bin"))
+    assert result.returncode == 1
+    assert "apt-get install -y python3.12-venv" in result.stderr
+
+
+def test_the_newest_python_is_taken(bare: Path, function) -> None:
+    """Of several suitable ones the newest is used, whatever `python3` points to."""
+    for name, description in {
+        "python3": "3.11 cpython",
+        "python3.13": "3.13 cpython",
+        "python3.15": "3.15 cpython",
+    }.items():
+        put_python(bare, name, description)
+    result = function("find_python; echo $python_version", PATH=f"{bare}/bin")
+    assert result.stdout == "3.13\n"
+
+
+def test_no_compiler(bare: Path, function) -> None:
+    """Without a C++ compiler the message is the apt line that brings one."""
+    result = function("check_compiler", PATH=f"{bare}/bin")
+    assert result.returncode == 1
+    assert "apt-get install -y build-essential" in result.stderr
+
+
+def test_too_little_disk(function, tmp_path: Path) -> None:
+    """A disk too small is refused with what is needed and what is free."""
+    result = function(f"check_disk {tmp_path} 999999999 'the installation'")
+    assert result.returncode == 1
+    assert re.search(r"the installation needs 999999999 MiB in \S+; \d+ MiB are free", result.stderr)
+
+
+def test_system_wide_needs_root(function) -> None:
+    """A user without root learns both ways on."""
+    result = function("id() { echo 1000; }; require_root")
+    assert result.returncode == 1
+    assert "sudo ./install.sh" in result.stderr
+    assert "./install.sh --serve" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "is_older"),
+    [("2.28", "2.34", True), ("2.9", "2.28", True), ("2.36", "2.36", False), ("2.40", "2.36", False)],
+)
+def test_versions_are_compared_by_number(function, first: str, second: str, is_older: bool) -> None:
+    """glibc 2.9 is older than 2.28."""
+    assert function(f"older {first} {second}").returncode == (0 if is_older else 1)
+
+
+def test_a_build_for_one_processor_is_refused(function, tmp_path: Path) -> None:
+    """A llama.cpp wheel without the processor variants would die on another machine, so it is never installed."""
+    wheel = tmp_path / "llama.zip"
+    subprocess.run(["python3", "-m", "zipfile", "-c", wheel, __file__], check=True)
+    result = function(f"python=python3; check_llama_flavour {wheel}", PATH="/usr/bin:/bin")
+    assert result.returncode == 1
+    assert "0 processor variants" in result.stderr
+
+
+def test_a_wheel_changed_on_disk_is_not_used(function, tmp_path: Path) -> None:
+    """Kept wheels are checked against their recorded digest before every use."""
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"as it was built")
+    assert function(f"scratch={tmp_path}; record_digests {tmp_path}; digests_hold {tmp_path}").returncode == 0
+    (tmp_path / "a-1-py3-none-any.whl").write_bytes(b"as it was changed")
+    assert function(f"digests_hold {tmp_path}").returncode != 0
+
+
+def test_recorded_digests_become_lock_lines(function, tmp_path: Path) -> None:
+    """A wheel made here is installed by its own hash, like one from an index."""
+    (tmp_path / "SHA256SUMS").write_text(f"{'ab' * 32}  some_name-1.2.3-py3-none-linux_x86_64.whl\n")
+    assert function(f"hashed_lines {tmp_path}").stdout == f"some_name==1.2.3 --hash=sha256:{'ab' * 32}\n"
