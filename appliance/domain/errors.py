@@ -59,11 +59,22 @@ class PromptTooLong(InvalidRequest):
 
     code = "prompt_too_long"
 
-    def __init__(self, prompt_tokens: int, context_length_tokens: int, hint: str = "shorten the prompt") -> None:
-        super().__init__(
-            f"the prompt has {prompt_tokens} tokens, this deployment takes {context_length_tokens} per request "
+    def __init__(
+        self,
+        prompt_tokens: int,
+        context_length_tokens: int,
+        hint: str = "shorten the prompt",
+        *,
+        subject: str | None = None,
+    ) -> None:
+        """``subject`` names one text of several that are embedded or compared, where no answer needs room."""
+        message = (
+            f"{subject} has {prompt_tokens} tokens, this deployment takes {context_length_tokens} per text; {hint}"
+            if subject
+            else f"the prompt has {prompt_tokens} tokens, this deployment takes {context_length_tokens} per request "
             f"with at least one for the answer; {hint}"
         )
+        super().__init__(message)
         self.prompt_tokens = prompt_tokens
         self.context_length_tokens = context_length_tokens
 

@@ -79,6 +79,9 @@ class Scheduler:
         """Make a deployment known. A resident of an older wish stays until ``replace`` or ``forget``."""
         self._wanted[wanted.deployment_id] = wanted
         self._failures.pop(wanted.deployment_id, None)
+        resident = self._current.get(wanted.deployment_id)
+        if resident is not None and resident.wanted.spec == wanted.spec:
+            resident.wanted = wanted
 
     def forget(self, deployment_id: str) -> None:
         """The deployment is no longer wanted: no new lease; its engine goes when the last lease ends."""
@@ -367,6 +370,30 @@ class Scheduler:
             del ready[resident.holder]
         for holder in policy.idle_too_long((r.as_candidate() for r in ready.values()), now, self._idle_seconds):
             self._evict(ready[holder])
+
+    def knows(self, deployment_id: str) -> bool:
+        """Whether the deployment was made known by ``want``."""
+        return deployment_id in self._wanted
+
+    def known(self) -> set[str]:
+        """Every deployment that was made known."""
+        return set(self._wanted)
+
+    def is_pinned(self, deployment_id: str) -> bool:
+        """Whether the deployment should always be in memory."""
+        wanted = self._wanted.get(deployment_id)
+        return wanted is not None and wanted.pinned
+
+    def missing_pinned(self) -> list[str]:
+        """Pinned deployments that are neither in memory nor on the way, and may be tried again."""
+        now = self._clock.monotonic_seconds()
+        return [
+            deployment_id
+            for deployment_id, wanted in self._wanted.items()
+            if wanted.pinned
+            and deployment_id not in self._current
+            and (deployment_id not in self._failures or self._failures[deployment_id].retry_at_seconds <= now)
+        ]
 
     def is_resident(self, deployment_id: str) -> bool:
         """Whether a request would be served without a load."""

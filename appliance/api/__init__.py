@@ -1,0 +1,1 @@
+"""HTTP: routes, keys, errors, streaming. Thin translations; every decision is in the lifecycle below."""

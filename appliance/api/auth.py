@@ -1,0 +1,102 @@
+"""Who is asking, and from where: keys, hosts, origins.
+
+Every request names a host we answer to and, from a browser, an origin of ours (DNS rebinding, CVE-2024-28224; on
+loopback too). Every route but the open ones wants a key in ``x-api-key`` or ``Authorization: Bearer``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.middleware import AbstractMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from appliance.domain.errors import Forbidden, InvalidRequest, Unauthenticated
+from appliance.domain.models import Caller
+from appliance.lifecycle.node import Node
+
+OPEN_PATHS = ("/livez", "/readyz", "/metrics", "/schema")
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
+
+
+class Gate(AbstractMiddleware):
+    """Checks host, origin and key; leaves the ``Caller`` in ``request.state.caller``."""
+
+    def __init__(self, app: ASGIApp, node: Node, allowed_hosts: Iterable[str]) -> None:
+        super().__init__(app)
+        self._node = node
+        self._hosts = LOOPBACK_NAMES | {host.lower() for host in allowed_hosts}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through or raise; the exception handlers render what is raised."""
+        request: Request[Any, Any, Any] = Request(scope)
+        self._check_host(request)
+        if not _is_open(scope["path"]) or (scope["path"] == "/metrics" and not _from_loopback(scope)):
+            scope.setdefault("state", {})["caller"] = await self._authenticate(request)
+        await self.app(scope, receive, send)
+
+    def _check_host(self, request: Request[Any, Any, Any]) -> None:
+        host = _host_name(request.headers.get("host", ""))
+        if host not in self._hosts:
+            raise InvalidRequest(
+                f"this server does not answer to the host '{host[:128]}'; add it to allowed_hosts if it should"
+            )
+        origin = request.headers.get("origin")
+        if origin and _host_name(urlsplit(origin).netloc) not in self._hosts:
+            raise Forbidden(f"requests from pages of '{origin[:128]}' are not allowed; add it to allowed_hosts")
+
+    async def _authenticate(self, request: Request[Any, Any, Any]) -> Caller:
+        secret = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
+        if not secret:
+            raise Unauthenticated("no key; send one as 'x-api-key: KEY' or 'Authorization: Bearer KEY'")
+        caller = await self._node.keys.caller_of(hashlib.sha256(secret.encode()).hexdigest())
+        return self._node.keys.select_account(caller, request.headers.get("x-selected-account-id"))
+
+
+def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Guard of routes that only admins may call."""
+    if not caller_of(connection).is_admin:
+        raise Forbidden("this needs a key with the role admin; appliance keys create --role admin makes one")
+
+
+def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
+    """The authenticated caller of a request. Also a Litestar dependency."""
+    caller: Caller = connection.scope["state"]["caller"]
+    return caller
+
+
+def provide_caller(request: Request[Any, Any, Any]) -> Caller:
+    """Litestar dependency ``caller``."""
+    return caller_of(request)
+
+
+def _is_open(path: str) -> bool:
+    return any(path == open_path or path.startswith(open_path + "/") for open_path in OPEN_PATHS)
+
+
+def _from_loopback(scope: Scope) -> bool:
+    client = scope.get("client")
+    try:
+        return client is None or ipaddress.ip_address(client[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _bearer(header: str) -> str:
+    scheme, _, token = header.partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+def _host_name(netloc: str) -> str:
+    """The host of ``host:port``, lower case, without the port."""
+    host = netloc.rsplit("@", 1)[-1].lower()
+    if host.startswith("["):
+        return host[: host.find("]") + 1]
+    return host.partition(":")[0]

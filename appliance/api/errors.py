@@ -1,0 +1,160 @@
+"""The one table from error codes to HTTP, and the one body that every failure has.
+
+``detail`` is always a string (one official client cannot print anything else). Deterministic failures carry
+``x-should-retry: false``, because the other official client replays POSTs on 409, 429 and 5xx.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from http import HTTPStatus
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+
+from appliance.domain.errors import ApplianceError, Busy, Internal
+from appliance.wire.admin import Problem
+
+log = logging.getLogger(__name__)
+
+STATUS_OF_CODE: dict[str, HTTPStatus] = {
+    "invalid_request": HTTPStatus.BAD_REQUEST,
+    "invalid_parameter": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "prompt_too_long": HTTPStatus.BAD_REQUEST,
+    "cannot_fit": HTTPStatus.BAD_REQUEST,
+    "wrong_weights": HTTPStatus.BAD_REQUEST,
+    "bad_weights": HTTPStatus.BAD_REQUEST,
+    "unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "forbidden": HTTPStatus.FORBIDDEN,
+    "not_found": HTTPStatus.NOT_FOUND,
+    "conflict": HTTPStatus.CONFLICT,
+    "name_taken": HTTPStatus.CONFLICT,
+    "in_use": HTTPStatus.CONFLICT,
+    "immutable": HTTPStatus.CONFLICT,
+    "too_large": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "disk_full": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    "busy": HTTPStatus.TOO_MANY_REQUESTS,
+    "queue_full": HTTPStatus.TOO_MANY_REQUESTS,
+    "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+_CODE_OF_STATUS = {
+    400: "invalid_request",
+    401: "unauthenticated",
+    403: "forbidden",
+    404: "not_found",
+    405: "method_not_allowed",
+    413: "too_large",
+    415: "invalid_request",
+    422: "invalid_parameter",
+}
+_RETRYABLE = {HTTPStatus.TOO_MANY_REQUESTS}
+_LOCATION = re.compile(r" - at `\$?\.?([^`]*)`$")
+
+
+def problem_of(error: ApplianceError, incident_id: str | None = None) -> Problem:
+    """The body of an error."""
+    return Problem(
+        detail=error.message,
+        code=error.code,
+        errors=[{"loc": list(location), "msg": message} for location, message in error.errors],
+        incident_id=incident_id,
+    )
+
+
+def status_of(error: ApplianceError) -> HTTPStatus:
+    """The HTTP status of an error."""
+    return STATUS_OF_CODE[error.code]
+
+
+def handle_appliance_error(request: Request[Any, Any, Any], error: ApplianceError) -> Response[bytes]:
+    """Render an error of our own tree; our own faults get an id that the log explains."""
+    incident_id = None
+    if isinstance(error, Internal):
+        incident_id = _log_incident(request, error)
+    return _render(status_of(error), problem_of(error, incident_id), _headers(error))
+
+
+def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
+    """Render what Litestar refuses: unknown routes, wrong methods, bodies that do not parse."""
+    status = HTTPStatus(error.status_code)
+    if isinstance(error, ValidationException):
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return handle_unexpected(request, error)
+    detail, errors = _validation_text(error)
+    if status is HTTPStatus.NOT_FOUND:
+        detail = f"no route {request.method} {request.url.path}; GET /schema lists them all"
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        detail = f"{request.url.path} does not take {request.method}; GET /schema lists what it takes"
+    body = Problem(detail=detail, code=_CODE_OF_STATUS.get(status, "invalid_request"), errors=errors)
+    return _render(status, body, {"x-should-retry": "false", **(error.headers or {})})
+
+
+def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Render a bug: an id for the caller, the traceback for the log, nothing of it in the body."""
+    incident_id = _log_incident(request, error)
+    body = Problem(
+        detail=f"internal fault, noted in the log as incident {incident_id}; the request changed nothing it reported",
+        code="internal",
+        errors=[],
+        incident_id=incident_id,
+    )
+    return _render(HTTPStatus.INTERNAL_SERVER_ERROR, body, {"x-should-retry": "false"})
+
+
+def validation_problem(error: msgspec.ValidationError) -> tuple[str, list[dict[str, object]]]:
+    """Text and location list of a body that does not fit its type."""
+    return _split_location(str(error))
+
+
+def _validation_text(error: HTTPException) -> tuple[str, list[dict[str, object]]]:
+    extra = error.extra if isinstance(error.extra, list) else []
+    faults: list[dict[str, object]] = [
+        {"loc": str(item.get("key", "body")).split("."), "msg": str(item.get("message", ""))}
+        for item in extra
+        if isinstance(item, dict)
+    ]
+    if faults:
+        text = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)  # type: ignore[call-overload]
+        return text, faults
+    return _split_location(str(error.detail))
+
+
+def _split_location(text: str) -> tuple[str, list[dict[str, object]]]:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.max_tokens`" into "max_tokens: Expected ..."."""
+    found = _LOCATION.search(text)
+    if not found:
+        return text, []
+    location, message = found.group(1), text[: found.start()]
+    return f"{location}: {message}", [{"loc": re.split(r"[.\[\]]+", location.strip("[]")), "msg": message}]
+
+
+def _headers(error: ApplianceError) -> dict[str, str]:
+    headers: dict[str, str] = {}
+    retry_after = error.retry_after_seconds if isinstance(error, Busy) else None
+    if retry_after is not None:
+        headers["retry-after"] = str(math.ceil(retry_after))
+    if status_of(error) not in _RETRYABLE:
+        headers["x-should-retry"] = "false"
+    if status_of(error) is HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    return headers
+
+
+def _log_incident(request: Request[Any, Any, Any], error: Exception) -> str:
+    incident_id = str(uuid4())
+    log.error("incident %s: %s %s", incident_id, request.method, request.url.path, exc_info=error)
+    return incident_id
+
+
+def _render(status: HTTPStatus, body: Problem, headers: dict[str, str]) -> Response[bytes]:
+    return Response(
+        content=msgspec.json.encode(body), status_code=status, headers=headers, media_type="application/json"
+    )

@@ -1,0 +1,1 @@
+"""Health, metrics, and the appliance's own administration."""

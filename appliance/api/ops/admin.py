@@ -1,0 +1,179 @@
+"""The appliance's own routes under ``/admin``: the dashboard, the zoo, imports, artifacts, keys, swaps."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any
+
+from litestar import Controller, Request, delete, get, post
+from litestar.params import Parameter
+from models_store.catalog import ZooModel, catalog
+
+from appliance.api.auth import require_admin
+from appliance.api.ops.state import state_of
+from appliance.api.sgp.views import deployment_view
+from appliance.api.streaming import while_connected
+from appliance.domain.models import Artifact, Caller, Job, Key, Role
+from appliance.lifecycle.importable import find_importable
+from appliance.lifecycle.importing import allowed_path
+from appliance.lifecycle.node import Node
+from appliance.wire import admin as wire
+from appliance.wire import sgp_v3
+
+Limit = Annotated[int, Parameter(ge=1, le=1000)]
+
+
+class StateController(Controller):
+    """What any key may look at."""
+
+    path = "/admin"
+    tags = ("administration",)
+
+    @get("/state", operation_id="adminState")
+    async def state(self, node: Node, caller: Caller) -> wire.State:
+        """The node at this moment."""
+        return await state_of(node, caller)
+
+    @get("/zoo", operation_id="adminZoo")
+    async def zoo(self, node: Node) -> list[wire.ZooEntry]:
+        """The models that become callable by name when their file is imported."""
+        installed = {artifact.zoo_name for artifact in node.artifacts.list()}
+        return [_zoo_view(entry, installed) for entry in catalog().entries]
+
+    @get("/deployments/{deployment_id:str}/calls", operation_id="adminCalls")
+    async def calls(self, node: Node, caller: Caller, deployment_id: str, limit: Limit = 100) -> list[dict[str, Any]]:
+        """The newest logged calls of a deployment; of a built-in one only the caller's account's, admins see all."""
+        node.directory.get(caller, node.directory.deployments, deployment_id, "model deployment")
+        account_id = None if caller.is_admin else caller.account_id
+        found = await node.calls.list(deployment_id=deployment_id, account_id=account_id, limit=limit)
+        return [{name: getattr(call, name) for name in call.__struct_fields__} for call in found]
+
+    @post("/deployments/{deployment_id:str}/swap", operation_id="adminSwap", status_code=200)
+    async def swap(
+        self, request: Request[Any, Any, Any], node: Node, caller: Caller, deployment_id: str, data: wire.SwapCreate
+    ) -> sgp_v3.Deployment:
+        """Point a deployment at another model: that one is loaded first, the old one serves until then."""
+        work = node.deployments.swap(caller, deployment_id, data.model_id)
+        return deployment_view(await while_connected(request, work))
+
+
+class AdminController(Controller):
+    """What only admins may do."""
+
+    path = "/admin"
+    tags = ("administration",)
+    guards = (require_admin,)
+
+    @get("/importable", operation_id="adminImportable")
+    async def importable(self, node: Node) -> list[wire.ImportableFile]:
+        """Weights files below the import roots of the server."""
+        return await asyncio.to_thread(find_importable, node.import_roots())
+
+    @post("/imports", operation_id="adminImport", status_code=200)
+    async def start_import(self, node: Node, caller: Caller, data: wire.ImportCreate) -> wire.Job:
+        """Start an import; its job tells how it goes."""
+        paths = [allowed_path(path, node.import_roots()) for path in data.paths]
+        return _job_view(await node.imports.start(caller, paths, data.name))
+
+    @get("/jobs", operation_id="adminJobs")
+    async def jobs(self, node: Node) -> list[wire.Job]:
+        """Jobs, newest first."""
+        return [_job_view(job) for job in node.imports.list()]
+
+    @get("/jobs/{job_id:str}", operation_id="adminJob")
+    async def job(self, node: Node, job_id: str) -> wire.Job:
+        """One job."""
+        return _job_view(node.imports.get(job_id))
+
+    @delete("/jobs/{job_id:str}", operation_id="adminCancelJob", status_code=200)
+    async def cancel_job(self, node: Node, job_id: str) -> wire.Job:
+        """Cancel a job."""
+        return _job_view(node.imports.cancel(job_id))
+
+    @get("/artifacts", operation_id="adminArtifacts")
+    async def artifacts(self, node: Node) -> list[wire.Artifact]:
+        """Imported weights."""
+        return [_artifact_view(node, artifact) for artifact in node.artifacts.list()]
+
+    @delete("/artifacts/{name:str}", operation_id="adminDeleteArtifact", status_code=200)
+    async def delete_artifact(self, node: Node, caller: Caller, name: str) -> sgp_v3.Deleted:
+        """Delete weights that no model stands on."""
+        await node.delete_artifact(caller, name)
+        return sgp_v3.Deleted(count=1)
+
+    @get("/keys", operation_id="adminKeys")
+    async def keys(self, node: Node, caller: Caller) -> list[wire.Key]:
+        """Keys, without their secrets."""
+        return [_key_view(key) for key in node.keys.list(caller)]
+
+    @post("/keys", operation_id="adminCreateKey", status_code=200)
+    async def create_key(self, node: Node, caller: Caller, data: wire.KeyCreate) -> wire.NewKey:
+        """A new key; its secret is in this answer and nowhere else."""
+        account_id = node.directory.account_for(caller, data.account_id)
+        key, secret = await node.keys.create(caller, data.name, Role(data.role), account_id)
+        return wire.NewKey(key=_key_view(key), secret=secret)
+
+    @delete("/keys/{key_id:str}", operation_id="adminRevokeKey", status_code=200)
+    async def revoke_key(self, node: Node, caller: Caller, key_id: str) -> wire.Key:
+        """Revoke a key."""
+        return _key_view(await node.keys.revoke(caller, key_id))
+
+
+def _zoo_view(entry: ZooModel, installed: set[str | None]) -> wire.ZooEntry:
+    return wire.ZooEntry(
+        name=entry.name,
+        title=entry.title,
+        publisher=entry.publisher,
+        model_types=[kind.value for kind in entry.model_types],
+        licence=entry.licence,
+        size=entry.size,
+        source=entry.source,
+        file_names=list(entry.file_names),
+        installed=entry.name in installed or entry.weights_of in installed - {None},
+    )
+
+
+def _job_view(job: Job) -> wire.Job:
+    return wire.Job(
+        id=job.id,
+        kind=job.kind,
+        state=job.state.value,
+        title=job.title,
+        done_bytes=job.done_bytes,
+        total_bytes=job.total_bytes,
+        message=job.message,
+        created_at=job.created_at,
+        finished_at=job.finished_at,
+    )
+
+
+def _artifact_view(node: Node, artifact: Artifact) -> wire.Artifact:
+    card = artifact.card
+    return wire.Artifact(
+        name=artifact.name,
+        digest=artifact.digest,
+        format=card.format.value,
+        architecture=card.architecture,
+        parameter_count=card.parameter_count,
+        context_length_tokens=card.context_length_tokens,
+        quantization=card.quantization,
+        licence=card.licence,
+        model_types=[kind.value for kind in card.model_types],
+        size_bytes=artifact.size_bytes,
+        zoo_name=artifact.zoo_name,
+        chat_template=card.chat_template,
+        used_by=list(node.artifacts.used_by(artifact)),
+        created_at=artifact.created_at,
+    )
+
+
+def _key_view(key: Key) -> wire.Key:
+    return wire.Key(
+        id=key.id,
+        name=key.name,
+        role=key.role.value,
+        account_id=key.account_id,
+        prefix=key.prefix,
+        created_at=key.created_at,
+        revoked_at=key.revoked_at,
+    )

@@ -1,0 +1,101 @@
+"""The node at one moment, as the dashboard shows it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+import appliance
+from appliance.domain.models import Caller, Deployment
+from appliance.engines.base import EngineStats
+from appliance.hardware.devices import Device
+from appliance.lifecycle.node import Node
+from appliance.lifecycle.usage import Totals
+from appliance.scheduler.resident import Resident, ResidentState
+from appliance.wire import admin as wire
+
+
+async def state_of(node: Node, caller: Caller) -> wire.State:
+    """Devices and residents for everyone; deployments that the caller may see."""
+    space = await asyncio.to_thread(node.store.space)
+    reasons = node.not_ready_reasons()
+    ledger = node.scheduler.ledger
+    visible = node.directory.visible(caller, node.directory.deployments.values())
+    names = {deployment.id for deployment in visible}
+    return wire.State(
+        version=appliance.__version__,
+        started_at=node.started_at,
+        now=node.clock.now(),
+        ready=not reasons,
+        not_ready_reasons=reasons,
+        devices=[_device(device) for device in node.probe.devices()],
+        gpu_note=node.probe.gpu_note,
+        store_used_bytes=space.blob_bytes,
+        store_free_bytes=space.free_bytes,
+        memory_budget_bytes=ledger.budget_bytes,
+        memory_reserved_bytes=ledger.reserved_bytes,
+        residents=[_resident(node, r) for r in node.scheduler.residents() if r.wanted.deployment_id in names],
+        deployments=[_deployment(node, deployment) for deployment in visible],
+    )
+
+
+def _device(device: Device) -> wire.Device:
+    return wire.Device(
+        id=device.id,
+        name=device.name,
+        total_bytes=device.total_bytes,
+        free_bytes=device.free_bytes,
+        used_by_appliance_bytes=device.used_by_us_bytes or 0,
+        utilisation_percent=device.utilisation_percent,
+        temperature_celsius=device.temperature_celsius,
+        power_watts=device.power_watts,
+    )
+
+
+def _resident(node: Node, resident: Resident) -> wire.Resident:
+    stats = resident.engine.stats() if resident.engine is not None else EngineStats()
+    idle = node.clock.monotonic_seconds() - resident.last_used_seconds
+    return wire.Resident(
+        deployment_id=resident.wanted.deployment_id,
+        deployment_name=resident.wanted.name,
+        state=_STATES[resident.state],
+        device=resident.engine.device if resident.engine is not None else None,
+        pinned=resident.wanted.pinned,
+        leases=resident.leases,
+        waiting=resident.waiting,
+        slots=resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots,
+        predicted_bytes=resident.need.total_bytes,
+        measured_bytes=resident.measured_bytes,
+        cache_used_tokens=stats.cache_used_tokens,
+        cache_total_tokens=stats.cache_total_tokens,
+        idle_seconds=0.0 if resident.leases else idle,
+        loaded_at=resident.loaded_at,
+    )
+
+
+_STATES: dict[ResidentState, Literal["LOADING", "READY", "DRAINING"]] = {
+    ResidentState.WAITING: "LOADING",
+    ResidentState.LOADING: "LOADING",
+    ResidentState.READY: "READY",
+    ResidentState.DRAINING: "DRAINING",
+}
+
+
+def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:
+    model = node.directory.models[deployment.model_id]
+    totals = node.counters.by_deployment.get(deployment.id, Totals())
+    return wire.DeploymentState(
+        id=deployment.id,
+        name=deployment.name,
+        model_id=model.id,
+        model_name=model.name,
+        model_type=model.model_type.value,
+        status=deployment.status.value,
+        status_reason=deployment.status_reason,
+        built_in=deployment.built_in,
+        resident=node.scheduler.is_resident(deployment.id),
+        calls=totals.calls,
+        prompt_tokens=totals.prompt_tokens,
+        response_tokens=totals.response_tokens,
+        errors=totals.errors,
+    )

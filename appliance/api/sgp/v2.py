@@ -1,0 +1,75 @@
+"""Built-in models by name: ``/v2/completions`` with streaming, and ``/egp/v1/completions`` with the same bodies."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from litestar import Request, Response, post
+from litestar.response import Stream
+
+from appliance.api.sgp.views import sampling_of
+from appliance.api.streaming import event, event_stream, while_connected
+from appliance.domain.errors import InvalidRequest
+from appliance.domain.inference import CompletionRequest, Usage
+from appliance.domain.models import Caller, ModelType
+from appliance.lifecycle.execution import TextExecution
+from appliance.lifecycle.node import Node
+from appliance.wire import sgp_v2
+
+
+@post("/v2/completions", operation_id="v2CreateCompletion", status_code=200, tags=["v2 completions"])
+async def complete_v2(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, data: sgp_v2.CompletionRequest
+) -> Response[sgp_v2.CompletionResponse] | Stream:
+    """Complete a prompt by a model's unique name; ``stream`` true sends the pieces as they come."""
+    return await _complete(request, node, caller, data, "sgp_v2")
+
+
+@post("/egp/v1/completions", operation_id="egpV1CreateCompletion", status_code=200, tags=["v2 completions"])
+async def complete_egp_v1(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, data: sgp_v2.CompletionRequest
+) -> Response[sgp_v2.CompletionResponse] | Stream:
+    """Complete a prompt by a model's unique name; ``model`` and ``prompt`` are enough."""
+    return await _complete(request, node, caller, data, "egp_v1")
+
+
+async def _complete(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, body: sgp_v2.CompletionRequest, dialect: str
+) -> Response[sgp_v2.CompletionResponse] | Stream:
+    if body.images:
+        raise InvalidRequest(
+            f"'{body.model}' takes text only, and {len(body.images)} image(s) were sent; leave them out"
+        )
+    caller = node.keys.select_account(caller, body.account_id)
+    target = node.inference.by_name(caller, body.model)
+    asked = body.model_parameters or sgp_v2.ModelParameters()
+    sampling = sampling_of(asked.temperature, asked.stop_sequences, asked.max_tokens)
+    completion = CompletionRequest(prompt=body.prompt, sampling=sampling, cache_scope=caller.account_id)
+    work = node.inference.generate(caller, target, [completion], model_type=ModelType.COMPLETION, dialect=dialect)
+    execution = await while_connected(request, work)
+    if body.stream:
+        return event_stream(_events(execution))
+    (text,) = await while_connected(request, execution.texts())
+    answer = sgp_v2.CompletionResponse(
+        completion=sgp_v2.Completion(text=text.text, finish_reason=text.finish_reason.value),
+        token_usage=_token_usage(execution.usage),
+    )
+    return Response(answer, status_code=200)
+
+
+async def _events(execution: TextExecution) -> AsyncIterator[bytes]:
+    try:
+        async for _, delta in execution.deltas():
+            last = delta.finish_reason is not None
+            piece = sgp_v2.Completion(text=delta.text, finish_reason=delta.finish_reason)
+            usage = _token_usage(execution.usage) if last else None
+            yield event(sgp_v2.CompletionResponse(completion=piece, token_usage=usage))
+    finally:
+        execution.close()
+
+
+def _token_usage(usage: Usage) -> sgp_v2.TokenUsage:
+    return sgp_v2.TokenUsage(
+        total=usage.prompt_tokens + usage.response_tokens, prompt=usage.prompt_tokens, completion=usage.response_tokens
+    )

@@ -1,0 +1,180 @@
+"""Composition root: the Litestar application over a node, and the server process around it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.resources import files
+from pathlib import Path
+
+import uvicorn
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.exceptions import HTTPException
+from litestar.middleware import DefineMiddleware
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.static_files import create_static_files_router
+from litestar.types import ControllerRouterHandler
+
+import appliance
+from appliance.api.auth import Gate, provide_caller
+from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
+from appliance.api.openai import routes as openai_routes
+from appliance.api.ops import admin, health, users
+from appliance.api.sgp import execute, v2, v3
+from appliance.api.streaming import ClientLeft, handle_client_left
+from appliance.config import Config
+from appliance.domain.errors import ApplianceError, InvalidParameter
+from appliance.lifecycle.node import Node
+
+log = logging.getLogger(__name__)
+
+GRACE_SECONDS = 20
+ASSETS = "/schema/assets"
+LOOPBACK = {"127.0.0.1", "::1", "localhost"}
+
+ROUTES: list[ControllerRouterHandler] = [
+    health.livez,
+    health.readyz,
+    health.metrics,
+    users.user_info,
+    users.get_user,
+    users.create_account,
+    v2.complete_v2,
+    v2.complete_egp_v1,
+    v3.TemplateController,
+    v3.ModelController,
+    v3.DeploymentController,
+    v3.GroupController,
+    execute.ExecuteController,
+    openai_routes.list_models,
+    openai_routes.get_model,
+    openai_routes.create_chat_completion,
+    openai_routes.create_completion,
+    openai_routes.create_embeddings,
+    openai_routes.create_rerank,
+    admin.StateController,
+    admin.AdminController,
+]
+
+
+def make_app(node: Node) -> Litestar:
+    """The HTTP application of a node; its lifespan starts and stops the node."""
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        await node.start()
+        try:
+            yield
+        finally:
+            await node.close()
+
+    hosts = [*node.config.allowed_hosts, node.config.host]
+    return Litestar(
+        route_handlers=[*ROUTES, _swagger_files()],
+        lifespan=[lifespan],
+        dependencies={
+            "node": Provide(lambda: node, sync_to_thread=False),
+            "caller": Provide(provide_caller, sync_to_thread=False),
+        },
+        middleware=[DefineMiddleware(Gate, node=node, allowed_hosts=hosts)],
+        exception_handlers={
+            ApplianceError: handle_appliance_error,
+            HTTPException: handle_http_exception,
+            ClientLeft: handle_client_left,
+            Exception: handle_unexpected,
+        },
+        openapi_config=_openapi(),
+        request_max_body_size=node.config.max_body_bytes,
+        state=State({"node": node}),
+        logging_config=None,
+    )
+
+
+def _openapi() -> OpenAPIConfig:
+    """The document at /schema/openapi.json and its page at /schema, which loads nothing from elsewhere."""
+    page = SwaggerRenderPlugin(
+        js_url=f"{ASSETS}/swagger-ui-bundle.js",
+        css_url=f"{ASSETS}/swagger-ui.css",
+        standalone_preset_js_url=f"{ASSETS}/swagger-ui-standalone-preset.js",
+        favicon=f"<link rel='icon' href='{ASSETS}/favicon-32x32.png'>",
+        path="/",
+    )
+    return OpenAPIConfig(
+        title="Model appliance",
+        version=appliance.__version__,
+        description=(appliance.__doc__ or "").strip(),
+        render_plugins=[page],
+        path="/schema",
+    )
+
+
+def _swagger_files() -> Router:
+    folder = Path(str(files("swagger_ui"))) / "static"
+    return create_static_files_router(path=ASSETS, directories=[folder], include_in_schema=False)
+
+
+def check_exposure(config: Config) -> None:
+    """Refuse to listen beyond loopback without TLS, unless told so. Raises InvalidParameter."""
+    if bool(config.tls_certificate) != bool(config.tls_key):
+        raise InvalidParameter("tls_certificate and tls_key go together; only one is set")
+    if config.host in LOOPBACK or config.tls_certificate or config.insecure:
+        return
+    raise InvalidParameter(
+        f"listening on {config.host} without TLS would send keys in the clear; set tls_certificate and tls_key, "
+        "or pass --insecure if something in front does TLS"
+    )
+
+
+async def serve(home: Path, config: Config, on_ready: Callable[[str], None]) -> None:
+    """Run the server until a signal ends it. ``on_ready`` gets the URL once requests are answered."""
+    check_exposure(config)
+    node = Node(home, config)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            make_app(node),
+            host=config.host,
+            port=config.port,
+            lifespan="on",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            ssl_certfile=config.tls_certificate,
+            ssl_keyfile=config.tls_key,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=75,
+        )
+    )
+    announcing = asyncio.create_task(_announce(server, config, on_ready))
+    try:
+        await server.serve()
+    finally:
+        announcing.cancel()
+        await node.close()
+        notify_systemd("STOPPING=1")
+
+
+async def _announce(server: uvicorn.Server, config: Config, on_ready: Callable[[str], None]) -> None:
+    while not server.started:  # uvicorn offers nothing to await
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    scheme = "https" if config.tls_certificate else "http"
+    on_ready(f"{scheme}://{host}:{port}")
+    notify_systemd("READY=1")
+
+
+def notify_systemd(message: str) -> None:
+    """Tell systemd (Type=notify) where we are; without it nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifier:
+        notifier.connect("\0" + address[1:] if address.startswith("@") else address)
+        notifier.sendall(message.encode())

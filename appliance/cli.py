@@ -1,0 +1,309 @@
+"""The ``appliance`` command: serve, init, keys, models, zoo, and the console.
+
+It works on the home directly, beside a running server, which notices what changed. Data goes to standard output,
+narration to standard error; ``--json`` makes the data machine-readable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+
+import appliance
+from appliance.config import default_home, load_config
+from appliance.domain.errors import ApplianceError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+home_option = click.option(
+    "--home",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=None,
+    help="Where everything is kept. Default: APPLIANCE_HOME, else below your own data folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+
+
+class _Group(click.Group):
+    """Turns our errors into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ApplianceError as error:
+            raise click.ClickException(error.message) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(appliance.__version__, prog_name="appliance")
+def main() -> None:
+    """The model appliance: hold, schedule and serve models on one machine."""
+
+
+# --- serve, init ---------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@home_option
+@click.option("--host", default=None, help="Address to listen on. Default 127.0.0.1.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=None, help="TCP port; 0 takes a free one. Default 8080."
+)
+@click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback without TLS.")
+def serve(home: Path | None, host: str | None, port: int | None, insecure: bool | None) -> None:
+    """Serve until a signal ends it. Makes the home on the first start and shows the admin key once."""
+    import uvloop
+
+    from appliance.app import serve as run_server  # here only: other commands start without the server's libraries
+
+    home = _home(home)
+    config = load_config(home, host=host, port=port, insecure=insecure)
+    logging.basicConfig(
+        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    secret = _first_key(home)
+
+    def ready(url: str) -> None:
+        if secret:
+            click.echo(f"\nAdmin key, shown this once: {secret}\n\nTry it:\n  {_curl_line(url, secret)}\n")
+        click.echo(f"Serving on {url} from {home} (Ctrl-C ends it)")
+        sys.stdout.flush()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run_server(home, config, ready))
+
+
+@main.command()
+@home_option
+@click.option("--quiet", is_flag=True, help="Print nothing but a new admin key.")
+def init(home: Path | None, quiet: bool) -> None:
+    """Make the home: databases, built-in templates and starters, and the first admin key. Twice is fine."""
+    home = _home(home)
+    secret = _first_key(home)
+    with _workshop(home) as shop:
+        from appliance.lifecycle.builtins import starters_folder
+
+        shop.builtins.ensure(starters_folder())
+    if not quiet:
+        click.echo(f"{home} is ready", err=True)
+    if secret:
+        click.echo(secret if quiet else f"Admin key, shown this once: {secret}")
+
+
+def _curl_line(url: str, secret: str) -> str:
+    body = '{"model": "starter-chat", "prompt": "Hello, what can you do?"}'
+    return (
+        f"curl -s {url}/egp/v1/completions -H {shlex.quote('x-api-key: ' + secret)} "
+        f"-H 'content-type: application/json' -d {shlex.quote(body)}"
+    )
+
+
+# --- keys ----------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def keys() -> None:
+    """API keys."""
+
+
+@keys.command("create")
+@home_option
+@json_option
+@click.option("--role", type=click.Choice(["admin", "member"]), required=True)
+@click.option("--name", required=True, help="What the key is for.")
+@click.option("--account", default=None, help="Id of the account it acts for. Default: the default account.")
+@click.option("--quiet", is_flag=True, help="Print only the key.")
+def create_key(home: Path | None, as_json: bool, role: str, name: str, account: str | None, quiet: bool) -> None:
+    """Make a key. It is shown once."""
+    with _workshop(_home(home)) as shop:
+        key, secret = shop.create_key(name, role, account)
+    if as_json:
+        _print_json({"id": key.id, "name": key.name, "role": key.role, "account_id": key.account_id, "key": secret})
+    elif quiet:
+        click.echo(secret)
+    else:
+        click.echo(f"Key '{name}' ({role}), shown this once: {secret}")
+
+
+@keys.command("list")
+@home_option
+@json_option
+def list_keys(home: Path | None, as_json: bool) -> None:
+    """Keys, without their secrets."""
+    with _workshop(_home(home)) as shop:
+        found = shop.keys()
+    rows = [[k.id, k.name, k.role.value, k.prefix + "…", _state(k.revoked_at)] for k in found]
+    fields = ("id", "name", "role", "account_id", "prefix", "created_at", "revoked_at")
+    _print_rows(as_json, ["id", "name", "role", "key", "state"], rows, [_pick(k, fields) for k in found])
+
+
+@keys.command("revoke")
+@home_option
+@click.argument("key_id")
+def revoke_key(home: Path | None, key_id: str) -> None:
+    """Make a key useless at once, by its id or its name."""
+    with _workshop(_home(home)) as shop:
+        key = shop.revoke_key(key_id)
+    click.echo(f"Key '{key.name}' is revoked", err=True)
+
+
+# --- models, zoo ---------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def models() -> None:
+    """Imported weights."""
+
+
+@models.command("import")
+@home_option
+@json_option
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--name", required=True, help="What templates call it: the parameter 'weights'.")
+def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str) -> None:
+    """Import a weights file, the shards of one, or a folder with an ONNX model."""
+    with _workshop(_home(home)) as shop, _progress_bar(f"importing {name}", quiet=as_json) as progress:
+        artifact = shop.import_files(files, name, progress)
+    if as_json:
+        _print_json(msgspec.to_builtins(artifact))
+        return
+    card = artifact.card
+    what = f"{card.architecture}, {card.quantization or card.format.value}, {artifact.size_bytes:,} bytes"
+    click.echo(f"'{artifact.name}' is imported ({what})")
+    if artifact.zoo_name:
+        click.echo(f"It is {artifact.zoo_name} of the zoo: callable by that name")
+
+
+@models.command("list")
+@home_option
+@json_option
+def list_models(home: Path | None, as_json: bool) -> None:
+    """Imported weights."""
+    with _workshop(_home(home)) as shop:
+        found = shop.artifacts()
+    rows = [
+        [
+            a.name,
+            a.card.architecture,
+            a.card.quantization or "",
+            f"{a.size_bytes:,}",
+            ", ".join(kind.value for kind in a.card.model_types),
+            a.zoo_name or "",
+        ]
+        for a in found
+    ]
+    columns = ["name", "architecture", "quantization", "bytes", "serves", "zoo name"]
+    _print_rows(as_json, columns, rows, [msgspec.to_builtins(a) for a in found])
+
+
+@main.group()
+def zoo() -> None:
+    """Models that are callable by name once their file is imported."""
+
+
+@zoo.command("list")
+@home_option
+@json_option
+def list_zoo(home: Path | None, as_json: bool) -> None:
+    """The catalogue, and which of it is installed."""
+    from models_store.catalog import catalog
+
+    with _workshop(_home(home)) as shop:
+        installed = {a.zoo_name for a in shop.artifacts()} - {None}
+    entries = catalog().entries
+    rows = [
+        [
+            e.name,
+            "yes" if e.name in installed or e.weights_of in installed else "",
+            e.size,
+            e.licence,
+            ", ".join(kind.value for kind in e.model_types),
+            e.source,
+        ]
+        for e in entries
+    ]
+    data = [msgspec.to_builtins(e) | {"installed": bool(row[1])} for e, row in zip(entries, rows, strict=True)]
+    _print_rows(as_json, ["name", "installed", "size", "licence", "serves", "where to get it"], rows, data)
+
+
+# --- console -------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the appliance listens.")
+@click.option("--key", envvar="APPLIANCE_KEY", default=None, help="A key; or set APPLIANCE_KEY.")
+def tui(url: str, key: str | None) -> None:
+    """The console: dashboard, zoo and imports, models, playground, keys."""
+    from tui.app import run  # here only: it imports the terminal framework
+
+    run(url, key or click.prompt("Key", hide_input=True))
+
+
+# --- helpers -------------------------------------------------------------------------------------------------------
+
+
+def _home(home: Path | None) -> Path:
+    return (home or default_home()).expanduser().absolute()
+
+
+@contextmanager
+def _workshop(home: Path) -> Iterator[Any]:
+    from appliance.lifecycle.workshop import Workshop  # here only: --help needs no database
+
+    with Workshop(home, load_config(home)) as shop:
+        yield shop
+
+
+def _first_key(home: Path) -> str | None:
+    """The first admin key's secret when this home has none yet."""
+    with _workshop(home) as shop:
+        first: str | None = shop.first_key()
+        return first
+
+
+@contextmanager
+def _progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_rows(as_json: bool, columns: list[str], rows: list[list[str]], data: list[Any]) -> None:
+    if as_json:
+        _print_json(data)
+        return
+    table = Table(*columns, box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*row)
+    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
+
+
+def _pick(record: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: msgspec.to_builtins(getattr(record, name)) for name in names}
+
+
+def _state(revoked_at: Any) -> str:
+    return f"revoked {revoked_at:%Y-%m-%d}" if revoked_at else "active"

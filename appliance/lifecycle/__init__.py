@@ -1,0 +1,1 @@
+"""What the operator and the callers want done: templates, models, deployments, imports, and the running of requests."""

@@ -1,0 +1,224 @@
+"""Model deployments: the wish to serve a model under an ID and endpoint of its own.
+
+Intent goes to the registry first, then the scheduler is told. Statuses follow what the scheduler reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+import msgspec
+from models_store.catalog import catalog
+from msgspec import UNSET, structs
+
+from appliance.domain.clock import Clock
+from appliance.domain.errors import ApplianceError, InvalidParameter, NameTaken
+from appliance.domain.ids import new_id
+from appliance.domain.models import Caller, Deployment, DeploymentStatus, Model
+from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.recipes import Recipes
+from appliance.registry.database import Database
+from appliance.registry.deployments import deployments as rows
+from appliance.registry.deployments import loading_marks
+from appliance.scheduler.resident import Wanted
+from appliance.scheduler.scheduler import Hooks, Scheduler
+from appliance.wire import sgp_v3
+
+log = logging.getLogger(__name__)
+
+
+class Statuses(Hooks):
+    """Keeps a loading mark around every load and the deployment's status after it (design: what a C abort can kill).
+
+    A mark that is found at start names the deployment whose load took the process down.
+    """
+
+    def __init__(self, database: Database, directory: Directory, clock: Clock) -> None:
+        self._database = database
+        self._directory = directory
+        self._clock = clock
+
+    async def load_begins(self, deployment_id: str) -> None:
+        """Mark the load on disk before native code runs."""
+        now = self._clock.now()
+        await self._database.run(lambda db: loading_marks.mark(db, deployment_id, now))
+        await self.set(deployment_id, DeploymentStatus.LOADING, None)
+
+    async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
+        """Clear the mark and note how it went."""
+        await self._database.run(lambda db: loading_marks.clear(db, deployment_id))
+        if error is None:
+            await self.set(deployment_id, DeploymentStatus.READY, None)
+        else:
+            await self.set(deployment_id, DeploymentStatus.FAILED, error.message)
+
+    async def set(self, deployment_id: str, status: DeploymentStatus, reason: str | None) -> None:
+        """Change the status, in the registry and in memory; a deployment that is gone is left alone."""
+        deployment = self._directory.deployments.get(deployment_id)
+        if deployment is None or (deployment.status, deployment.status_reason) == (status, reason):
+            return
+        await self._database.run(lambda db: rows.set_status(db, deployment_id, status, reason))
+        deployment = self._directory.deployments.get(deployment_id)
+        if deployment is not None:
+            self._directory.put_deployment(structs.replace(deployment, status=status, status_reason=reason))
+
+
+class Deployments:
+    """Creates, changes, swaps and removes deployments."""
+
+    def __init__(
+        self, database: Database, directory: Directory, recipes: Recipes, scheduler: Scheduler, clock: Clock
+    ) -> None:
+        self._database = database
+        self._directory = directory
+        self._recipes = recipes
+        self._scheduler = scheduler
+        self._clock = clock
+        self._warming: set[asyncio.Task[None]] = set()
+
+    def list(self, caller: Caller, model_id: str, account_id: str | None = None) -> list[Deployment]:
+        """Deployments of a model. Raises NotFound."""
+        self._directory.get(caller, self._directory.models, model_id, "model")
+        return self._directory.visible(caller, self._directory.deployments_of(model_id), account_id)
+
+    def get(self, caller: Caller, model_id: str, deployment_id: str) -> Deployment:
+        """One deployment below its model. Raises NotFound."""
+        return self._directory.deployment_of(caller, model_id, deployment_id)
+
+    async def create(self, caller: Caller, model_id: str, body: sgp_v3.DeploymentCreate) -> Deployment:
+        """A new deployment; its load begins at once, the status tells how it went.
+
+        Raises NotFound, NameTaken, InvalidParameter, WrongWeights, CannotFit before anything is stored.
+        """
+        model = self._directory.get(caller, self._directory.models, model_id, "model")
+        account_id = self._directory.account_for(caller, body.account_id)
+        self._check_name(account_id, body.name)
+        deployment = Deployment(
+            id=new_id(),
+            account_id=account_id,
+            name=body.name,
+            model_id=model.id,
+            creation_parameters=body.model_creation_parameters,
+            vendor_configuration=_vendor_configuration(body.vendor_configuration),
+            metadata=body.deployment_metadata,
+            created_at=self._clock.now(),
+            created_by_user_id=caller.user_id,
+        )
+        wanted = self._checked(deployment, model)
+        await self._database.run(lambda db: rows.insert(db, deployment))
+        self._directory.put_deployment(deployment)
+        self._scheduler.want(wanted)
+        self.warm(deployment.id)
+        return deployment
+
+    async def update(
+        self, caller: Caller, model_id: str, deployment_id: str, body: sgp_v3.DeploymentUpdate
+    ) -> Deployment:
+        """Change what the body sets. With other parameters or slots the new engine is loaded before the old one goes.
+
+        Raises NotFound, Immutable, NameTaken, InvalidParameter, and what the load raises; then nothing has changed.
+        """
+        self._directory.deployment_of(caller, model_id, deployment_id)
+        deployment = self._directory.get_own(caller, self._directory.deployments, deployment_id, "model deployment")
+        changed = structs.replace(deployment, **_changes(body))
+        if changed.name != deployment.name:
+            self._check_name(deployment.account_id, changed.name, but=deployment.id)
+        return await self._replace(deployment, changed, self._directory.models[model_id])
+
+    async def swap(self, caller: Caller, deployment_id: str, model_id: str) -> Deployment:
+        """Point the deployment at another model of the same type. The old one serves until the new one is loaded.
+
+        Raises NotFound, Immutable, InvalidParameter, and what the load raises; then the old one keeps serving.
+        """
+        deployment = self._directory.get_own(caller, self._directory.deployments, deployment_id, "model deployment")
+        model = self._directory.get(caller, self._directory.models, model_id, "model")
+        old_type = self._directory.models[deployment.model_id].model_type
+        if model.model_type is not old_type:
+            raise InvalidParameter(
+                f"'{deployment.name}' serves {old_type.value} and '{model.name}' is {model.model_type.value}; "
+                "callers would break. Create a deployment of the other model instead"
+            )
+        return await self._replace(deployment, structs.replace(deployment, model_id=model.id), model)
+
+    async def delete(self, caller: Caller, model_id: str, deployment_id: str) -> None:
+        """Stop serving and remove. Running requests end first; logged calls stay. Raises NotFound, Immutable."""
+        self._directory.deployment_of(caller, model_id, deployment_id)
+        deployment = self._directory.get_own(caller, self._directory.deployments, deployment_id, "model deployment")
+        await self._database.run(lambda db: rows.delete(db, deployment.id))
+        self._directory.drop_deployment(deployment.id)
+        self._scheduler.forget(deployment.id)
+
+    def warm(self, deployment_id: str) -> None:
+        """Load in the background; the outcome shows in the status."""
+        task = asyncio.create_task(self._load_once(deployment_id))
+        self._warming.add(task)
+        task.add_done_callback(self._warming.discard)
+
+    async def close(self) -> None:
+        """Give up background loads that have not begun."""
+        for task in list(self._warming):
+            task.cancel()
+        await asyncio.gather(*self._warming, return_exceptions=True)
+
+    async def _load_once(self, deployment_id: str) -> None:
+        try:
+            lease = await self._scheduler.acquire(deployment_id)
+        except ApplianceError as error:
+            log.info("deployment %s is not ready: %s", deployment_id, error.message)
+        else:
+            lease.release()
+
+    async def _replace(self, old: Deployment, new: Deployment, model: Model) -> Deployment:
+        wanted = self._checked(new, model)
+        reload = wanted.spec != self._recipes.wanted(old, self._directory.models[old.model_id]).spec
+        if reload:
+            await self._scheduler.replace(wanted)
+            new = structs.replace(new, status=DeploymentStatus.READY, status_reason=None)
+        else:
+            self._scheduler.want(wanted)
+            new = structs.replace(new, status=old.status, status_reason=old.status_reason)
+        await self._database.run(lambda db: rows.update(db, new))
+        self._directory.put_deployment(new)
+        if wanted.pinned:
+            self.warm(new.id)
+        return new
+
+    def _checked(self, deployment: Deployment, model: Model) -> Wanted:
+        wanted = self._recipes.wanted(deployment, model)
+        need = wanted.backend.estimate(wanted.spec)
+        self._scheduler.ledger.check_possible(deployment.name, need.total_bytes)
+        return wanted
+
+    def _check_name(self, account_id: str, name: str, but: str | None = None) -> None:
+        if any(entry.name == name for entry in catalog().entries):
+            raise NameTaken(f"'{name}' is the name of a model in the zoo; choose another name")
+        self._directory.check_name_free(
+            self._directory.deployments.values(), account_id, name, "model deployment", but=but
+        )
+
+
+def _vendor_configuration(body: sgp_v3.DeploymentVendorConfiguration | None) -> dict[str, Any] | None:
+    if body is None:
+        return None
+    if body.min_workers > body.max_workers:
+        raise InvalidParameter(
+            f"vendor_configuration.min_workers is {body.min_workers}, above max_workers {body.max_workers}; "
+            "raise max_workers"
+        )
+    built: dict[str, Any] = msgspec.to_builtins(body)
+    return {key: value for key, value in built.items() if value is not None}
+
+
+def _changes(body: sgp_v3.DeploymentUpdate) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if body.name is not UNSET:
+        changes["name"] = body.name
+    if body.vendor_configuration is not UNSET:
+        changes["vendor_configuration"] = _vendor_configuration(body.vendor_configuration)
+    if body.model_creation_parameters is not UNSET:
+        changes["creation_parameters"] = body.model_creation_parameters
+    if body.deployment_metadata is not UNSET:
+        changes["metadata"] = body.deployment_metadata
+    return changes

@@ -1,0 +1,133 @@
+"""Model instances: weights plus metadata, made from a template or belonging to an external vendor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import UNSET, structs
+
+from appliance.domain.clock import Clock
+from appliance.domain.errors import InUse, InvalidParameter
+from appliance.domain.ids import new_id
+from appliance.domain.models import Caller, Model, ModelType, Template
+from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.recipes import Recipes
+from appliance.registry.database import Database
+from appliance.registry.models import models as rows
+from appliance.wire import sgp_v3
+
+SELF_HOSTED = {None, "LAUNCH", "LLMENGINE"}
+RELOADING = ("model_type", "model_template_id", "creation_parameters")
+"""Fields that decide what is loaded."""
+
+
+class Models:
+    """Creates, changes and removes models."""
+
+    def __init__(self, database: Database, directory: Directory, recipes: Recipes, clock: Clock) -> None:
+        self._database = database
+        self._directory = directory
+        self._recipes = recipes
+        self._clock = clock
+
+    def list(self, caller: Caller, account_id: str | None = None) -> list[Model]:
+        """Models the caller may see."""
+        return self._directory.visible(caller, self._directory.models.values(), account_id)
+
+    def get(self, caller: Caller, model_id: str) -> Model:
+        """One model. Raises NotFound."""
+        return self._directory.get(caller, self._directory.models, model_id, "model")
+
+    async def create(self, caller: Caller, body: sgp_v3.ModelCreate) -> Model:
+        """A new model. Raises NameTaken, NotFound (group), InvalidParameter (template, parameters)."""
+        model = Model(
+            id=new_id(),
+            account_id=self._directory.account_for(caller, body.account_id),
+            name=body.name,
+            model_type=ModelType(body.model_type.value),
+            model_vendor=body.model_vendor.value if body.model_vendor else None,
+            model_template_id=body.model_template_id,
+            model_group_id=body.model_group_id,
+            base_model_id=body.base_model_id,
+            base_model_metadata=body.base_model_metadata,
+            creation_parameters=body.model_creation_parameters,
+            description=body.description,
+            training_data_card=body.training_data_card,
+            model_card=body.model_card,
+            created_at=self._clock.now(),
+            created_by_user_id=caller.user_id,
+        )
+        self._check(caller, model)
+        await self._database.run(lambda db: rows.insert(db, model))
+        self._directory.models[model.id] = model
+        return model
+
+    async def update(self, caller: Caller, model_id: str, body: sgp_v3.ModelUpdate) -> Model:
+        """Change what the body sets.
+
+        Raises NotFound, Immutable, NameTaken, InvalidParameter, and InUse for a change of what its deployments load.
+        """
+        model = self._directory.get_own(caller, self._directory.models, model_id, "model")
+        changed = structs.replace(model, **_changes(body))
+        self._check(caller, changed)
+        deployed = self._directory.deployments_of(model.id)
+        if deployed and any(getattr(model, name) != getattr(changed, name) for name in RELOADING):
+            names = ", ".join(sorted(d.name for d in deployed)[:8])
+            raise InUse(
+                f"'{model.name}' is deployed ({names}); what it loads cannot change under its deployments. "
+                "Create a new model and swap the deployment to it"
+            )
+        await self._database.run(lambda db: rows.update(db, changed))
+        self._directory.models[model.id] = changed
+        return changed
+
+    async def delete(self, caller: Caller, model_id: str) -> None:
+        """Remove a model without deployments. Raises NotFound, Immutable, InUse naming the deployments."""
+        model = self._directory.get_own(caller, self._directory.models, model_id, "model")
+        deployed = self._directory.deployments_of(model.id)
+        if deployed:
+            names = ", ".join(sorted(d.name for d in deployed)[:8])
+            raise InUse(f"model '{model.name}' has {len(deployed)} deployment(s) ({names}); delete those first")
+        await self._database.run(lambda db: rows.delete(db, model.id))
+        self._directory.models.pop(model.id, None)
+
+    def _check(self, caller: Caller, model: Model) -> None:
+        self._directory.check_name_free(
+            self._directory.models.values(), model.account_id, model.name, "model", but=model.id
+        )
+        if model.model_group_id is not None:
+            self._directory.get(caller, self._directory.groups, model.model_group_id, "model group")
+        if model.model_template_id is not None:
+            self._check_template(caller, model)
+        elif model.model_vendor in SELF_HOSTED:
+            raise InvalidParameter(
+                "model_template_id is required for a model that runs here; GET /v3/model-templates lists the templates",
+                errors=[(("model_template_id",), "missing")],
+            )
+
+    def _check_template(self, caller: Caller, model: Model) -> None:
+        template = self._template(caller, model.model_template_id or "")
+        if template.model_type is not model.model_type:
+            raise InvalidParameter(
+                f"template '{template.name}' makes models of type {template.model_type.value}, "
+                f"not {model.model_type.value}",
+                errors=[(("model_type",), f"must be {template.model_type.value}")],
+            )
+        self._recipes.check_model_parameters(template, model.creation_parameters)
+
+    def _template(self, caller: Caller, template_id: str) -> Template:
+        return self._directory.get(caller, self._directory.templates, template_id, "model template")
+
+
+def _changes(body: sgp_v3.ModelUpdate) -> dict[str, Any]:
+    renamed = {"model_creation_parameters": "creation_parameters"}
+    changes: dict[str, Any] = {}
+    for field in structs.fields(body):
+        value = getattr(body, field.name)
+        if value is not UNSET and field.name != "account_id":
+            changes[renamed.get(field.name, field.name)] = value
+    if changes.get("model_type") is not None:
+        changes["model_type"] = ModelType(changes["model_type"].value)
+    if changes.get("model_vendor") is not None:
+        changes["model_vendor"] = changes["model_vendor"].value
+    return changes

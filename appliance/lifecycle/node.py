@@ -1,0 +1,226 @@
+"""The node: everything that one process holds, put together, started and stopped in order.
+
+Intent is in the registry, reality in memory: what should be resident is rebuilt here at every start. A crash loses
+the requests in flight and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import IO
+
+from msgspec import structs
+
+from appliance.config import Config
+from appliance.domain.clock import Clock, SystemClock
+from appliance.domain.errors import ApplianceError, Conflict, Internal
+from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStatus, Role
+from appliance.engines.backends import all_backends
+from appliance.engines.base import Backend
+from appliance.hardware.probe import Probe
+from appliance.lifecycle.artifacts import Artifacts
+from appliance.lifecycle.builtins import Builtins, starters_folder
+from appliance.lifecycle.deployments import Deployments, Statuses
+from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.execution import settle
+from appliance.lifecycle.groups import Groups
+from appliance.lifecycle.importing import Importer
+from appliance.lifecycle.inference import Inference
+from appliance.lifecycle.jobs import ImportJobs
+from appliance.lifecycle.keys import Keys
+from appliance.lifecycle.models import Models
+from appliance.lifecycle.recipes import Recipes
+from appliance.lifecycle.refresh import Refresher
+from appliance.lifecycle.templates import Templates
+from appliance.lifecycle.usage import Counters
+from appliance.registry.calls import CallLog
+from appliance.registry.database import Database
+from appliance.registry.deployments import loading_marks
+from appliance.registry.migrations import REGISTRY
+from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.scheduler import Scheduler
+from appliance.store.importing import Store
+
+log = logging.getLogger(__name__)
+
+UPKEEP_SECONDS = 1.0
+BUDGET_SHARE = 0.8
+
+
+class Node:
+    """One appliance in one process. Use ``start`` and ``close``; closing twice is fine."""
+
+    def __init__(self, home: Path, config: Config, clock: Clock | None = None) -> None:
+        self.home = home
+        self.config = config
+        self.clock = clock or SystemClock()
+        self.started_at: datetime = self.clock.now()
+        self._lock = _lock_home(home)
+        self.backends: Mapping[str, Backend] = all_backends()
+        self.directory = Directory()
+        self.probe = Probe()
+        self.database = Database(home / "registry.db", REGISTRY, "FULL")
+        self.calls = CallLog(home / "calls.db")
+        self.counters = Counters(self.calls)
+        self.store = Store(home, self.clock, reserve_bytes=config.disk_reserve_bytes)
+        self.refresher = Refresher(self.database, self.directory)
+        self.recipes = Recipes(self.directory, self.backends, Artifacts.paths(self.store))
+        self.statuses = Statuses(self.database, self.directory, self.clock)
+        self.scheduler = Scheduler(
+            self.clock,
+            Ledger("cpu", config.memory_budget_bytes or self._default_budget_bytes()),
+            idle_seconds=config.idle_seconds,
+            queue_limit=config.queue_limit,
+            hooks=self.statuses,
+        )
+        self.importer = Importer(self.database, self.store, self.clock)
+        self.builtins = Builtins(self.database, self.importer, self.backends, self.clock)
+        self._make_services()
+        self._upkeep: asyncio.Task[None] | None = None
+        self._closed = False
+
+    def _make_services(self) -> None:
+        database, directory, clock = self.database, self.directory, self.clock
+        self.keys = Keys(database, directory, clock, self.refresher)
+        self.templates = Templates(database, directory, clock)
+        self.groups = Groups(database, directory, clock)
+        self.models = Models(database, directory, self.recipes, clock)
+        self.deployments = Deployments(database, directory, self.recipes, self.scheduler, clock)
+        self.imports = ImportJobs(database, self.importer, clock, self._imported)
+        self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
+        self.inference = Inference(directory, self.scheduler, self.counters, clock, self.config.load_timeout_seconds)
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Read the registry, make what is built in, and bring back what should be in memory."""
+        await asyncio.to_thread(self.builtins.ensure, starters_folder())
+        await self.refresher.load()
+        self.refresher.on_change = self._reconcile
+        await self.imports.load()
+        await self._condemn_marked()
+        await self._reconcile()
+        self._upkeep = asyncio.create_task(self._keep_up())
+
+    async def close(self) -> None:
+        """Stop serving, unload, commit what is under way, and close the files."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self.imports.close()
+        await self.deployments.close()
+        await self.scheduler.close()
+        await settle()
+        await asyncio.to_thread(self.calls.close)
+        await asyncio.to_thread(self.database.close)
+        self.probe.close()
+        self._lock.close()
+
+    async def _keep_up(self) -> None:
+        """Once a second: unload who is idle, and see what the command line has changed."""
+        while True:
+            await asyncio.sleep(UPKEEP_SECONDS)
+            try:
+                self.scheduler.sweep()
+                for deployment_id in self.scheduler.missing_pinned():
+                    self.deployments.warm(deployment_id)
+                await self.refresher.refresh_if_changed()
+            except Exception:
+                log.exception("upkeep failed; it is tried again in %.0f s", UPKEEP_SECONDS)
+
+    async def _condemn_marked(self) -> None:
+        """A loading mark found at start: that load took the process down. FAILED instead of a crash loop."""
+        for mark in await self.database.run(loading_marks.list):
+            reason = (
+                f"loading it ended the server on {mark.started_at:%Y-%m-%d %H:%M} UTC; "
+                "change its parameters or weights to try again"
+            )
+            await self.statuses.set(mark.deployment_id, DeploymentStatus.FAILED, reason)
+            self.scheduler.fail(mark.deployment_id, Internal(reason))
+            await self.database.run(lambda db, mark=mark: loading_marks.clear(db, mark.deployment_id))  # type: ignore[misc]
+
+    async def _reconcile(self) -> None:
+        """Make the scheduler know every deployment of the directory, and forget those that are gone."""
+        for deployment in list(self.directory.deployments.values()):
+            if not self.scheduler.knows(deployment.id):
+                await self._bring_back(deployment)
+        for deployment_id in self.scheduler.known() - set(self.directory.deployments):
+            self.scheduler.forget(deployment_id)
+
+    async def _bring_back(self, deployment: Deployment) -> None:
+        condemned = self.scheduler.failure_of(deployment.id)
+        try:
+            wanted = self.recipes.wanted(deployment, self.directory.models[deployment.model_id])
+        except ApplianceError as error:
+            await self.statuses.set(deployment.id, DeploymentStatus.FAILED, error.message)
+            return
+        self.scheduler.want(wanted)
+        if condemned is not None:
+            self.scheduler.fail(deployment.id, condemned.error)
+        elif wanted.pinned or deployment.status is not DeploymentStatus.READY:
+            self.deployments.warm(deployment.id)
+
+    async def _imported(self, artifact: Artifact) -> None:
+        """A new artifact: make its built-in models callable."""
+        await asyncio.to_thread(self.builtins.adopt, artifact)
+        await self.refresher.load()
+        await self._reconcile()
+
+    async def delete_artifact(self, caller: Caller, name: str) -> None:
+        """Remove an artifact; built-in models that stood on it are no longer callable."""
+        await self.artifacts.delete(caller, name)
+        await self.refresher.load()
+        await self._reconcile()
+
+    # --- questions -----------------------------------------------------------------------------------------------
+
+    def not_ready_reasons(self) -> list[str]:
+        """Why the node is not ready: each pinned deployment that cannot answer yet."""
+        reasons = []
+        for deployment in self.directory.deployments.values():
+            if not self.scheduler.is_pinned(deployment.id) or self.scheduler.is_resident(deployment.id):
+                continue
+            why = f": {deployment.status_reason}" if deployment.status_reason else ""
+            reasons.append(f"pinned deployment '{deployment.name}' is {deployment.status.value}{why}")
+        if self._upkeep is None:
+            reasons.append("the node is starting")
+        return reasons
+
+    def callable_deployments(self, caller: Caller) -> list[Deployment]:
+        """Everything this caller can call by name: built-ins first, then its account's deployments."""
+        visible = self.directory.visible(structs.replace(caller, role=Role.MEMBER), self.directory.deployments.values())
+        return sorted(visible, key=lambda d: (not d.built_in, d.name))
+
+    def import_roots(self) -> list[Path]:
+        """Folders that imports over HTTP may read."""
+        return [self.home / "import", *(Path(root) for root in self.config.import_roots)]
+
+    def _default_budget_bytes(self) -> int:
+        return int(self.probe.ram().total_bytes * BUDGET_SHARE)
+
+
+def _lock_home(home: Path) -> IO[str]:
+    """One server per home: two would fight over the registry and the memory. Raises Conflict."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    (home / "import").mkdir(exist_ok=True, mode=0o700)
+    handle = (home / "server.lock").open("a+")
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.seek(0)
+        holder = handle.read().strip() or "unknown"
+        handle.close()
+        raise Conflict(f"another server (process {holder}) runs on {home}; stop it, or choose another --home") from None
+    handle.truncate(0)
+    handle.write(str(os.getpid()))
+    handle.flush()
+    return handle

@@ -1,0 +1,107 @@
+"""From records to something that can be loaded: template + parameters + artifact → ``Wanted``.
+
+The one place that reads creation parameters, for the check when a deployment is made and for the load alike, so that
+what was accepted is what is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from appliance.domain.errors import InvalidParameter, NotFound
+from appliance.domain.models import Artifact, Deployment, Model, Parameters, Template
+from appliance.engines.base import Backend, EngineSpec
+from appliance.lifecycle import parameters
+from appliance.lifecycle.directory import Directory
+from appliance.scheduler.resident import Wanted
+
+DEFAULT_SLOTS = 10
+
+
+class Weights(Protocol):
+    """Where an artifact's files are."""
+
+    def path_of(self, artifact: Artifact) -> Path:
+        """A file, or a folder of files under their own names."""
+
+
+class Recipes:
+    """Resolves deployments into engine specs."""
+
+    def __init__(self, directory: Directory, backends: Mapping[str, Backend], weights: Weights) -> None:
+        self._directory = directory
+        self._backends = backends
+        self._weights = weights
+
+    def wanted(self, deployment: Deployment, model: Model) -> Wanted:
+        """What the scheduler needs to serve the deployment.
+
+        Raises InvalidParameter, WrongWeights, NotFound. Nothing is loaded and no native code runs.
+        """
+        template = self._template_of(model)
+        backend = self._backends[template.backend]
+        spec = self._spec(deployment, model, template)
+        backend.check(spec)
+        vendor = deployment.vendor_configuration or {}
+        return Wanted(
+            deployment_id=deployment.id,
+            name=deployment.name,
+            backend=backend,
+            spec=spec,
+            pinned=int(_resource(vendor, template, "min_workers", 0)) > 0,
+            high_priority=bool(_resource(vendor, template, "high_priority", False)),
+        )
+
+    def check_model_parameters(self, template: Template, given: Parameters | None) -> None:
+        """Refuse unknown names, wrong types and artifacts that do not exist; what is missing a deployment may add."""
+        checked = parameters.check(
+            template.creation_parameters, given or {}, where="model_creation_parameters", complete=False
+        )
+        for name in ("weights", "adapter"):
+            if name in checked:
+                self._artifact(name, str(checked[name]))
+
+    def _template_of(self, model: Model) -> Template:
+        template = self._directory.templates.get(model.model_template_id or "")
+        if template is None:
+            raise InvalidParameter(
+                f"model '{model.name}' has no template and vendor {model.model_vendor}; this appliance has no remote "
+                "backend, so only models made from a template can be deployed"
+            )
+        return template
+
+    def _spec(self, deployment: Deployment, model: Model, template: Template) -> EngineSpec:
+        merged = parameters.merge_creation_parameters(
+            template.creation_parameters, model.creation_parameters, deployment.creation_parameters
+        )
+        if "weights" not in merged:
+            raise InvalidParameter(f"template '{template.name}' declares no parameter 'weights', so nothing can load")
+        artifact = self._artifact("weights", str(merged.pop("weights")))
+        adapter = merged.pop("adapter", None)
+        return EngineSpec(
+            model_type=model.model_type,
+            weights=self._weights.path_of(artifact),
+            card=artifact.card,
+            parameters=merged,
+            slots=int(_resource(deployment.vendor_configuration or {}, template, "per_worker", DEFAULT_SLOTS)),
+            adapter=self._weights.path_of(self._artifact("adapter", str(adapter))) if adapter else None,
+        )
+
+    def _artifact(self, parameter: str, name: str) -> Artifact:
+        try:
+            return self._directory.artifact(name)
+        except NotFound as error:
+            raise InvalidParameter(
+                f"{parameter}: {error.message}", errors=[(("model_creation_parameters", parameter), error.message)]
+            ) from error
+
+
+def _resource(vendor: Mapping[str, object], template: Template, name: str, default: int | bool) -> int | bool:
+    """A resource of the deployment, else of its template's endpoint configuration."""
+    for source in (vendor, template.vendor_configuration.get("endpoint_config") or {}):
+        value = source.get(name)
+        if isinstance(value, int):
+            return value
+    return default

@@ -1,0 +1,105 @@
+"""What the command line does on a home without a server: keys, imports, lists. A running server notices the changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import sqlite_utils
+from msgspec import structs
+
+from appliance.config import Config
+from appliance.domain.clock import SystemClock
+from appliance.domain.errors import NotFound
+from appliance.domain.models import Artifact, Key, Role
+from appliance.engines.backends import all_backends
+from appliance.lifecycle.builtins import SYSTEM_CALLER, Builtins
+from appliance.lifecycle.importing import Importer, ImportRequest
+from appliance.lifecycle.keys import check_not_last_admin, made_by_operator, make_key
+from appliance.registry.accounts import accounts as account_rows
+from appliance.registry.accounts import users as user_rows
+from appliance.registry.artifacts import artifacts as artifact_rows
+from appliance.registry.audit import audit
+from appliance.registry.database import Database
+from appliance.registry.keys import keys as key_rows
+from appliance.registry.migrations import REGISTRY
+from appliance.store.importing import Store
+
+OPERATOR = structs.replace(SYSTEM_CALLER, key_id="command line")
+
+
+class Workshop:
+    """The home's registry and store, opened for one command."""
+
+    def __init__(self, home: Path, config: Config) -> None:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._clock = SystemClock()
+        self._database = Database(home / "registry.db", REGISTRY, "FULL")
+        self._store = Store(home, self._clock, reserve_bytes=config.disk_reserve_bytes)
+        self._importer = Importer(self._database, self._store, self._clock)
+        self.builtins = Builtins(self._database, self._importer, all_backends(), self._clock)
+
+    def __enter__(self) -> Workshop:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._database.close()
+
+    def first_key(self) -> str | None:
+        """The secret of a first admin key when there is no key at all, else None."""
+        if self.keys():
+            return None
+        _, secret = self.create_key("first admin", Role.ADMIN, None)
+        return secret
+
+    def create_key(self, name: str, role: str, account_id: str | None) -> tuple[Key, str]:
+        """A new key and its secret. Raises NotFound for an unknown account."""
+        self.builtins.ensure_accounts()
+        account_id = account_id or self.builtins.default_account_id()
+        key, user, secret = make_key(name, Role(role), account_id, self._clock)
+        entry = made_by_operator(key.created_at, OPERATOR, "key.create", "key", key.id, {"name": name, "role": role})
+
+        def work(db: sqlite_utils.Database) -> None:
+            account_rows.get(db, account_id)
+            user_rows.insert(db, user)
+            key_rows.insert(db, key)
+            audit.append(db, entry)
+
+        self._database.run_sync(work)
+        return key, secret
+
+    def keys(self) -> list[Key]:
+        """All keys, oldest first."""
+        return self._database.run_sync(key_rows.list)
+
+    def revoke_key(self, id_or_name: str) -> Key:
+        """Revoke by id, or by a name that only one key has. Raises NotFound, InUse for the last admin key."""
+        known = self.keys()
+        matches = [k for k in known if k.id == id_or_name] or [k for k in known if k.name == id_or_name]
+        if len(matches) != 1:
+            raise NotFound(f"{len(matches)} keys match '{id_or_name[:128]}'; appliance keys list shows the ids")
+        key = matches[0]
+        if key.revoked_at is not None:
+            return key
+        check_not_last_admin(key, known)
+        revoked = structs.replace(key, revoked_at=self._clock.now())
+
+        def work(db: sqlite_utils.Database) -> None:
+            key_rows.update(db, revoked)
+            audit.append(db, made_by_operator(self._clock.now(), OPERATOR, "key.revoke", "key", key.id, {}))
+
+        self._database.run_sync(work)
+        return revoked
+
+    def artifacts(self) -> list[Artifact]:
+        """Imported weights, oldest first."""
+        return self._database.run_sync(artifact_rows.list)
+
+    def import_files(self, files: Sequence[Path], name: str, progress: Callable[[int, int], None]) -> Artifact:
+        """Import, and make the built-in models that stand on it."""
+        self.builtins.ensure_accounts()
+        self.builtins.ensure_templates()
+        request = ImportRequest(paths=tuple(files), name=name, caller=OPERATOR)
+        artifact = self._importer.run(request, progress)
+        self.builtins.adopt(artifact)
+        return artifact
