@@ -153,10 +153,8 @@ def _usage(
         [first, MILLISECOND_MICROSECONDS, buckets, span, buckets - 1, first, last, *values],
     ).fetchall()
     sums = {row[0]: row[1:] for row in rows}
-    return [
-        UsageBucket(start=start + (end - start) * index / buckets, **_counts(sums.get(index)))
-        for index in range(buckets)
-    ]
+    starts = (start + (last - first) * index // buckets * MICROSECOND for index in range(buckets))
+    return [UsageBucket(start=moment, **_counts(sums.get(index))) for index, moment in enumerate(starts)]
 
 
 def _counts(sums: Sequence[int] | None) -> dict[str, int]:
