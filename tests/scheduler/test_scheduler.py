@@ -1,0 +1,284 @@
+"""The scheduler's numbered outcomes, with doubles for clock, backend and engine (``tests/support/fake_engine.py``)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from appliance.domain.errors import BadWeights, CannotFit, NotFound, NotReady, QueueFull
+from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.resident import ResidentState
+from appliance.scheduler.scheduler import Scheduler
+from tests.support.fake_engine import FakeBackend, FakeClock, wanted
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+async def scheduler(clock: FakeClock) -> AsyncIterator[Scheduler]:
+    made = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2)
+    yield made
+    await made.close()
+
+
+async def until(condition: object) -> None:
+    """Let the loop run until the condition holds; bounded by the test's own timeout."""
+    while not condition():  # type: ignore[operator]
+        await asyncio.sleep(0)
+
+
+async def test_unknown_deployment(scheduler: Scheduler) -> None:
+    """A deployment that was never made known is NotFound."""
+    with pytest.raises(NotFound):
+        await scheduler.acquire("nobody")
+
+
+async def test_first_call_loads(scheduler: Scheduler) -> None:
+    """The first request loads the engine, its bytes are booked, and the next request uses the same engine."""
+    backend = FakeBackend()
+    scheduler.want(wanted("a", backend))
+    first = await scheduler.acquire("a")
+    second = await scheduler.acquire("a")
+    assert first.engine is second.engine
+    assert len(backend.loads) == 1
+    assert scheduler.ledger.reserved_bytes == 10
+    first.release()
+    second.release()
+
+
+async def test_waiters_share_one_load(scheduler: Scheduler) -> None:
+    """All who ask while an engine loads wait for that one load."""
+    backend = FakeBackend()
+    backend.gate.clear()
+    scheduler.want(wanted("a", backend))
+    tasks = [asyncio.create_task(scheduler.acquire("a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    backend.gate.set()
+    leases = await asyncio.gather(*tasks)
+    assert len(backend.loads) == 1
+    for lease in leases:
+        lease.release()
+
+
+async def test_full_queue(scheduler: Scheduler) -> None:
+    """With all slots taken and the queue full, one more request is refused with a time to come back."""
+    scheduler.want(wanted("a", FakeBackend(), slots=1))
+    leases = [await scheduler.acquire("a") for _ in range(3)]
+    with pytest.raises(QueueFull) as caught:
+        await scheduler.acquire("a")
+    assert caught.value.retry_after_seconds
+    for lease in leases:
+        lease.release()
+    (await scheduler.acquire("a")).release()
+
+
+async def test_never_fits(scheduler: Scheduler) -> None:
+    """What is larger than the whole budget is refused with both numbers, and nothing is booked."""
+    scheduler.want(wanted("big", FakeBackend(need_bytes=26)))
+    with pytest.raises(CannotFit, match="0.0 MiB"):
+        await scheduler.acquire("big")
+    assert scheduler.ledger.reserved_bytes == 0
+
+
+async def test_evicts_least_recently_used(scheduler: Scheduler, clock: FakeClock) -> None:
+    """Room is made by the idle engine that was used longest ago."""
+    backends = {name: FakeBackend() for name in "abc"}
+    for name, backend in backends.items():
+        scheduler.want(wanted(name, backend))
+    for name in "ab":
+        clock.seconds += 1
+        (await scheduler.acquire(name)).release()
+    (await scheduler.acquire("c")).release()
+    assert backends["a"].loads[0].closed
+    assert not backends["b"].loads[0].closed
+    assert scheduler.ledger.reserved_bytes == 20
+
+
+async def test_never_evicts_busy_or_pinned(scheduler: Scheduler) -> None:
+    """An engine with a lease and a pinned one stay; the newcomer waits until the lease ends."""
+    pinned, busy, newcomer = FakeBackend(), FakeBackend(), FakeBackend()
+    scheduler.want(wanted("pinned", pinned, pinned=True))
+    scheduler.want(wanted("busy", busy))
+    scheduler.want(wanted("new", newcomer))
+    (await scheduler.acquire("pinned")).release()
+    lease = await scheduler.acquire("busy")
+    waiting = asyncio.create_task(scheduler.acquire("new"))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    assert not busy.loads[0].closed
+    lease.release()
+    (await waiting).release()
+    assert busy.loads[0].closed
+    assert not pinned.loads[0].closed
+
+
+async def test_leaving_the_line_costs_nothing(scheduler: Scheduler) -> None:
+    """A client that leaves before its load begins causes no load and evicts nobody."""
+    first, second = FakeBackend(need_bytes=20), FakeBackend(need_bytes=20)
+    scheduler.want(wanted("a", first))
+    scheduler.want(wanted("b", second))
+    lease = await scheduler.acquire("a")
+    waiting = asyncio.create_task(scheduler.acquire("b"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.gather(waiting, return_exceptions=True)
+    lease.release()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert second.loads == []
+    assert not first.loads[0].closed
+
+
+async def test_leaving_when_the_load_ends_gives_the_lease_back(scheduler: Scheduler) -> None:
+    """A client that leaves in the very moment its engine is ready holds no lease."""
+    backend = FakeBackend()
+    scheduler.want(wanted("a", backend))
+    task = asyncio.create_task(scheduler.acquire("a"))
+    await until(lambda: scheduler.is_resident("a"))
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    if not task.cancelled():
+        task.result().release()
+    assert [r.leases for r in scheduler.residents()] == [0]
+
+
+async def test_failed_load_is_remembered(scheduler: Scheduler, clock: FakeClock) -> None:
+    """All who waited get the load's error; until the back-off ends others get NotReady with the reason."""
+    backend = FakeBackend()
+    backend.error = BadWeights("tensor 3 ends beyond the file")
+    scheduler.want(wanted("a", backend))
+    results = await asyncio.gather(*(scheduler.acquire("a") for _ in range(2)), return_exceptions=True)
+    assert [type(result) for result in results] == [BadWeights, BadWeights]
+    assert scheduler.ledger.reserved_bytes == 0
+    with pytest.raises(NotReady, match="tensor 3") as caught:
+        await scheduler.acquire("a")
+    assert caught.value.retry_after_seconds == 2
+    clock.seconds += 2
+    backend.error = None
+    (await scheduler.acquire("a")).release()
+
+
+async def test_dead_engine_is_replaced(scheduler: Scheduler) -> None:
+    """An engine that failed is taken out, and the request gets a new one."""
+    backend = FakeBackend()
+    scheduler.want(wanted("a", backend))
+    (await scheduler.acquire("a")).release()
+    backend.loads[0].failure = "thread died"
+    lease = await scheduler.acquire("a")
+    assert lease.engine is backend.loads[1]
+    lease.release()
+    await until(lambda: backend.loads[0].closed)
+
+
+async def test_sweep_unloads_idle(scheduler: Scheduler, clock: FakeClock) -> None:
+    """Nobody called for the idle time: the engine goes, unless it is pinned or leased."""
+    backends = [FakeBackend(need_bytes=5) for _ in range(3)]
+    scheduler.want(wanted("idle", backends[0]))
+    scheduler.want(wanted("pinned", backends[1], pinned=True))
+    scheduler.want(wanted("leased", backends[2]))
+    (await scheduler.acquire("idle")).release()
+    (await scheduler.acquire("pinned")).release()
+    lease = await scheduler.acquire("leased")
+    clock.seconds += 59
+    scheduler.sweep()
+    assert not backends[0].loads[0].closed
+    clock.seconds += 1
+    scheduler.sweep()
+    await until(lambda: backends[0].loads[0].closed)
+    assert not backends[1].loads[0].closed
+    assert not backends[2].loads[0].closed
+    lease.release()
+
+
+async def test_replace_switches_after_the_load(scheduler: Scheduler) -> None:
+    """The old engine serves until the new one is loaded, and unloads when its last lease ends."""
+    old, new = FakeBackend(), FakeBackend()
+    new.gate.clear()
+    scheduler.want(wanted("a", old))
+    before = await scheduler.acquire("a")
+    replacing = asyncio.create_task(scheduler.replace(wanted("a", new, tag=1)))
+    await asyncio.sleep(0)
+    during = await scheduler.acquire("a")
+    assert during.engine is old.loads[0]
+    new.gate.set()
+    await replacing
+    after = await scheduler.acquire("a")
+    assert after.engine is new.loads[0]
+    assert not old.loads[0].closed
+    for lease in (before, during, after):
+        lease.release()
+    await until(lambda: old.loads[0].closed)
+
+
+async def test_failed_replace_keeps_the_old(scheduler: Scheduler) -> None:
+    """When the new engine does not load, the old one keeps serving and the error is raised."""
+    old, new = FakeBackend(), FakeBackend()
+    new.error = BadWeights("no")
+    scheduler.want(wanted("a", old))
+    (await scheduler.acquire("a")).release()
+    with pytest.raises(BadWeights):
+        await scheduler.replace(wanted("a", new, tag=1))
+    lease = await scheduler.acquire("a")
+    assert lease.engine is old.loads[0]
+    assert scheduler.ledger.reserved_bytes == 10
+    lease.release()
+
+
+async def test_forget_drains(scheduler: Scheduler) -> None:
+    """A deleted deployment takes no new request; the running one ends first."""
+    backend = FakeBackend()
+    scheduler.want(wanted("a", backend))
+    lease = await scheduler.acquire("a")
+    scheduler.forget("a")
+    with pytest.raises(NotFound):
+        await scheduler.acquire("a")
+    assert not backend.loads[0].closed
+    assert [r.state for r in scheduler.residents()] == [ResidentState.DRAINING]
+    lease.release()
+    await until(lambda: scheduler.ledger.reserved_bytes == 0)
+    assert backend.loads[0].closed
+
+
+async def test_forget_while_loading(scheduler: Scheduler) -> None:
+    """Deleting a deployment that loads fails its waiters, and the engine is closed as soon as it is there."""
+    backend = FakeBackend()
+    backend.gate.clear()
+    scheduler.want(wanted("a", backend))
+    task = asyncio.create_task(scheduler.acquire("a"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    scheduler.forget("a")
+    with pytest.raises(NotFound):
+        await task
+    backend.gate.set()
+    await until(lambda: backend.loads and backend.loads[0].closed)
+    await until(lambda: scheduler.ledger.reserved_bytes == 0)
+
+
+async def test_timeout_names_the_state(scheduler: Scheduler) -> None:
+    """A request whose engine does not come in time is NotReady and leaves no waiter behind."""
+    backend = FakeBackend()
+    backend.gate.clear()
+    scheduler.want(wanted("a", backend))
+    with pytest.raises(NotReady, match="not in memory"):
+        await scheduler.acquire("a", timeout_seconds=0.01)
+    backend.gate.set()
+    (await scheduler.acquire("a")).release()
+
+
+async def test_close_unloads_everyone(clock: FakeClock) -> None:
+    """Closing cancels the waiters and closes every engine, leased ones too."""
+    made = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2)
+    backend = FakeBackend()
+    made.want(wanted("a", backend))
+    await made.acquire("a")
+    await made.close()
+    assert backend.loads[0].closed
+    assert made.ledger.reserved_bytes == 0
