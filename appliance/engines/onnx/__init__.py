@@ -1,0 +1,1 @@
+"""The ONNX Runtime backend: text embeddings and reranking."""

@@ -1,0 +1,75 @@
+"""How to make an ONNX engine: what can be served, what it will take, and the load itself.
+
+Called by the scheduler and by the trial process. Importing this loads no native library; ``load`` does.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Final
+
+from appliance.domain.errors import WrongWeights
+from appliance.domain.models import ModelType, WeightsFormat
+from appliance.engines.base import Engine, EngineSpec, Need
+from appliance.engines.onnx.settings import Settings, read_settings
+
+_DISTRIBUTIONS: Final = ("onnxruntime-gpu", "onnxruntime")
+_SERVED: Final = (ModelType.EMBEDDING, ModelType.RERANKING)
+_FLOAT_BYTES: Final = 4
+_DEFAULT_WIDTH, _DEFAULT_HEADS = 1_024, 16
+_BUFFERS_PER_TOKEN: Final = 12
+"""Activations of the model's width alive at once: queries, keys and values, the widened layer, inputs and outputs."""
+
+
+class OnnxBackend:
+    """ONNX Runtime, on the CPU or the first CUDA device."""
+
+    @property
+    def version(self) -> str:
+        """Version of the installed ONNX Runtime."""
+        for name in _DISTRIBUTIONS:
+            try:
+                return importlib.metadata.version(name)
+            except importlib.metadata.PackageNotFoundError:
+                continue
+        return "unknown"
+
+    def check(self, spec: EngineSpec) -> None:
+        """Raise WrongWeights or InvalidParameter if these weights and parameters cannot be served. No native code."""
+        _check_weights(spec)
+        read_settings(spec)
+
+    def estimate(self, spec: EngineSpec) -> Need:
+        """Bytes the load will take, from the card and the parameters alone."""
+        return Need(weights_bytes=spec.card.weights_bytes, compute_bytes=_compute_bytes(spec, read_settings(spec)))
+
+    def load(self, spec: EngineSpec) -> Engine:
+        """Make the engine; blocks. Raises InvalidParameter, WrongWeights, BadWeights, CannotFit."""
+        from appliance.engines.onnx.engines import load_engine  # here only: brings the native libraries with it
+
+        self.check(spec)
+        return load_engine(spec, read_settings(spec))
+
+
+def _check_weights(spec: EngineSpec) -> None:
+    if spec.model_type not in _SERVED:
+        raise WrongWeights(
+            f"ONNX weights serve {' and '.join(_SERVED)}, not {spec.model_type}; use llama.cpp templates"
+        )
+    if spec.card.format is not WeightsFormat.ONNX:
+        raise WrongWeights(f"the weights are {spec.card.format}, this template takes onnx")
+    if spec.model_type not in spec.card.model_types:
+        can = ", ".join(spec.card.model_types) or "neither embedding nor reranking"
+        raise WrongWeights(f"these weights cannot serve {spec.model_type}; by their header they can serve: {can}")
+    missing = [name for name in ("model.onnx", "tokenizer.json") if not (spec.weights / name).is_file()]
+    if missing:
+        raise WrongWeights(f"the weights lack {' and '.join(missing)}; import the folder that holds both")
+    if spec.adapter is not None:
+        raise WrongWeights("ONNX weights take no adapter; merge it into the weights before the conversion to ONNX")
+
+
+def _compute_bytes(spec: EngineSpec, settings: Settings) -> int:
+    """Buffers of the largest batch: vectors for each token, and attention scores of each token with its text."""
+    tokens = max(settings.batch_tokens, settings.max_tokens)
+    width, heads = spec.card.embedding_length or _DEFAULT_WIDTH, spec.card.head_count or _DEFAULT_HEADS
+    return tokens * _FLOAT_BYTES * (width * _BUFFERS_PER_TOKEN + heads * settings.max_tokens)

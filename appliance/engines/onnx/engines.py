@@ -1,0 +1,191 @@
+"""The two engines: embedding and reranking, each a tokenizer, a session and the collector that batches for it.
+
+Made by ``backend`` in a worker thread; requests come on the event loop. Tokenizing runs in worker threads, everything
+that touches the session in the collector's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+
+from appliance.domain.errors import BadWeights, WrongWeights
+from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, RerankingRequest, RerankingResult
+from appliance.domain.models import ModelType
+from appliance.engines.base import EngineSpec, EngineStats
+from appliance.engines.onnx.collector import Collector, Work
+from appliance.engines.onnx.session import Session
+from appliance.engines.onnx.settings import CROSS_ENCODER, LATE_INTERACTION, Settings
+from appliance.engines.onnx.tasks import POOLINGS, EncodedText, Floats, max_similarity, pad, relevance, unit, unpad
+from appliance.engines.onnx.text import Tokenizer
+
+
+class Encoder:
+    """A loaded graph with its tokenizer: texts in, token vectors or rows of numbers out."""
+
+    def __init__(self, spec: EngineSpec, settings: Settings) -> None:
+        """Load, and run a first pass to see what the graph gives; blocks.
+
+        Raises BadWeights, WrongWeights, CannotFit.
+        """
+        self.tokenizer = Tokenizer(
+            spec.weights / "tokenizer.json",
+            max_tokens=settings.max_tokens,
+            vocabulary_size=spec.card.vocabulary_size,
+        )
+        self.session = Session(spec.weights / "model.onnx", device=settings.device, threads=settings.threads)
+        self.sample = self._first_pass()
+
+    def run(self, texts: Sequence[EncodedText]) -> list[Floats]:
+        """One batch; in one thread at a time."""
+        return unpad(self.session.run(pad(texts, self.tokenizer.pad_id)), texts)
+
+    @property
+    def gives_token_vectors(self) -> bool:
+        """Whether a text's output is [tokens, width], else one row of numbers."""
+        return self.sample.ndim == 2
+
+    def _first_pass(self) -> Floats:
+        try:
+            (output,) = self.run(self.tokenizer.encode([""], "an empty text"))
+        except Exception as error:  # the runtime's exceptions share no base of their own
+            self.session.close()
+            raise BadWeights(f"the model's first pass failed: {str(error)[:500]}") from error
+        if output.ndim not in (1, 2) or not np.isfinite(output).all():
+            self.session.close()
+            raise WrongWeights(f"output '{self.session.output_name}' is no vector per token or per text of numbers")
+        return output
+
+
+class _OnnxEngine:
+    """What both engines share."""
+
+    def __init__(self, encoder: Encoder, settings: Settings, slots: int) -> None:
+        self._encoder = encoder
+        self._slots = slots
+        self._collector = Collector(encoder.run, batch_tokens=settings.batch_tokens, name="onnx-collector")
+
+    @property
+    def device(self) -> str:
+        """The device of the built session."""
+        return self._encoder.session.device
+
+    @property
+    def slots(self) -> int:
+        """Requests that run at once; further ones wait in the same queue."""
+        return self._slots
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine can no longer run, or None while it is sound."""
+        return self._collector.failure
+
+    def stats(self) -> EngineStats:
+        """Requests in the running batch, and requests that wait."""
+        return self._collector.stats()
+
+    def close(self) -> None:
+        """Let the running batch end, then free everything; blocks. Twice is fine."""
+        self._collector.close()
+        self._encoder.session.close()
+
+
+class OnnxEmbeddingEngine(_OnnxEngine):
+    """Texts to vectors."""
+
+    def __init__(self, encoder: Encoder, settings: Settings, slots: int) -> None:
+        super().__init__(encoder, settings, slots)
+        self._pool = POOLINGS[settings.pooling] if encoder.gives_token_vectors else np.asarray
+        self._normalize = settings.normalize
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
+        """One vector per text. Raises PromptTooLong naming the text's index. Cancelling the task cancels the work."""
+        texts = await asyncio.to_thread(self._encoder.tokenizer.encode, request.texts, "text {index}")
+        finish = self._unit_vector if _either(request.normalize, self._normalize) else self._vector
+        vectors = await self._collector.submit([Work(text, finish) for text in texts])
+        return EmbeddingResult(vectors=vectors, tokens=sum(map(len, texts)))
+
+    def _vector(self, output: Floats) -> list[float]:
+        vector: list[float] = self._pool(output).tolist()
+        return vector
+
+    def _unit_vector(self, output: Floats) -> list[float]:
+        vector: list[float] = unit(self._pool(output)).tolist()
+        return vector
+
+
+class CrossEncoderEngine(_OnnxEngine):
+    """Each chunk is read together with the query; the graph's own score comes out, as it is."""
+
+    async def rerank(self, request: RerankingRequest) -> RerankingResult:
+        """One score per chunk. Raises PromptTooLong naming the chunk's index. Cancelling cancels the work."""
+        pairs = [(request.query, chunk) for chunk in request.chunks]
+        texts = await asyncio.to_thread(self._encoder.tokenizer.encode, pairs, "the query with chunk {index}")
+        scores = await self._collector.submit([Work(text, relevance) for text in texts])
+        return RerankingResult(scores=scores, tokens=sum(map(len, texts)))
+
+
+class LateInteractionEngine(_OnnxEngine):
+    """Query and chunks are read apart and compared token by token; any embedding model can do it."""
+
+    async def rerank(self, request: RerankingRequest) -> RerankingResult:
+        """One score in [-1, 1] per chunk. Raises PromptTooLong naming the chunk. Cancelling cancels the work."""
+        encode = self._encoder.tokenizer.encode
+        (query,) = await asyncio.to_thread(encode, [request.query], "the query")
+        chunks = await asyncio.to_thread(encode, request.chunks, "chunk {index}")
+        (of_query,) = await self._collector.submit([_token_vectors(query)])
+        scores = await self._collector.submit([_compared(chunk, of_query) for chunk in chunks])
+        return RerankingResult(scores=scores, tokens=len(query) + sum(map(len, chunks)))
+
+
+def load_engine(
+    spec: EngineSpec, settings: Settings
+) -> OnnxEmbeddingEngine | CrossEncoderEngine | LateInteractionEngine:
+    """The engine for the spec's model type; blocks. Raises BadWeights, WrongWeights, CannotFit."""
+    encoder = Encoder(spec, settings)
+    try:
+        if spec.model_type is ModelType.EMBEDDING:
+            _check_embedding(encoder, spec)
+            return OnnxEmbeddingEngine(encoder, settings, spec.slots)
+        if _scoring(encoder, settings) == CROSS_ENCODER:
+            return CrossEncoderEngine(encoder, settings, spec.slots)
+        return LateInteractionEngine(encoder, settings, spec.slots)
+    except WrongWeights:
+        encoder.session.close()
+        raise
+
+
+def _check_embedding(encoder: Encoder, spec: EngineSpec) -> None:
+    if encoder.session.output_name == "logits":
+        raise WrongWeights("the graph gives 'logits', not vectors; weights for embedding are needed")
+    if "pooling" in spec.parameters and not encoder.gives_token_vectors:
+        raise WrongWeights(
+            f"parameter 'pooling': output '{encoder.session.output_name}' is one vector per text, pooled by the graph; "
+            f"leave the parameter out"
+        )
+
+
+def _scoring(encoder: Encoder, settings: Settings) -> str:
+    """What the parameter says if the graph can do it, else what the graph can do. Raises WrongWeights."""
+    possible = LATE_INTERACTION if encoder.gives_token_vectors else CROSS_ENCODER
+    name, width = encoder.session.output_name, encoder.sample.shape[-1]
+    if settings.scoring not in (None, possible):
+        kind = "a vector per token" if encoder.gives_token_vectors else "one row of numbers per text"
+        raise WrongWeights(f"parameter 'scoring': output '{name}' is {kind}, which suits '{possible}' only")
+    if possible == CROSS_ENCODER and width not in (1, 2):
+        raise WrongWeights(f"output '{name}' has {width} numbers per text; a cross-encoder gives 1 or 2")
+    return possible
+
+
+def _token_vectors(text: EncodedText) -> Work[Floats]:
+    return Work(text, lambda output: unit(output[text.content]))
+
+
+def _compared(chunk: EncodedText, of_query: Floats) -> Work[float]:
+    return Work(chunk, lambda output: max_similarity(of_query, unit(output[chunk.content])))
+
+
+def _either(first: bool | None, second: bool) -> bool:
+    return second if first is None else first

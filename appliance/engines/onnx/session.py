@@ -1,0 +1,138 @@
+"""The only door to ONNX Runtime: one model in memory, on the device it was asked for or not at all.
+
+Made by ``engines`` in a worker thread and then used by one thread at a time. It knows which inputs a graph takes, not
+what its output means.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime as ort
+
+from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, WrongWeights
+from appliance.engines.onnx.tasks import Floats, TokenBatch
+
+log = logging.getLogger("appliance.onnx")
+
+_FEEDS: Final[dict[str, Callable[[TokenBatch], Any]]] = {
+    "input_ids": lambda batch: batch.ids,
+    "attention_mask": lambda batch: batch.mask,
+    "token_type_ids": lambda batch: batch.type_ids,
+    "position_ids": lambda batch: batch.positions,
+}
+_OUTPUTS: Final = ("last_hidden_state", "token_embeddings", "logits", "sentence_embedding")
+"""Preferred in this order; a graph with none of these names gives its first output."""
+_INTEGERS: Final[dict[str, Any]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_ERRORS_ONLY: Final = 3
+_CUDA: Final = "CUDAExecutionProvider"
+_PROVIDERS: Final[dict[str, list[Any]]] = {
+    "cpu": ["CPUExecutionProvider"],
+    "cuda": [(_CUDA, {"device_id": 0, "arena_extend_strategy": "kSameAsRequested"}), "CPUExecutionProvider"],
+}
+
+ort.set_default_logger_severity(_ERRORS_ONLY)
+
+
+class Session:
+    """A loaded graph. ``close`` frees it; twice is fine."""
+
+    def __init__(self, model: Path, *, device: str, threads: int) -> None:
+        """Load; blocks. ``device`` is ``cpu`` or ``cuda``.
+
+        Raises BadWeights, WrongWeights (a graph that wants other inputs than texts), CannotFit (no such device, or
+        not enough of its memory).
+        """
+        if device == "cuda":
+            _load_cuda()
+        self._session: Any = _build(model, device, threads)
+        self.device = self._device_of(device)
+        self._feeds = self._inputs()
+        names = [output.name for output in self._session.get_outputs()]
+        self.output_name = next((name for name in _OUTPUTS if name in names), names[0])
+        log.info("loaded %s on %s with %d threads, output %s", model.parent.name, self.device, threads, names)
+
+    def run(self, batch: TokenBatch) -> Floats:
+        """One forward pass; blocks. Whatever the runtime raises means that this session is broken."""
+        feeds = {name: _FEEDS[name](batch).astype(kind, copy=False) for name, kind in self._feeds.items()}
+        (output,) = self._session.run([self.output_name], feeds)
+        return np.asarray(output, np.float32)
+
+    def close(self) -> None:
+        """Free the weights and the arena."""
+        self._session = None
+
+    def _device_of(self, asked: str) -> str:
+        """The device of the built session: the runtime falls back to the CPU without an error (onnxruntime#23372)."""
+        used = self._session.get_providers()[0]
+        if asked == "cuda" and used != _CUDA:
+            raise CannotFit(_no_gpu(f"ONNX Runtime fell back to {used}"))
+        return "gpu0" if used == _CUDA else "cpu"
+
+    def _inputs(self) -> dict[str, Any]:
+        """Name → integer type of the inputs to feed."""
+        types = {value.name: value.type for value in self._session.get_inputs()}
+        unknown = [f"{name} ({kind})" for name, kind in types.items() if name not in _FEEDS or kind not in _INTEGERS]
+        if unknown or "input_ids" not in types:
+            raise WrongWeights(
+                f"the graph takes {', '.join(sorted(types))}; a text encoder takes input_ids and, as it needs, "
+                f"attention_mask, token_type_ids and position_ids as integers"
+            )
+        return {name: _INTEGERS[kind] for name, kind in types.items()}
+
+
+def _build(model: Path, device: str, threads: int) -> Any:
+    try:
+        return ort.InferenceSession(
+            str(model), sess_options=_options(threads), providers=_PROVIDERS[device], enable_fallback=0
+        )
+    except Exception as error:  # the runtime's exceptions share no base of their own
+        raise _explained(error, model) from error
+
+
+def _options(threads: int) -> Any:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.enable_mem_pattern = False  # one plan per shape: texts come in every length
+    options.log_severity_level = _ERRORS_ONLY
+    # Waiting threads would burn the cores that the other engines compute on
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _explained(error: Exception, model: Path) -> ApplianceError:
+    """The runtime's words without this machine's paths."""
+    reason = str(error).replace(str(model.parent), "").strip()[:500]
+    if "allocate memory" in reason or "out of memory" in reason.lower():
+        return CannotFit(f"not enough memory to load the model: {reason}; free some, or take smaller weights")
+    if type(error).__name__ == "NotImplemented":
+        return WrongWeights(f"the model uses operators that this ONNX Runtime does not have: {reason}")
+    return BadWeights(f"ONNX Runtime {ort.__version__} refuses the model: {reason}")
+
+
+def _load_cuda() -> None:
+    """Load CUDA's libraries and the provider before the runtime does, because it keeps the reason to itself."""
+    if _CUDA not in ort.get_available_providers():
+        raise CannotFit(_no_gpu("this ONNX Runtime was built without CUDA"))
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        ort.preload_dlls()
+    if said.getvalue():
+        log.warning("CUDA libraries: %s", said.getvalue().strip())
+    folder = Path(ort.__file__).parent / "capi"
+    try:
+        for name in ("shared", "cuda"):
+            ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise CannotFit(_no_gpu(str(error).replace(str(folder), "").lstrip("/"))) from error
+
+
+def _no_gpu(reason: str) -> str:
+    return f"device 'cuda' was asked for and cannot be used: {reason}; install CUDA 13 and cuDNN 9 with a driver for them, or take 'cpu'"
