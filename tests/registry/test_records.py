@@ -35,12 +35,12 @@ from appliance.registry.database import Database
 from appliance.registry.deployments import deployments
 from appliance.registry.groups import groups
 from appliance.registry.jobs import jobs
-from appliance.registry.keys import keys
 from appliance.registry.migrations import REGISTRY
 from appliance.registry.models import models
 from appliance.registry.records import Records
 from appliance.registry.templates import templates
 from tests.registry import registry_samples as samples
+from tests.registry.stored_databases import SAMPLES
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 OPTIONAL_TEXT = st.none() | TEXT
@@ -170,32 +170,19 @@ def test_every_record_comes_back_as_it_went(
     assert with_model.run_sync(round_trip) == record
 
 
-EVERY_TABLE = [
-    (accounts, samples.ACCOUNT),
-    (users, samples.USER),
-    (keys, samples.KEY),
-    (templates, samples.TEMPLATE),
-    (groups, samples.GROUP),
-    (models, samples.MODEL),
-    (deployments, samples.DEPLOYMENT),
-    (artifacts, samples.ARTIFACT),
-    (jobs, samples.JOB),
-]
-
-
 @pytest.fixture
 def full(registry: Database) -> Database:
     """A registry with one record of each kind."""
 
     def fill(db: sqlite_utils.Database) -> None:
-        for table, record in EVERY_TABLE:
+        for table, record in SAMPLES:
             table.insert(db, record)
 
     registry.run_sync(fill)
     return registry
 
 
-@pytest.mark.parametrize(("table", "record"), EVERY_TABLE, ids=lambda value: getattr(value, "table", ""))
+@pytest.mark.parametrize(("table", "record"), SAMPLES, ids=lambda value: getattr(value, "table", ""))
 class TestEveryTable:
     def test_get_and_list(self, full, table, record):
         """A record is found by its id and in the list."""
@@ -222,7 +209,7 @@ class TestEveryTable:
 
 UNIQUE = [
     (table, record)
-    for table, record in EVERY_TABLE
+    for table, record in SAMPLES
     if table.label != "id"  # keys and jobs may share their names
 ]
 
@@ -298,11 +285,11 @@ class TestReferences:
         """In the order deployment, model, template everything can go."""
 
         def clear(db):
-            for table, record in reversed(EVERY_TABLE):
+            for table, record in reversed(SAMPLES):
                 table.delete(db, record.id)
 
         full.run_sync(clear)
-        assert all(full.run_sync(table.list) == [] for table, _ in EVERY_TABLE)
+        assert all(full.run_sync(table.list) == [] for table, _ in SAMPLES)
 
 
 def test_lists_keep_the_order_of_arrival(registry):
