@@ -222,10 +222,9 @@ def _pooling(facts: _Facts, tensors: Iterable[Tensor]) -> str | None:
     number = facts.count("pooling_type")
     if number is not None and number not in _POOLINGS:
         raise facts.bad(f"{facts.architecture}.pooling_type {number} is unknown")
-    pooling = _POOLINGS[number] if number is not None else None
-    if pooling is None and any(tensor.name in _CLASSIFIER_TENSORS for tensor in tensors):
-        return "rank"
-    return pooling
+    if any(tensor.name in _CLASSIFIER_TENSORS for tensor in tensors):
+        return "rank"  # some converters wrote the pooling of the encoder below the head
+    return _POOLINGS[number] if number is not None else None
 
 
 def _model_types(facts: _Facts, pooling: str | None) -> tuple[ModelType, ...]:

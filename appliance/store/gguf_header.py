@@ -217,7 +217,7 @@ class _Parser:
             self._at += length
             return LongString(length)
         self._keep(length)
-        return self._decode(self._take(length), f"the value of '{key[:80]}'")
+        return self._take(length).decode("utf-8", "replace")
 
     def _array(self, key: str) -> ArrayValue:
         kind, length = self._u32(), self._u64()

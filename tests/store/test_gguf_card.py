@@ -57,7 +57,7 @@ def test_a_llama_card_says_everything(llama: Path):
         ("nomic-bert-moe", {}, (), (ModelType.EMBEDDING,), None),
         ("bert", {"bert__pooling_type": 4}, (), (ModelType.RERANKING,), "rank"),
         ("bert", {}, ("cls.weight",), (ModelType.RERANKING,), "rank"),
-        ("bert", {"bert__pooling_type": 1}, ("cls.weight",), (ModelType.EMBEDDING,), "mean"),
+        ("bert", {"bert__pooling_type": 2}, ("cls.weight",), (ModelType.RERANKING,), "rank"),
         ("qwen3", {"qwen3__pooling_type": 3}, (), (ModelType.EMBEDDING,), "last"),
         ("qwen3", {"qwen3__pooling_type": 4}, ("cls.output.weight",), (ModelType.RERANKING,), "rank"),
         ("clip", {}, (), (), None),
