@@ -16,7 +16,7 @@ from textual.reactive import reactive
 from appliance.wire import admin
 from tui.client import Client
 from tui.keymap import EVERYWHERE, bindings
-from tui.link import Link, LinkState, link_down, link_up
+from tui.link import Link, link_down, link_up
 from tui.messages import ShowScreen, TryDeployment
 from tui.problems import ConsoleError
 from tui.records import UserInfo
@@ -24,7 +24,9 @@ from tui.screens.base import ConsoleScreen
 from tui.screens.dashboard import DashboardScreen
 from tui.screens.help import Help
 from tui.screens.keys import KeysScreen
+from tui.screens.models import ModelsScreen
 from tui.screens.playground import PlaygroundScreen
+from tui.screens.zoo import ZooScreen
 
 POLL_SECONDS = 1.0
 
@@ -70,6 +72,8 @@ class ConsoleApp(App[None]):
         self._poll_seconds = poll_seconds
         self._polling = False
         self.add_mode("dashboard", lambda: DashboardScreen(client))
+        self.add_mode("zoo", lambda: ZooScreen(client))
+        self.add_mode("models", lambda: ModelsScreen(client))
         self.add_mode("playground", lambda: PlaygroundScreen(client, clock))
         self.add_mode("keys", lambda: KeysScreen(client))
 
@@ -136,8 +140,9 @@ class ConsoleApp(App[None]):
 
 
 def run(url: str, key: str) -> None:
-    """Show the console until the operator leaves. Raises ConsoleError when the key cannot be one at all."""
-    ConsoleApp(Client(url, key)).run()
-
-
-__all__ = ["ConsoleApp", "LinkState", "run"]
+    """Show the console until the operator leaves. A key that cannot be one ends the program with its reason."""
+    try:
+        client = Client(url, key)
+    except ConsoleError as problem:
+        raise SystemExit(f"{problem.title}: {problem.detail}") from problem
+    ConsoleApp(client).run()

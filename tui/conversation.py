@@ -111,5 +111,5 @@ class Pace(Struct, kw_only=True):
             cached = f" ({self.usage.cached_tokens} cached)" if self.usage.cached_tokens else ""
             parts.append(f"{self.usage.prompt_tokens}{cached} in, {self.usage.completion_tokens} out")
         if self.finish_reason:
-            parts.append(f"ended: {self.finish_reason}")
+            parts.append(self.finish_reason)
         return " · ".join(parts)

@@ -11,7 +11,7 @@ from tui.format import format_bytes, format_count, format_seconds, format_status
 from tui.keymap import AREAS, bindings
 from tui.messages import TryDeployment
 from tui.screens.base import ConsoleScreen
-from tui.screens.deployment_details import DeploymentDetails
+from tui.screens.details import Details
 from tui.widgets.machine_panel import MachinePanel
 from tui.widgets.record_table import Cell, Column, RecordTable
 
@@ -81,7 +81,7 @@ class DashboardScreen(ConsoleScreen):
     def action_details(self) -> None:
         """Open the details of the selected deployment."""
         if deployment := self._selected():
-            self.app.push_screen(DeploymentDetails(self.client, deployment.model_id, deployment.id, deployment.name))
+            self.app.push_screen(Details(self.client, deployment.name, deployment.model_id, deployment.id))
 
     def action_playground(self) -> None:
         """Try the selected deployment."""

@@ -9,6 +9,7 @@ from textual.app import ComposeResult
 from textual.message import Message
 
 from appliance.wire import admin
+from tui.client import Client
 from tui.format import format_status, format_time
 from tui.keymap import AREAS, bindings
 from tui.screens.base import ConsoleScreen
@@ -47,6 +48,10 @@ class KeysScreen(ConsoleScreen):
             super().__init__()
             self.key = key
 
+    def __init__(self, client: Client) -> None:
+        super().__init__(client)
+        self._keys: dict[str, admin.Key] = {}
+
     def compose_body(self) -> ComposeResult:
         """One table."""
         table = RecordTable(*COLUMNS, id="key-list", empty="none shown: an admin key is needed")
@@ -56,7 +61,6 @@ class KeysScreen(ConsoleScreen):
     def on_mount(self) -> None:
         """Begin in the list."""
         super().on_mount()
-        self._keys: dict[str, admin.Key] = {}
         self._table.focus()
 
     def reload(self) -> None:

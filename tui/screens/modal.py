@@ -96,6 +96,8 @@ class FormDialog(Dialog[T], Generic[T]):
             request = self.submission()
         except FieldError as error:
             self._refuse(str(error))
+            if error.row is not None:
+                error.row.focus_control()
             return
         self.query_one("#submit", Button).disabled = True
         self._refuse("")

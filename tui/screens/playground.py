@@ -95,8 +95,8 @@ class PlaygroundScreen(ConsoleScreen):
         self._wanted: str | None = None
         self._talking_to: str | None = None
         self._request: Worker[None] | None = None
+        self._question_turn: Turn | None = None
         self._answer_turn: Turn | None = None
-        self._sent = ""
 
     def compose_body(self) -> ComposeResult:
         """Deployment and settings, transcript, query, prompt."""
@@ -196,14 +196,13 @@ class PlaygroundScreen(ConsoleScreen):
         if deployment is None:
             self.notify("choose a deployment first: Ctrl+O", severity="warning")
             return
-        self._sent = text
         send = {"EMBEDDING": self._embed, "RERANKING": self._rerank}.get(deployment.model_type, self._say)
         send(deployment, text)
 
     def _say(self, deployment: admin.DeploymentState, text: str) -> None:
         tool = self._conversation.awaited_tool
         self._conversation.say(text)
-        self._transcript.add("user", text, label=f"result of {tool}" if tool else "you")
+        self._question_turn = self._transcript.add("user", text, label=f"result of {tool}" if tool else "you")
         self.query_one(Composer).clear()
         self._answer_turn = self._transcript.add("assistant", label=deployment.name)
         if deployment.model_type == "AGENT":
@@ -294,18 +293,24 @@ class PlaygroundScreen(ConsoleScreen):
         self._transcript.add_table(score_table(event.documents, event.answer), label="ranking", summary=f"for: {query}")
 
     def on_failed(self, event: Failed) -> None:
-        """Show the refusal where the answer would be, and give the text back."""
+        """Show the refusal. A question without any answer goes back into the text field."""
         event.stop()
+        question, answer = self._question_turn, self._answer_turn
+        self._question_turn = self._answer_turn = None
+        if question is not None and answer is not None:
+            self._give_back(question, answer)
         self._transcript.add("error", event.problem.detail, label=event.problem.title)
-        if self._answer_turn is None:
+
+    def _give_back(self, question: Turn, answer: Turn) -> None:
+        if answer.text:
+            self._conversation.answer(answer.text)
             return
-        if not self._answer_turn.text:
-            self._answer_turn.remove()
-        self._answer_turn = None
+        answer.remove()
+        question.remove()
         self._conversation.take_back()
         composer = self.query_one(Composer)
         if not composer.text:
-            composer.text = self._sent
+            composer.text = question.text
 
     # --- other keys ------------------------------------------------------------------------------------------
 

@@ -11,6 +11,11 @@ from textual.widgets import Input, Label, Select
 class FieldError(Exception):
     """A field is empty or cannot be read; the message names it."""
 
+    def __init__(self, message: str, row: FieldRow | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+        """Where to put it right."""
+
 
 class FieldRow(Horizontal):
     """See the module."""
@@ -36,7 +41,7 @@ class FieldRow(Horizontal):
         elif isinstance(self._control, Select) and not self._control.is_blank():
             value = str(self._control.value)
         if self._required and not value:
-            raise FieldError(f"{self.label} is missing: {self.hint or 'give a value'}")
+            raise FieldError(f"{self.label} is missing: {self.hint or 'give a value'}", self)
         return value
 
     def number(self) -> int | None:
@@ -47,4 +52,8 @@ class FieldRow(Horizontal):
         try:
             return int(text)
         except ValueError:
-            raise FieldError(f"{self.label}: '{text}' is not a whole number") from None
+            raise FieldError(f"{self.label}: '{text}' is not a whole number", self) from None
+
+    def focus_control(self) -> None:
+        """Put the cursor where the value is given."""
+        self._control.focus()

@@ -25,14 +25,19 @@ class Turn(Static):
         self._redraw()
 
     def end(self, summary: str) -> None:
-        """Note beside the speaker how it went."""
+        """Note below how it went."""
         self.summary = summary
         self._redraw()
 
     def _redraw(self) -> None:
-        head = Text.assemble((self.label, "bold"), (f"   {self.summary}" if self.summary else "", "dim"))
-        body = self.table if self.table is not None else Text(self.text)
-        self.update(Group(head, body) if self.text or self.table is not None else head)
+        parts: list[RenderableType] = [Text(self.label, style="bold")]
+        if self.table is not None:
+            parts.append(self.table)
+        elif self.text:
+            parts.append(Text(self.text))
+        if self.summary:
+            parts.append(Text(self.summary, style="dim"))
+        self.update(Group(*parts))
 
 
 class Transcript(VerticalScroll):

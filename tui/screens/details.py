@@ -1,4 +1,4 @@
-"""All about one deployment: its settings, its last calls, and the schemas of request and response."""
+"""All about one model or one of its deployments: settings, last calls, and the schemas of request and response."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CALL_COLUMNS = (
 )
 
 
-class DeploymentDetails(Dialog[None]):
+class Details(Dialog[None]):
     """See the module."""
 
     BINDINGS = [  # noqa: RUF012 - Textual declares it
@@ -42,15 +42,15 @@ class DeploymentDetails(Dialog[None]):
     AUTO_FOCUS = "Tabs"
 
     class Arrived(Message):
-        """The deployment, its model and its calls."""
+        """The model, and the deployment with its calls."""
 
-        def __init__(self, deployment: sgp_v3.Deployment, model: sgp_v3.Model, calls: list[LoggedCall]) -> None:
+        def __init__(self, model: sgp_v3.Model, deployment: sgp_v3.Deployment | None, calls: list[LoggedCall]) -> None:
             super().__init__()
-            self.deployment = deployment
             self.model = model
+            self.deployment = deployment
             self.calls = calls
 
-    def __init__(self, client: Client, model_id: str, deployment_id: str, name: str) -> None:
+    def __init__(self, client: Client, name: str, model_id: str, deployment_id: str | None = None) -> None:
         super().__init__()
         self.add_class("large")
         self.heading = name
@@ -59,12 +59,13 @@ class DeploymentDetails(Dialog[None]):
         self._deployment_id = deployment_id
 
     def compose_content(self) -> ComposeResult:
-        """Four panes."""
+        """Three panes, and the calls of a deployment."""
         with TabbedContent():
             with TabPane("Settings"):
-                yield FactSheet(id="deployment-facts")
-            with TabPane("Calls"):
-                yield RecordTable(*CALL_COLUMNS, id="calls", empty="no calls yet")
+                yield FactSheet(id="facts")
+            if self._deployment_id is not None:
+                with TabPane("Calls"):
+                    yield RecordTable(*CALL_COLUMNS, id="calls", empty="no calls yet")
             with TabPane("Request"), VerticalScroll():
                 yield Static("", id="request-schema")
             with TabPane("Response"), VerticalScroll():
@@ -80,14 +81,16 @@ class DeploymentDetails(Dialog[None]):
         self.run_worker(self._fetch(), group="details", exclusive=True)
 
     async def _fetch(self) -> None:
+        deployment, calls = None, []
         try:
-            deployment = await self.client.deployment(self._model_id, self._deployment_id)
-            model = await self.client.model(deployment.model_instance_id)
-            calls = await self.client.calls(self._deployment_id)
+            if self._deployment_id is not None:
+                deployment = await self.client.deployment(self._model_id, self._deployment_id)
+                calls = await self.client.calls(self._deployment_id)
+            model = await self.client.model(deployment.model_instance_id if deployment else self._model_id)
         except ConsoleError as problem:
             self.post_message(Failed(problem))
         else:
-            self.post_message(self.Arrived(deployment, model, calls))
+            self.post_message(self.Arrived(model, deployment, calls))
 
     def on_failed(self, event: Failed) -> None:
         """Say why in place of the settings."""
@@ -95,32 +98,54 @@ class DeploymentDetails(Dialog[None]):
         problem = event.problem
         self.query_one(FactSheet).show("", [(problem.title, Text(problem.detail, style="red"))])
 
-    def on_deployment_details_arrived(self, event: Arrived) -> None:
+    def on_details_arrived(self, event: Arrived) -> None:
         """Fill the panes."""
-        self.query_one(FactSheet).show("", deployment_facts(event.deployment, event.model))
-        self.query_one(RecordTable).show({call.id: call_cells(call) for call in event.calls})
-        self.query_one("#request-schema", Static).update(pretty_json(event.model.request_schema))
-        self.query_one("#response-schema", Static).update(pretty_json(event.model.response_schema))
+        model, deployment = event.model, event.deployment
+        facts = deployment_facts(deployment, model) if deployment else model_facts(model)
+        self.query_one(FactSheet).show("", facts)
+        for table in self.query(RecordTable):
+            table.show({call.id: call_cells(call) for call in event.calls})
+        self.query_one("#request-schema", Static).update(pretty_json(model.request_schema))
+        self.query_one("#response-schema", Static).update(pretty_json(model.response_schema))
+
+
+def model_facts(model: sgp_v3.Model) -> Facts:
+    """What a model was made from."""
+    yield "Model ID", model.id
+    yield "Type", model.model_type
+    yield "Created (UTC)", format_time(model.created_at)
+    for name, value in (
+        ("Description", model.description),
+        ("Template ID", model.model_template_id),
+        ("Base model ID", model.base_model_id),
+        ("Group ID", model.model_group_id),
+        ("Vendor", model.model_vendor),
+    ):
+        if value:
+            yield name, value
+    for name, setting in (model.model_creation_parameters or {}).items():
+        yield name, str(setting)
+    if model.model_card:
+        yield "Model card", model.model_card
 
 
 def deployment_facts(deployment: sgp_v3.Deployment, model: sgp_v3.Model) -> Facts:
-    """What was asked for, and how it went."""
+    """What was asked for, how it went, and where to send requests."""
     yield "Status", format_status(deployment.status)
     if deployment.status_reason:
         yield "Reason", Text(deployment.status_reason, style="red")
     yield "Deployment ID", deployment.id
     yield "Model", f"{model.name} ({model.model_type})"
     yield "Model ID", model.id
+    yield "Execute", f"POST /v3/models/{model.id}/deployments/{deployment.id}/execute"
     yield "Created (UTC)", format_time(deployment.created_at)
     vendor = deployment.vendor_configuration or {}
     for name in ("min_workers", "max_workers", "per_worker"):
         if name in vendor:
             yield name, str(vendor[name])
-    for name, value in {
-        **(model.model_creation_parameters or {}),
-        **(deployment.model_creation_parameters or {}),
-    }.items():
-        yield name, str(value)
+    own = deployment.model_creation_parameters or {}
+    for name, setting in {**(model.model_creation_parameters or {}), **own}.items():
+        yield name, f"{setting} (of this deployment)" if name in own else str(setting)
 
 
 def call_cells(call: LoggedCall) -> tuple[Cell, ...]:

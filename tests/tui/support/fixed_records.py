@@ -1,0 +1,324 @@
+"""Fixed values for the snapshots: a node with two devices, five deployments, weights, jobs and keys."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from appliance.wire import admin, sgp_v3
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+GIB = 1024**3
+MIB = 1024**2
+ACCOUNT = "acc-1"
+
+CHAT_SCHEMA = {
+    "type": "object",
+    "properties": {"messages": {"type": "array"}, "temperature": {"type": "number"}},
+    "required": ["messages"],
+}
+
+
+def deployment_state(number: int, name: str, model_type: str, **changes: Any) -> admin.DeploymentState:
+    fields: dict[str, Any] = {
+        "id": f"dep-{number}",
+        "name": name,
+        "model_id": f"mod-{number}",
+        "model_name": changes.pop("model_name", name),
+        "model_type": model_type,
+        "status": "READY",
+        "status_reason": None,
+        "built_in": True,
+        "resident": False,
+        "calls": 0,
+        "prompt_tokens": 0,
+        "response_tokens": 0,
+        "errors": 0,
+    }
+    return admin.DeploymentState(**{**fields, **changes})
+
+
+def resident(number: int, name: str, **changes: Any) -> admin.Resident:
+    fields: dict[str, Any] = {
+        "deployment_id": f"dep-{number}",
+        "deployment_name": name,
+        "state": "READY",
+        "device": "cpu",
+        "pinned": False,
+        "leases": 0,
+        "waiting": 0,
+        "slots": 10,
+        "predicted_bytes": 120 * MIB,
+        "measured_bytes": 98 * MIB,
+        "cache_used_tokens": 0,
+        "cache_total_tokens": 8192,
+        "idle_seconds": 42.0,
+        "loaded_at": NOW,
+    }
+    return admin.Resident(**{**fields, **changes})
+
+
+DEPLOYMENTS = [
+    deployment_state(1, "starter-chat", "CHAT_COMPLETION", calls=1204, prompt_tokens=96_400, response_tokens=31_800),
+    deployment_state(2, "starter-embed", "EMBEDDING", calls=318, prompt_tokens=1_402_000),
+    deployment_state(3, "starter-rerank", "RERANKING", calls=12, prompt_tokens=4_870, errors=1),
+    deployment_state(
+        4,
+        "support-assistant",
+        "CHAT_COMPLETION",
+        model_name="qwen2.5-0.5b-support",
+        status="FAILED",
+        status_reason="needs 9.1 GiB, 6.2 free on cpu; retire 'x' or lower context_length",
+        built_in=False,
+    ),
+    deployment_state(5, "invoice-agent", "AGENT", status="LOADING", built_in=False, model_name="smollm2-agent"),
+]
+
+STATE = admin.State(
+    version="0.1.0",
+    started_at=NOW - timedelta(hours=3),
+    now=NOW,
+    ready=True,
+    not_ready_reasons=[],
+    devices=[
+        admin.Device(
+            id="cpu",
+            name="AMD EPYC 9354",
+            total_bytes=16 * GIB,
+            free_bytes=11 * GIB,
+            used_by_appliance_bytes=2 * GIB,
+            utilisation_percent=37.0,
+        ),
+        admin.Device(
+            id="gpu0",
+            name="NVIDIA L4",
+            total_bytes=24 * GIB,
+            free_bytes=2 * GIB,
+            used_by_appliance_bytes=21 * GIB,
+            utilisation_percent=96.0,
+            temperature_celsius=71.0,
+            power_watts=68.0,
+        ),
+    ],
+    gpu_note=None,
+    store_used_bytes=14 * GIB,
+    store_free_bytes=80 * GIB,
+    memory_budget_bytes=12 * GIB,
+    memory_reserved_bytes=2 * GIB,
+    residents=[
+        resident(1, "starter-chat", pinned=True, leases=3, waiting=1, cache_used_tokens=1833),
+        resident(2, "starter-embed", cache_total_tokens=0, slots=1, measured_bytes=110 * MIB),
+        resident(5, "invoice-agent", state="LOADING", measured_bytes=None, loaded_at=None, predicted_bytes=9 * GIB),
+    ],
+    deployments=DEPLOYMENTS,
+)
+
+
+def key(number: int, name: str, role: str, prefix: str, revoked_at: datetime | None = None) -> admin.Key:
+    return admin.Key(
+        id=f"key-{number}",
+        name=name,
+        role=role,
+        account_id=ACCOUNT,
+        prefix=prefix,
+        created_at=NOW - timedelta(days=number),
+        revoked_at=revoked_at,
+    )
+
+
+KEYS = [
+    key(1, "first admin", "admin", "ak_3fQ9"),
+    key(2, "billing service", "member", "ak_81Lm"),
+    key(3, "old laptop", "member", "ak_0aZz", NOW),
+]
+
+
+def parameter(name: str, kind: Any, description: str, *, required: bool = False) -> sgp_v3.ParameterField:
+    return sgp_v3.ParameterField(name=name, type=kind, description=description, required=required)
+
+
+WEIGHTS = parameter("weights", "str", "name of an imported artifact", required=True)
+
+
+def template(name: str, model_type: str, *parameters: sgp_v3.ParameterField) -> sgp_v3.Template:
+    return sgp_v3.Template(
+        id=f"tpl-{name}",
+        name=name,
+        created_at=NOW,
+        account_id=ACCOUNT,
+        created_by_user_id="user-1",
+        endpoint_type="SYNC",
+        endpoint_protocol=None,
+        model_type=model_type,
+        vendor_configuration={"vendor": "LAUNCH"},
+        model_creation_parameters_schema=sgp_v3.ParameterSchema(parameters=[WEIGHTS, *parameters]),
+        model_request_parameters_schema=None,
+    )
+
+
+TEMPLATES = [
+    template(
+        "llama-cpp-chat-completion",
+        "CHAT_COMPLETION",
+        parameter("threads", "int", "CPU threads; default: the cores this process may use"),
+        parameter("context_length", "int", "tokens one request may use, prompt and answer together"),
+        parameter("cache_tokens", "int", "tokens in the cache that all slots share"),
+        parameter("adapter", "str", "name of an imported LoRA adapter to apply over the weights"),
+    ),
+    template(
+        "onnx-embedding",
+        "EMBEDDING",
+        parameter("pooling", "str", "mean, cls or last; default: as the model says, else mean"),
+        parameter("normalize", "bool", "scale vectors to length 1; default true"),
+    ),
+]
+
+
+def model(deployment: admin.DeploymentState, **settings: sgp_v3.ParameterValue) -> sgp_v3.Model:
+    return sgp_v3.Model(
+        id=deployment.model_id,
+        name=deployment.model_name,
+        created_at=NOW,
+        account_id=ACCOUNT,
+        created_by_user_id="user-1",
+        model_type=deployment.model_type,
+        model_vendor=None,
+        model_creation_parameters=settings,
+        base_model_id=None,
+        base_model_metadata=None,
+        description=None,
+        model_template_id=TEMPLATES[0].id,
+        model_group_id=None,
+        training_data_card=None,
+        model_card=None,
+        request_schema=CHAT_SCHEMA,
+        response_schema={"type": "object"},
+    )
+
+
+MODELS = [
+    *(model(deployment, weights="smollm2-360m-q8", context_length=4096) for deployment in DEPLOYMENTS),
+    model(deployment_state(9, "phi-4-mini-draft", "CHAT_COMPLETION"), weights="phi-4-mini-q4"),
+]
+
+DEPLOYMENT = sgp_v3.Deployment(
+    id="dep-1",
+    name="starter-chat",
+    created_at=NOW,
+    account_id=ACCOUNT,
+    created_by_user_id="user-1",
+    model_creation_parameters={"context_length": 2048},
+    vendor_configuration={"min_workers": 1, "max_workers": 1, "per_worker": 10},
+    model_instance_id="mod-1",
+    status="READY",
+    status_reason=None,
+)
+
+CALLS = [
+    {
+        "id": f"call-{number}",
+        "started_at": NOW + timedelta(seconds=number),
+        "model_type": "CHAT_COMPLETION",
+        "dialect": "openai" if number % 2 else "sgp_v3",
+        "prompt_tokens": 120 + number,
+        "cached_tokens": 96,
+        "response_tokens": 40,
+        "queue_milliseconds": 0.4,
+        "prefill_milliseconds": 18.0,
+        "decode_milliseconds": 612.0,
+        "finish_reason": "stop",
+        "error_code": "prompt_too_long" if number == 3 else None,
+    }
+    for number in range(5)
+]
+
+
+def zoo_entry(
+    name: str, title: str, publisher: str, kind: str, licence: str, size: str, installed: bool
+) -> admin.ZooEntry:
+    return admin.ZooEntry(
+        name=name,
+        title=title,
+        publisher=publisher,
+        model_types=["CHAT_COMPLETION", "COMPLETION", "AGENT"] if kind == "chat" else [kind],
+        licence=licence,
+        size=size,
+        source=f"https://models.example/{publisher}/{name}",
+        file_names=[f"{name}.gguf"],
+        installed=installed,
+    )
+
+
+ZOO = [
+    zoo_entry("starter-chat", "Starter Chat", "Appliance", "chat", "Apache-2.0", "5M", True),
+    zoo_entry("starter-embed", "MiniLM", "Sentence Transformers", "EMBEDDING", "Apache-2.0", "22M", True),
+    zoo_entry("qwen2.5-0.5b-instruct", "Qwen 2.5 0.5B Instruct", "Qwen", "chat", "Apache-2.0", "0.5B", False),
+    zoo_entry("phi-4-mini-instruct", "Phi-4 mini", "Microsoft", "chat", "MIT", "3.8B", True),
+    zoo_entry("gemma-3-1b-it", "Gemma 3 1B", "Google", "chat", "Gemma", "1B", False),
+    zoo_entry("bge-small-en-v1.5", "BGE small", "BAAI", "EMBEDDING", "MIT", "33M", False),
+    zoo_entry("bge-reranker-base", "BGE reranker", "BAAI", "RERANKING", "MIT", "278M", False),
+]
+
+
+def artifact(name: str, architecture: str, size_bytes: int, parameters: int, used_by: list[str]) -> admin.Artifact:
+    return admin.Artifact(
+        name=name,
+        digest="6b" * 32,
+        format="gguf",
+        architecture=architecture,
+        parameter_count=parameters,
+        context_length_tokens=8192,
+        quantization="Q8_0",
+        licence="apache-2.0",
+        model_types=["COMPLETION", "CHAT_COMPLETION", "AGENT"],
+        size_bytes=size_bytes,
+        zoo_name=None,
+        chat_template="{% for message in messages %}<|{{ message.role }}|>{{ message.content }}{% endfor %}",
+        used_by=used_by,
+        created_at=NOW,
+    )
+
+
+ARTIFACTS = [
+    artifact("phi-4-mini-q4", "phi3", 2_490 * MIB, 3_840_000_000, ["phi-4-mini-draft"]),
+    artifact("smollm2-360m-q8", "llama", 386 * MIB, 361_800_000, []),
+]
+
+IMPORTABLE = [
+    admin.ImportableFile(path="/mnt/usb/Qwen2.5-0.5B-Instruct-Q8_0.gguf", size_bytes=531 * MIB, kind="gguf"),
+    admin.ImportableFile(path="/mnt/usb/bge-small-en-v1.5", size_bytes=133 * MIB, kind="onnx"),
+]
+
+
+def job(number: int, name: str, state: Any, done_bytes: int, total_bytes: int, message: str | None = None) -> admin.Job:
+    return admin.Job(
+        id=f"job-{number}",
+        kind="import",
+        state=state,
+        title=f"import {name}",
+        done_bytes=done_bytes,
+        total_bytes=total_bytes,
+        message=message,
+        created_at=NOW + timedelta(minutes=number),
+        finished_at=None,
+    )
+
+
+JOBS = [
+    job(1, "phi-4-mini-q4", "COMPLETED", 2_490 * MIB, 2_490 * MIB),
+    job(
+        2,
+        "broken",
+        "FAILED",
+        12 * MIB,
+        90 * MIB,
+        "tensor 'output.weight' ends 4096 bytes after the file; copy it again",
+    ),
+    job(3, "qwen2.5-0.5b", "RUNNING", 236 * MIB, 531 * MIB, "copying and hashing"),
+]
+
+USER = {
+    "id": "user-1",
+    "email": "admin@appliance",
+    "access_profiles": [{"role": "admin", "account": {"id": ACCOUNT, "name": "default"}}],
+}
