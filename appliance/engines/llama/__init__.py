@@ -1,0 +1,1 @@
+"""The llama.cpp backend: GGUF weights, generation with continuous batching, embeddings and rankings."""

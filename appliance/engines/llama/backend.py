@@ -1,0 +1,223 @@
+"""How to make an engine from GGUF weights: checks and estimates from the card alone, and the load.
+
+Importing this loads no native library; ``load`` does.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from appliance.domain.errors import InvalidParameter, WrongWeights
+from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
+from appliance.engines.base import Engine, EngineSpec, Need
+
+if TYPE_CHECKING:
+    from appliance.engines.llama.runtime import Model
+
+DEFAULT_CONTEXT_TOKENS = 8192
+DEFAULT_ENCODER_TOKENS = 2048
+DEFAULT_POOLED_DECODER_TOKENS = 1024
+"""A decoder that pools computes logits of the whole vocabulary for every token of a batch, asked or not."""
+DEFAULT_CACHE_PER_SLOT_TOKENS = 2048
+DEFAULT_CACHE_TOKENS = 32_768
+CELL_STEP_TOKENS = 256
+BATCH_TOKENS = 512
+MAX_SLOTS = 120
+"""llama.cpp numbers 256 sequences at most; as many again are kept as prefixes."""
+MAX_THREADS = 512
+POOLINGS = ("mean", "cls", "last")
+TEXT_TYPES = frozenset({ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT})
+KNOWN = frozenset({"weights", "adapter", "context_length", "cache_tokens", "threads", "pooling", "normalize"})
+
+
+class Sizes(Struct, frozen=True, kw_only=True):
+    """What a spec comes to, with every default filled in."""
+
+    context_length_tokens: int
+    cache_tokens: int
+    threads: int
+    batch_tokens: int
+
+
+class LlamaBackend:
+    """``appliance.engines.base.Backend`` for GGUF."""
+
+    @property
+    def version(self) -> str:
+        """Version of llama-cpp-python, which embeds its llama.cpp."""
+        return version("llama-cpp-python")
+
+    def check(self, spec: EngineSpec) -> None:
+        """Raise WrongWeights or InvalidParameter if these weights and parameters cannot be served."""
+        _check_card(spec)
+        _sizes(spec)
+        _pooling(spec)
+        if spec.slots < 1 or spec.slots > MAX_SLOTS:
+            raise InvalidParameter(f"per_worker is {spec.slots}; llama.cpp runs 1 to {MAX_SLOTS} requests at once")
+        if spec.adapter is not None and spec.model_type not in TEXT_TYPES:
+            raise InvalidParameter("an adapter applies to generating models only")
+
+    def estimate(self, spec: EngineSpec) -> Need:
+        """Bytes the load will take, from the card alone."""
+        sizes, card = _sizes(spec), spec.card
+        width, vocabulary = card.embedding_length or 4096, card.vocabulary_size or 150_000
+        weights = card.weights_bytes or spec.weights.stat().st_size
+        adapter = spec.adapter.stat().st_size if spec.adapter is not None else 0
+        if spec.model_type in TEXT_TYPES:
+            outputs = 2 * spec.slots + 8
+            compute = 4 * (sizes.batch_tokens * width * 16 + outputs * vocabulary * 2)
+            cells = sizes.cache_tokens
+        else:
+            logits = 2 * vocabulary if _is_decoder(card) else 0
+            scores = (card.head_count or 32) * sizes.batch_tokens
+            compute = 4 * sizes.batch_tokens * (width * 16 + scores + logits)
+            cells = sizes.batch_tokens if _is_decoder(card) else 0
+        return Need(
+            weights_bytes=weights + adapter,
+            cache_bytes=cells * _cell_bytes(card),
+            compute_bytes=compute,
+        )
+
+    def load(self, spec: EngineSpec) -> Engine:
+        """Make the engine; blocks. Raises BadWeights, WrongWeights, CannotFit."""
+        self.check(spec)
+        from appliance.engines.llama.runtime import Model  # here only: it loads the native library
+
+        model = Model(spec.weights, spec.adapter)
+        try:
+            return _text_engine(model, spec) if spec.model_type in TEXT_TYPES else _pooled_engine(model, spec)
+        except BaseException:
+            model.close()
+            raise
+
+
+def _text_engine(model: Model, spec: EngineSpec) -> Engine:
+    from appliance.engines.llama.engine import LlamaTextEngine, TextOptions
+
+    sizes = _sizes(spec)
+    options = TextOptions(
+        context_length_tokens=sizes.context_length_tokens,
+        cache_tokens=sizes.cache_tokens,
+        slots=spec.slots,
+        threads=sizes.threads,
+        batch_tokens=sizes.batch_tokens,
+    )
+    return LlamaTextEngine(model, options)
+
+
+def _pooled_engine(model: Model, spec: EngineSpec) -> Engine:
+    from appliance.engines.llama.pooling import LlamaEmbeddingEngine, LlamaRerankingEngine, PooledOptions
+
+    sizes = _sizes(spec)
+    options = PooledOptions(
+        text_tokens=sizes.context_length_tokens,
+        batch_tokens=sizes.batch_tokens,
+        slots=spec.slots,
+        threads=sizes.threads,
+        pooling=_pooling(spec),
+        normalize=_flag(spec.parameters, "normalize", default=True),
+    )
+    if spec.model_type is ModelType.RERANKING:
+        return LlamaRerankingEngine(model, options)
+    return LlamaEmbeddingEngine(model, options)
+
+
+def _check_card(spec: EngineSpec) -> None:
+    card = spec.card
+    if card.format is not WeightsFormat.GGUF:
+        raise WrongWeights(f"llama.cpp serves GGUF weights, these are {card.format.value}; use an onnx template")
+    if card.adapter_of is not None:
+        raise WrongWeights(
+            f"these weights are a LoRA adapter for {card.adapter_of}; give the whole model as 'weights' and this "
+            "one as 'adapter'"
+        )
+    served = set(card.model_types) | (TEXT_TYPES if TEXT_TYPES & set(card.model_types) else set())
+    if TEXT_TYPES & served:
+        served.add(ModelType.EMBEDDING)  # the hidden states of any decoder can be pooled
+    if spec.model_type not in served:
+        kinds = ", ".join(sorted(kind.value for kind in served)) or "no model type"
+        raise WrongWeights(f"{card.architecture} weights like these serve {kinds}, not {spec.model_type.value}")
+
+
+def _pooling(spec: EngineSpec) -> str:
+    """How token vectors become one: the parameter, the header's word, or what suits the kind of weights."""
+    if spec.model_type is ModelType.RERANKING:
+        return "rank"
+    given = spec.parameters.get("pooling")
+    if given is not None and given not in POOLINGS:
+        raise InvalidParameter(f"pooling is {given!r:.64}; give one of {', '.join(POOLINGS)}")
+    if given is not None:
+        return str(given)
+    return spec.card.pooling or ("last" if TEXT_TYPES & set(spec.card.model_types) else "mean")
+
+
+def _sizes(spec: EngineSpec) -> Sizes:
+    unknown = sorted(spec.parameters.keys() - KNOWN)
+    if unknown:
+        raise InvalidParameter(f"unknown parameter '{unknown[0]}'; llama.cpp knows {', '.join(sorted(KNOWN))}")
+    trained = spec.card.context_length_tokens or DEFAULT_CONTEXT_TOKENS
+    is_text = spec.model_type in TEXT_TYPES
+    default = min(trained, _default_context_tokens(spec))
+    context = _integer(
+        spec.parameters, "context_length", default, 16, trained, "the context the weights were trained for"
+    )
+    wanted = max(context, min(spec.slots * DEFAULT_CACHE_PER_SLOT_TOKENS, DEFAULT_CACHE_TOKENS))
+    cache = _integer(spec.parameters, "cache_tokens", wanted, context, 2**24, "what llama.cpp can address")
+    return Sizes(
+        context_length_tokens=context,
+        cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
+        threads=_integer(spec.parameters, "threads", usable_cores(), 1, MAX_THREADS, "the most there may be"),
+        batch_tokens=BATCH_TOKENS if is_text else max(BATCH_TOKENS, context),
+    )
+
+
+def _default_context_tokens(spec: EngineSpec) -> int:
+    if spec.model_type in TEXT_TYPES:
+        return DEFAULT_CONTEXT_TOKENS
+    return DEFAULT_POOLED_DECODER_TOKENS if _is_decoder(spec.card) else DEFAULT_ENCODER_TOKENS
+
+
+def _is_decoder(card: Card) -> bool:
+    return bool(TEXT_TYPES & set(card.model_types)) or card.pooling == "last"
+
+
+def _integer(parameters: Parameters, name: str, default: int, least: int, most: int, reason: str) -> int:
+    value = parameters.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidParameter(f"{name} must be a whole number, is {value!r:.64}")
+    if not least <= value <= most:
+        raise InvalidParameter(f"{name} is {value}; it must be {least} to {most} ({reason})")
+    return value
+
+
+def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
+    value = parameters.get(name, default)
+    if not isinstance(value, bool):
+        raise InvalidParameter(f"{name} must be true or false, is {value!r:.64}")
+    return value
+
+
+def _cell_bytes(card: Card) -> int:
+    """Keys and values of one token in all layers, in half precision."""
+    heads = card.kv_head_count or card.head_count or 8
+    width = card.head_width or 128
+    return 2 * 2 * (card.layer_count or 32) * heads * width
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may run on; at least 1."""
+    allowed = os.sched_getaffinity(0)
+    return max(1, len({_core_of(cpu) for cpu in allowed}))
+
+
+def _core_of(cpu: int) -> str:
+    """Siblings on one core have the same list; a machine that does not say has one thread per core."""
+    try:
+        with open(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return str(cpu)

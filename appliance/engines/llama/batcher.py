@@ -1,0 +1,108 @@
+"""Who shares the next step. Pure policy over integers; knows no tokens, no cache and no llama.cpp.
+
+Each sequence owes tokens: those it has (``length``) minus those that were computed. A plan follows from four rules:
+
+1. Every sequence that owes one token gets it, so that running streams never stall behind a long prompt.
+2. No room for rule 1: the youngest sequences are preempted until there is.
+3. What is left of the budget goes to those that owe more, in arrival order, in chunks as large as room allows.
+4. If rule 3 alone has work and no room for a single token, the youngest is preempted in favour of the oldest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+
+class Debt(Struct, frozen=True):
+    """A running sequence: a key of the caller's choice, tokens it owes, cells that preempting it would free."""
+
+    key: int
+    owed_tokens: int
+    held_cells: int
+
+
+class Share(Struct, frozen=True):
+    """A sequence's part of the next step."""
+
+    key: int
+    tokens: int
+
+
+class Plan(Struct, frozen=True):
+    """The next step: first preempt, then compute the shares."""
+
+    shares: tuple[Share, ...]
+    preempted: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the step."""
+        return sum(share.tokens for share in self.shares)
+
+
+def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int) -> Plan:
+    """Plan a step for sequences in arrival order. Raises nothing: with any debt and any cell it makes progress."""
+    running = list(debts)
+    preempted: list[int] = []
+    while len(running) > 1 and not _fits(running, budget_tokens, free_cells):
+        youngest = running.pop()
+        preempted.append(youngest.key)
+        free_cells += youngest.held_cells
+    return Plan(tuple(_shares(running, budget_tokens, free_cells)), tuple(preempted))
+
+
+def _fits(running: Sequence[Debt], budget_tokens: int, free_cells: int) -> bool:
+    """Whether rule 1 has room for all, and if it has nothing to do, rule 3 for one token."""
+    singles = sum(debt.owed_tokens == 1 for debt in running)
+    return free_cells >= max(1, min(singles, budget_tokens))
+
+
+def _shares(running: Sequence[Debt], budget_tokens: int, free_cells: int) -> list[Share]:
+    left = min(budget_tokens, free_cells)
+    singles = [Share(debt.key, 1) for debt in running if debt.owed_tokens == 1][:left]
+    shares = list(singles)
+    left -= len(singles)
+    for debt in running:
+        if left and debt.owed_tokens > 1:
+            tokens = min(debt.owed_tokens, left)
+            shares.append(Share(debt.key, tokens))
+            left -= tokens
+    return shares
+
+
+def may_admit(needed_cells: int, running: int, free_cells: int) -> bool:
+    """Whether a waiting sequence may start: its prompt fits beside one more token of everyone who runs."""
+    return running == 0 or needed_cells + running + 1 <= free_cells
+
+
+class Budget:
+    """Tokens per step, so that a step beside running streams takes about ``step_seconds``.
+
+    With nobody streaming a step is as large as a batch can be. Otherwise the speed of the last large steps decides.
+    """
+
+    LEAST_TOKENS = 32
+
+    def __init__(self, most_tokens: int, step_seconds: float) -> None:
+        self._most_tokens = most_tokens
+        self._step_seconds = step_seconds
+        self._tokens_per_second: float | None = None
+
+    def tokens(self, streaming: int) -> int:
+        """The budget when so many sequences wait for their next token."""
+        if not streaming:
+            return self._most_tokens
+        if self._tokens_per_second is None:
+            return min(self._most_tokens, streaming + self.LEAST_TOKENS)
+        fitting = int(self._tokens_per_second * self._step_seconds)
+        return max(min(fitting, self._most_tokens), min(streaming + self.LEAST_TOKENS, self._most_tokens))
+
+    def learn(self, tokens: int, seconds: float) -> None:
+        """Note what a step took. Small steps say little about large ones."""
+        if tokens < self.LEAST_TOKENS or seconds <= 0:
+            return
+        rate = tokens / seconds
+        known = self._tokens_per_second
+        self._tokens_per_second = rate if known is None else 0.7 * known + 0.3 * rate

@@ -1,0 +1,116 @@
+"""From a conversation to the prompt text that the model was trained to answer.
+
+Called off the event loop. Messages become the dictionaries that templates written for transformers expect. Weights
+without a template get a plain one; a template that knows nothing of tools gets them described in the system turn.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from appliance.domain.errors import InvalidParameter
+from appliance.domain.inference import ChatRequest, Message, Tool, ToolCall
+from appliance.engines.llama.jinja import render
+from appliance.engines.tools import CLOSING, OPENING
+
+PLAIN_TEMPLATE = """\
+{%- for message in messages -%}
+{{- message.role | capitalize + ': ' + (message.content or '') + '\\n\\n' -}}
+{%- endfor -%}
+{{- 'Assistant:' if add_generation_prompt else '' -}}"""
+"""For weights that bring no template: ``Role: text`` paragraphs."""
+
+_TOOLS_SECTION = """\
+You may call one or more functions to assist with the user's query. The functions are:
+<tools>
+{listing}
+</tools>
+
+To call a function, answer with its name and arguments as JSON between marks and nothing else:
+{opening}
+{{"name": <function>, "arguments": <object>}}
+{closing}"""
+
+_RESERVED = frozenset({"messages", "tools", "add_generation_prompt", "bos_token", "eos_token"})
+
+Turn = dict[str, Any]
+
+
+class Marks(Struct, frozen=True):
+    """Texts of the tokens that begin and end a document; templates write them."""
+
+    bos: str = ""
+    eos: str = ""
+
+
+def prompt_text(request: ChatRequest, template: str | None, marks: Marks) -> str:
+    """The prompt. Raises InvalidParameter when the template cannot render it."""
+    source = request.chat_template or template or PLAIN_TEMPLATE
+    reserved = sorted(_RESERVED & request.template_arguments.keys())
+    if reserved:
+        raise InvalidParameter(f"template_arguments: '{reserved[0]}' is set by the server")
+    turns = [_turn(message) for message in request.messages]
+    tools = [_tool(tool) for tool in request.tools]
+    if tools and "tools" not in source:
+        turns, tools = _with_tools_described(turns, tools), []
+    variables = {
+        **request.template_arguments,
+        "messages": turns,
+        "tools": tools or None,
+        "add_generation_prompt": True,
+        "bos_token": marks.bos,
+        "eos_token": marks.eos,
+    }
+    return render(source, variables)
+
+
+def _turn(message: Message) -> Turn:
+    turn: Turn = {"role": message.role, "content": message.content or ""}
+    if message.name is not None:
+        turn["name"] = message.name
+    if message.tool_call_id is not None:
+        turn["tool_call_id"] = message.tool_call_id
+    if message.tool_calls:
+        turn["tool_calls"] = [_call(call) for call in message.tool_calls]
+    return turn
+
+
+def _call(call: ToolCall) -> Turn:
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError as error:
+        raise InvalidParameter(f"messages: the arguments of a call of '{call.name}' are not JSON: {error}") from error
+    if not isinstance(arguments, dict):
+        raise InvalidParameter(f"messages: the arguments of a call of '{call.name}' must be a JSON object")
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": arguments}}
+
+
+def _tool(tool: Tool) -> Turn:
+    function = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+    return {"type": "function", "function": function}
+
+
+def _with_tools_described(turns: Sequence[Turn], tools: Sequence[Turn]) -> list[Turn]:
+    """For a template without tools: they are described in the system turn, calls and their results become text."""
+    listing = "\n".join(json.dumps(tool, ensure_ascii=False) for tool in tools)
+    section = _TOOLS_SECTION.format(listing=listing, opening=OPENING, closing=CLOSING)
+    plain = [_as_text(turn) for turn in turns]
+    if plain and plain[0]["role"] == "system":
+        first, *rest = plain
+        return [{**first, "content": f"{first['content']}\n\n{section}"}, *rest]
+    return [{"role": "system", "content": section}, *plain]
+
+
+def _as_text(turn: Turn) -> Turn:
+    if turn["role"] == "tool":
+        return {"role": "user", "content": f"<tool_response>\n{turn['content']}\n</tool_response>"}
+    calls = [
+        f"{OPENING}\n{json.dumps(call['function'], ensure_ascii=False)}\n{CLOSING}"
+        for call in turn.get("tool_calls", ())
+    ]
+    text = "\n".join(part for part in (turn["content"], *calls) if part)
+    return {"role": turn["role"], "content": text}

@@ -1,0 +1,227 @@
+"""Text generation over GGUF weights: the event loop's side of the batching engine.
+
+Turns requests into prompts, grammars and samplers, checks them against the context, and hands them to the engine's
+thread. What takes more than a moment (templates, long texts, grammars) runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import OrderedDict
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from appliance.domain.clock import Clock, SystemClock
+from appliance.domain.errors import InvalidParameter, PromptTooLong
+from appliance.domain.inference import ChatRequest, CompletionRequest, Constraint, Sampling
+from appliance.engines.base import EngineStats
+from appliance.engines.llama.batcher import Budget
+from appliance.engines.llama.chat import Marks, prompt_text
+from appliance.engines.llama.grammar import to_gbnf
+from appliance.engines.llama.runtime import Context, ContextOptions, Grammar, Model, Vocabulary
+from appliance.engines.llama.sampler import Sampler
+from appliance.engines.llama.sequence import Cancel, Start
+from appliance.engines.llama.stepper import Command, TextStepper
+from appliance.engines.llama.text import Pieces
+from appliance.engines.stream import GenerationStream, Outbox
+from appliance.engines.thread import EngineThread
+
+Ints: TypeAlias = npt.NDArray[np.int32]
+Request: TypeAlias = CompletionRequest | ChatRequest
+
+QUICK_CHARACTERS = 4096
+"""Texts up to this length are tokenized on the loop: a hop to another thread would take longer."""
+KEPT_GRAMMARS = 32
+
+
+class TextOptions(Struct, frozen=True, kw_only=True):
+    """Sizes of a text engine."""
+
+    context_length_tokens: int
+    cache_tokens: int
+    slots: int
+    threads: int
+    batch_tokens: int = 512
+    step_seconds: float = 0.1
+    """About how long a step may take while somebody's stream waits for it."""
+
+    @property
+    def sequences(self) -> int:
+        """Numbers for running sequences, and for finished ones that are kept as prefixes."""
+        return min(2 * self.slots + 8, 256)
+
+
+class LlamaTextEngine:
+    """``appliance.engines.base.TextEngine`` for GGUF weights. Owns the model from its making to ``close``."""
+
+    def __init__(self, model: Model, options: TextOptions, clock: Clock | None = None) -> None:
+        self._options = options
+        self._clock = clock or SystemClock()
+        self._vocabulary = model.vocabulary
+        self._device = "gpu0" if model.on_gpu else "cpu"
+        self._template = model.chat_template()
+        self._pieces = Pieces(model.vocabulary)
+        self._marks = Marks(self._mark(model.vocabulary.bos), self._mark(model.vocabulary.eos))
+        self._grammars = _Grammars(model.vocabulary)
+        outbox = Outbox()
+        budget = Budget(options.batch_tokens, options.step_seconds)
+        context = Context(model, _context_options(model, options))
+        self._stepper = TextStepper(context, self._pieces, options.slots, budget, outbox, self._clock)
+        self._thread: EngineThread[Command] = EngineThread("llama-text", self._stepper, outbox)
+
+    def _mark(self, token: int) -> str:
+        return self._pieces.raw(token).decode("utf-8", "replace") if token >= 0 else ""
+
+    # --- Engine --------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> str:
+        """Where it runs."""
+        return self._device
+
+    @property
+    def slots(self) -> int:
+        """Generations that run at once."""
+        return self._options.slots
+
+    @property
+    def context_length_tokens(self) -> int:
+        """Tokens that one request may use, prompt and answer together."""
+        return self._options.context_length_tokens
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine can no longer run."""
+        return self._thread.failure
+
+    def stats(self) -> EngineStats:
+        """What it is doing right now."""
+        stats = self._stepper.stats
+        return msgspec.structs.replace(stats, waiting=stats.waiting + self._thread.unread)
+
+    def close(self) -> None:
+        """Cancel what runs and free everything. Blocks; twice is fine."""
+        self._thread.close()
+        self._grammars.close()
+
+    # --- TextEngine ----------------------------------------------------------------------------------------------
+
+    async def complete(self, request: CompletionRequest) -> GenerationStream:
+        """Start continuing a text. Raises PromptTooLong, InvalidParameter."""
+        prompt = await self._prompt(request)
+        return await self._start(request, prompt, request.sampling, request.constraint)
+
+    async def chat(self, request: ChatRequest) -> GenerationStream:
+        """Start answering a conversation. Raises PromptTooLong, InvalidParameter."""
+        prompt = await self._prompt(request)
+        return await self._start(request, prompt, request.sampling, request.constraint)
+
+    async def count_tokens(self, request: Request) -> int:
+        """Tokens of the prompt as it would enter the model."""
+        return len(await self._prompt(request))
+
+    # --- the prompt ----------------------------------------------------------------------------------------------
+
+    async def _prompt(self, request: Request) -> Ints:
+        if isinstance(request, ChatRequest):
+            return await asyncio.to_thread(self._chat_tokens, request)
+        if not isinstance(request.prompt, str):
+            return self._given_tokens(request.prompt)
+        if len(request.prompt) <= QUICK_CHARACTERS:
+            return self._vocabulary.tokenize(request.prompt)
+        return await asyncio.to_thread(self._vocabulary.tokenize, request.prompt)
+
+    def _chat_tokens(self, request: ChatRequest) -> Ints:
+        text = prompt_text(request, self._template, self._marks)
+        # many templates write the beginning mark themselves; it must not be there twice
+        has_mark = bool(self._marks.bos) and text.startswith(self._marks.bos)
+        return self._vocabulary.tokenize(text, add_special=not has_mark)
+
+    def _given_tokens(self, tokens: tuple[int, ...]) -> Ints:
+        size = self._vocabulary.size
+        for index, token in enumerate(tokens):
+            if not 0 <= token < size:
+                raise InvalidParameter(f"prompt: token {token} at {index} is not in the vocabulary of {size} tokens")
+        return np.array(tokens, dtype=np.int32)
+
+    # --- the start -----------------------------------------------------------------------------------------------
+
+    async def _start(
+        self, request: Request, prompt: Ints, sampling: Sampling, constraint: Constraint | None
+    ) -> GenerationStream:
+        self._check(prompt, sampling)
+        submitted_seconds = self._clock.monotonic_seconds()
+        grammar = await asyncio.to_thread(self._grammars.of, constraint) if constraint is not None else None
+        banned = tuple(self._pieces.hidden()) if grammar is not None else ()
+        stream = GenerationStream(lambda: self._thread.post(Cancel(stream)))
+        start = Start(
+            receiver=stream,
+            prompt=prompt,
+            limit_tokens=self._limit(prompt, sampling),
+            scope=request.cache_scope,
+            sampler=Sampler(sampling, prompt, grammar=grammar, banned=banned),
+            stops=sampling.stop,
+            logprobs=sampling.logprobs,
+            submitted_seconds=submitted_seconds,
+        )
+        stream.usage.prompt_tokens = len(prompt)
+        self._thread.submit(start)
+        return stream
+
+    def _check(self, prompt: Ints, sampling: Sampling) -> None:
+        if not len(prompt):
+            raise InvalidParameter("the prompt is empty and this model has no mark to begin with; send some text")
+        if len(prompt) >= self.context_length_tokens:
+            raise PromptTooLong(len(prompt), self.context_length_tokens)
+        size = self._vocabulary.size
+        for token in sampling.logit_bias:
+            if not 0 <= token < size:
+                raise InvalidParameter(f"logit_bias: token {token} is not in the vocabulary of {size} tokens")
+
+    def _limit(self, prompt: Ints, sampling: Sampling) -> int:
+        if sampling.max_tokens is None:
+            return self.context_length_tokens
+        return min(self.context_length_tokens, len(prompt) + max(sampling.max_tokens, 1))
+
+
+def _context_options(model: Model, options: TextOptions) -> ContextOptions:
+    # recurrent weights keep a whole state per sequence and cannot share a part of one: no numbers for kept prefixes
+    return ContextOptions(
+        cells_tokens=options.cache_tokens,
+        sequences=options.slots if model.is_recurrent else options.sequences,
+        batch_tokens=max(options.batch_tokens, options.slots),
+        threads=options.threads,
+    )
+
+
+class _Grammars:
+    """Compiled grammars of the last constraints. Used by worker threads."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
+        self._compiled: OrderedDict[bytes, Grammar] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def of(self, constraint: Constraint) -> Grammar:
+        """A fresh grammar for this constraint. Raises InvalidParameter."""
+        key = type(constraint).__name__.encode() + msgspec.json.encode(constraint)
+        with self._lock:
+            if key in self._compiled:
+                self._compiled.move_to_end(key)
+                return self._compiled[key].clone()
+        compiled = Grammar.compile(self._vocabulary, to_gbnf(constraint))
+        with self._lock:
+            self._compiled[key] = compiled
+            if len(self._compiled) > KEPT_GRAMMARS:
+                self._compiled.popitem(last=False)
+            return compiled.clone()
+
+    def close(self) -> None:
+        """Forget all of them."""
+        with self._lock:
+            self._compiled.clear()

@@ -1,0 +1,481 @@
+"""The only door to llama.cpp: typed wrappers over its C API, free of any policy.
+
+Everything else in this package works with these classes and knows no ctypes. A wrapper owns its C object, frees it on
+``close`` and is used by one thread at a time; only the vocabulary (tokenizing, pieces) may be used by any thread.
+
+Calls that finish in microseconds go through a handle that keeps the interpreter lock: giving it up and asking for it
+back costs more than the call, and under load up to a whole switch interval. Long calls (decode, load, tokenize,
+grammar compilation) release it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import sysconfig
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import llama_cpp.llama_cpp as c
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from appliance.domain.errors import BadWeights, CannotFit, Internal, InvalidParameter
+
+log = logging.getLogger("appliance.llama")
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+NO_TOKEN: Final = -1
+MAX_SEQUENCES: Final = 256
+POOLINGS: Final = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
+
+_LIBRARY: Any = c._lib
+_HOLDING: Any = ctypes.PyDLL(_LIBRARY._name, handle=_LIBRARY._handle)
+_ERROR: Final = 4
+_LEVELS = {3: logging.INFO, _ERROR: logging.WARNING}
+"""llama.cpp's warnings are news for its developers; everything below is hundreds of lines per load."""
+_initialised = threading.Lock()
+_ready = False
+_complaints = threading.local()
+
+
+def _holding(name: str, restype: Any, *argtypes: Any) -> Any:
+    """A C function that keeps the interpreter lock while it runs."""
+    function = getattr(_HOLDING, name)
+    function.restype, function.argtypes = restype, list(argtypes)
+    return function
+
+
+_pointer, _i32, _f32, _bool = ctypes.c_void_p, ctypes.c_int32, ctypes.c_float, ctypes.c_bool
+_get_logits = _holding("llama_get_logits", _pointer, _pointer)
+_get_embeddings_seq = _holding("llama_get_embeddings_seq", _pointer, _pointer, _i32)
+_seq_rm = _holding("llama_memory_seq_rm", _bool, _pointer, _i32, _i32, _i32)
+_seq_cp = _holding("llama_memory_seq_cp", None, _pointer, _i32, _i32, _i32, _i32)
+_seq_pos_min = _holding("llama_memory_seq_pos_min", _i32, _pointer, _i32)
+_memory_clear = _holding("llama_memory_clear", None, _pointer, _bool)
+_is_eog = _holding("llama_vocab_is_eog", _bool, _pointer, _i32)
+_is_control = _holding("llama_vocab_is_control", _bool, _pointer, _i32)
+_token_to_piece = _holding("llama_token_to_piece", _i32, _pointer, _i32, ctypes.c_char_p, _i32, _i32, _bool)
+_sampler_apply = _holding("llama_sampler_apply", None, _pointer, _pointer)
+_sampler_accept = _holding("llama_sampler_accept", None, _pointer, _i32)
+_sampler_free = _holding("llama_sampler_free", None, _pointer)
+
+
+def _on_log(level: int, text: bytes, _: Any) -> None:
+    line = text.decode("utf-8", "replace").strip()
+    if not line:
+        return
+    if level == _ERROR:
+        _complaints.last = line
+    log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
+
+
+_log_callback = c.llama_log_callback(_on_log)
+"""Kept here: llama.cpp calls it for as long as the process lives."""
+
+
+def _complaint() -> str:
+    """What llama.cpp said last about an error on this thread."""
+    return str(getattr(_complaints, "last", "") or "llama.cpp gave no reason")
+
+
+def initialise() -> None:
+    """Load the processor variants and take over the log; once per process, before the first model.
+
+    The portable build puts its variants in ``site-packages/bin`` and nothing loads them by itself. They must be
+    registered with ``libggml.so.0``, the copy that libllama is linked to; ``libggml.so`` beside it is a second copy
+    with a registry of its own. Other builds have no such folder and need nothing.
+    """
+    global _ready
+    with _initialised:
+        if _ready:
+            return
+        c.llama_log_set(_log_callback, None)
+        library = Path(_LIBRARY._name).with_name("libggml.so.0")
+        variants = Path(sysconfig.get_paths()["platlib"]) / "bin"
+        if library.exists() and any(variants.glob("libggml-cpu*.so")):
+            load = ctypes.CDLL(str(library)).ggml_backend_load_all_from_path
+            load.restype, load.argtypes = None, [ctypes.c_char_p]
+            load(str(variants).encode())
+        c.llama_backend_init()
+        _ready = True
+
+
+def _take(pointer: Any, error: Exception) -> Any:
+    if not pointer:
+        raise error
+    return pointer
+
+
+def _floats_at(address: int, count: int) -> Floats:
+    """A view of C memory; valid as long as the memory is."""
+    memory: Any = (ctypes.c_float * count).from_address(address)
+    return np.frombuffer(memory, dtype=np.float32)
+
+
+class Vocabulary:
+    """Tokens and their bytes. Read-only in C, so any thread may use it while the model is open."""
+
+    def __init__(self, model: Any) -> None:
+        self._vocab = c.llama_model_get_vocab(model)
+        self.size: int = c.llama_vocab_n_tokens(self._vocab)
+        self.bos: int = c.llama_vocab_bos(self._vocab)
+        self.eos: int = c.llama_vocab_eos(self._vocab)
+        self.sep: int = c.llama_vocab_sep(self._vocab)
+        self.adds_bos: bool = c.llama_vocab_get_add_bos(self._vocab)
+        self.adds_eos: bool = c.llama_vocab_get_add_eos(self._vocab)
+        self.adds_sep: bool = c.llama_vocab_get_add_sep(self._vocab)
+        self._buffer_bytes = 4096
+
+    @property
+    def handle(self) -> Any:
+        """The C vocabulary."""
+        return self._vocab
+
+    def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> Ints:
+        """Token ids of a text. Raises InvalidParameter for text that UTF-8 cannot carry."""
+        try:
+            raw = text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidParameter(
+                f"the text has half of a surrogate pair at character {error.start}, which no tokenizer can read; "
+                "send well-formed Unicode"
+            ) from error
+        tokens = np.empty(len(raw) + 16, dtype=np.int32)
+        count = self._tokenize(raw, tokens, add_special, parse_special)
+        if count < 0:
+            tokens = np.empty(-count, dtype=np.int32)
+            count = self._tokenize(raw, tokens, add_special, parse_special)
+        if count < 0:
+            raise Internal("llama.cpp could not tokenize the text")
+        return tokens[:count].copy()
+
+    def _tokenize(self, raw: bytes, tokens: Ints, add_special: bool, parse_special: bool) -> int:
+        pointer = tokens.ctypes.data_as(ctypes.POINTER(c.llama_token))
+        return int(c.llama_tokenize(self._vocab, raw, len(raw), pointer, len(tokens), add_special, parse_special))
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        """Bytes of one token; a control token has some only when ``special``."""
+        buffer = ctypes.create_string_buffer(256)
+        length = _token_to_piece(self._vocab, token, buffer, 256, 0, special)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = _token_to_piece(self._vocab, token, buffer, -length, 0, special)
+        return buffer.raw[:length]
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+        return bool(_is_eog(self._vocab, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a mark that stands for no text."""
+        return bool(_is_control(self._vocab, token))
+
+
+class Model:
+    """Loaded weights. Close its contexts first."""
+
+    def __init__(self, path: Path, adapter: Path | None = None) -> None:
+        initialise()
+        parameters = c.llama_model_default_params()
+        unreadable = f"llama.cpp cannot load '{path.name}': "
+        self._model = c.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self._model:
+            raise BadWeights(unreadable + _complaint())
+        self.on_gpu: bool = bool(c.llama_supports_gpu_offload())
+        self._adapter: Any = None
+        if adapter is not None:
+            self._adapter = self._load_adapter(adapter)
+        self.vocabulary = Vocabulary(self._model)
+        self.trained_context_tokens: int = c.llama_model_n_ctx_train(self._model)
+        self.embedding_length: int = c.llama_model_n_embd(self._model)
+        self.class_count: int = c.llama_model_n_cls_out(self._model)
+        self.has_decoder: bool = c.llama_model_has_decoder(self._model)
+        self.is_recurrent: bool = c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
+
+    def _load_adapter(self, path: Path) -> Any:
+        adapter = c.llama_adapter_lora_init(self._model, str(path).encode())
+        if not adapter:
+            self.close()
+            raise BadWeights(f"llama.cpp cannot apply the adapter '{path.name}' to these weights: {_complaint()}")
+        return adapter
+
+    @property
+    def handle(self) -> Any:
+        """The C model."""
+        return self._model
+
+    @property
+    def adapter(self) -> Any:
+        """The C adapter, or None. It is freed with the model."""
+        return self._adapter
+
+    def chat_template(self, name: str | None = None) -> str | None:
+        """A template in the weights' header: the default one or a named one."""
+        found = c.llama_model_chat_template(self._model, name.encode() if name else None)
+        return found.decode("utf-8", "replace") if found else None
+
+    def close(self) -> None:
+        """Free the weights. Twice is fine."""
+        model, self._model = self._model, None
+        if model:
+            c.llama_model_free(model)
+
+
+class ContextOptions(Struct, frozen=True, kw_only=True):
+    """Sizes of a context."""
+
+    cells_tokens: int
+    sequences: int
+    batch_tokens: int
+    threads: int
+    pooling: str | None = None
+    """None: a context that generates."""
+
+
+class Batch:
+    """The tokens of one step. Arrays are written in place; ``count`` says how many entries hold."""
+
+    def __init__(self, capacity_tokens: int) -> None:
+        self.count = 0
+        self.tokens = np.zeros(capacity_tokens, dtype=np.int32)
+        self.positions = np.zeros(capacity_tokens, dtype=np.int32)
+        self.sequences = np.zeros(capacity_tokens, dtype=np.int32)
+        self.wanted = np.zeros(capacity_tokens, dtype=np.int8)
+        self._ones = np.ones(capacity_tokens, dtype=np.int32)
+        step = self.sequences.itemsize
+        base = self.sequences.ctypes.data
+        self._pointers = np.arange(base, base + step * capacity_tokens, step, dtype=np.uintp)
+        self._batch = c.llama_batch(
+            n_tokens=0,
+            token=self.tokens.ctypes.data_as(ctypes.POINTER(c.llama_token)),
+            embd=None,
+            pos=self.positions.ctypes.data_as(ctypes.POINTER(c.llama_pos)),
+            n_seq_id=self._ones.ctypes.data_as(ctypes.POINTER(ctypes.c_int32)),
+            seq_id=self._pointers.ctypes.data_as(ctypes.POINTER(ctypes.POINTER(c.llama_seq_id))),
+            logits=self.wanted.ctypes.data_as(ctypes.POINTER(ctypes.c_int8)),
+        )
+
+    def clear(self) -> None:
+        """Start a new step."""
+        self.count = 0
+
+    def add(
+        self, sequence: int, position: int, tokens: Ints, *, want_last: bool = False, want_all: bool = False
+    ) -> None:
+        """Append tokens of one sequence from ``position`` on; results are wanted for none, the last or all of them."""
+        start, stop = self.count, self.count + len(tokens)
+        self.tokens[start:stop] = tokens
+        self.positions[start:stop] = range(position, position + len(tokens)) if len(tokens) > 1 else position
+        self.sequences[start:stop] = sequence
+        self.wanted[start:stop] = want_all
+        if want_last:
+            self.wanted[stop - 1] = 1
+        self.count = stop
+
+    @property
+    def handle(self) -> Any:
+        """The C batch, with the present count."""
+        self._batch.n_tokens = self.count
+        return self._batch
+
+
+class Context:
+    """A key/value cache of cells that all sequences share, and the computation over it."""
+
+    def __init__(self, model: Model, options: ContextOptions) -> None:
+        self.model = model
+        self.options = options
+        self.batch = Batch(options.batch_tokens)
+        parameters = c.llama_context_default_params()
+        parameters.n_ctx = options.cells_tokens
+        parameters.n_batch = parameters.n_ubatch = options.batch_tokens
+        parameters.n_seq_max = options.sequences
+        parameters.n_threads = parameters.n_threads_batch = options.threads
+        parameters.no_perf = True
+        parameters.kv_unified = True
+        parameters.swa_full = True  # a windowed cache forgets what a later request could reuse
+        if options.pooling is None:
+            # the default reserves logits of a whole vocabulary for every token of a batch
+            parameters.n_outputs_max = min(options.sequences, options.batch_tokens)
+        else:
+            parameters.embeddings = True
+            parameters.pooling_type = POOLINGS[options.pooling]
+        self._context = _take(c.llama_init_from_model(model.handle, parameters), self._no_room())
+        self._memory = c.llama_get_memory(self._context)
+        if model.adapter is not None:
+            adapters = (c.llama_adapter_lora_p_ctypes * 1)(model.adapter)
+            scales = (ctypes.c_float * 1)(1.0)
+            c.llama_set_adapters_lora(self._context, adapters, 1, scales)
+
+    def _no_room(self) -> CannotFit:
+        return CannotFit(
+            f"llama.cpp could not set up a context of {self.options.cells_tokens} cells: {_complaint()}; "
+            "lower cache_tokens or context_length"
+        )
+
+    @property
+    def cells_tokens(self) -> int:
+        """Cells that the cache really has."""
+        return int(c.llama_n_ctx(self._context))
+
+    @property
+    def has_memory(self) -> bool:
+        """False for encoders, which keep nothing between steps."""
+        return bool(self._memory)
+
+    def decode(self) -> bool:
+        """Compute the batch. False: no room for it, and nothing changed. Raises Internal on a fatal error."""
+        status = c.llama_decode(self._context, self.batch.handle)
+        if status in (0, 1):
+            return bool(status == 0)
+        raise Internal(f"llama.cpp failed to compute a step (status {status}): {_complaint()}")
+
+    def logits(self, rows: int) -> Floats:
+        """The first ``rows`` rows of results, in the order they were wanted; a view valid until the next decode."""
+        address = _get_logits(self._context)
+        width = self.model.vocabulary.size
+        return _floats_at(address, rows * width).reshape(rows, width)
+
+    def pooled(self, sequence: int, width: int) -> Floats:
+        """The pooled result of one sequence of the last batch."""
+        address = _get_embeddings_seq(self._context, sequence)
+        if not address:
+            raise Internal("llama.cpp gave no embedding for a sequence of the batch")
+        return _floats_at(address, width).copy()
+
+    def forget(self, sequence: int, from_position: int = 0) -> None:
+        """Drop a sequence's hold on its cells from a position on."""
+        _seq_rm(self._memory, sequence, from_position, -1)
+
+    def share(self, source: int, target: int, stop_position: int) -> None:
+        """Let ``target`` hold the source's cells before ``stop_position`` too. Nothing is copied."""
+        _seq_cp(self._memory, source, target, 0, stop_position)
+
+    def first_position(self, sequence: int) -> int:
+        """Smallest position that is still in the cache; -1 when there is none."""
+        return int(_seq_pos_min(self._memory, sequence))
+
+    def clear(self) -> None:
+        """Forget every sequence."""
+        if self._memory:
+            _memory_clear(self._memory, False)
+
+    def close(self) -> None:
+        """Free the cache. Twice is fine."""
+        context, self._context = self._context, None
+        if context:
+            c.llama_free(context)
+
+
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+_REFUSED = np.float32("-inf")
+
+
+class Candidates:
+    """A list of tokens with their logits that samplers rework in place. One per engine thread, used for every pick."""
+
+    def __init__(self, vocabulary_size: int) -> None:
+        self._entries = np.zeros(vocabulary_size, dtype=_CANDIDATE)
+        self._array = c.llama_token_data_array(
+            data=self._entries.ctypes.data_as(c.llama_token_data_p), size=0, selected=-1, sorted=False
+        )
+        self._data = self._array.data
+        self.handle = ctypes.addressof(self._array)
+
+    def fill(self, tokens: Ints, logits: Floats) -> None:
+        """Start anew with these tokens."""
+        count = len(tokens)
+        entries = self._entries[:count]
+        entries["id"], entries["logit"], entries["p"] = tokens, logits, 0.0
+        self._array.data = self._data  # a sampler may have pointed it elsewhere
+        self._array.size = count
+        self._array.selected = -1
+        self._array.sorted = False
+
+    @property
+    def selected(self) -> int:
+        """The token that the chain chose."""
+        return int(self._array.data[self._array.selected].id)
+
+    def allowed(self) -> npt.NDArray[np.bool_]:
+        """After a grammar was applied: which of the filled entries it lets pass, in the order they were filled."""
+        return np.asarray(self._entries["logit"][: self._array.size] != _REFUSED)
+
+
+class ChainOptions(Struct, frozen=True, kw_only=True):
+    """A stochastic choice: cut the list, then draw."""
+
+    top_k: int
+    top_p: float
+    min_p: float
+    temperature: float
+    seed: int
+
+
+class Chain:
+    """top-k, top-p, min-p, temperature and the draw, in llama.cpp's default order."""
+
+    def __init__(self, options: ChainOptions) -> None:
+        self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
+        links = [
+            c.llama_sampler_init_top_k(options.top_k) if options.top_k > 0 else None,
+            c.llama_sampler_init_top_p(options.top_p, 1) if options.top_p < 1 else None,
+            c.llama_sampler_init_min_p(options.min_p, 1) if options.min_p > 0 else None,
+            c.llama_sampler_init_temp(options.temperature),
+            c.llama_sampler_init_dist(options.seed),
+        ]
+        for link in links:
+            if link is not None:
+                c.llama_sampler_chain_add(self._chain, link)
+
+    def choose(self, candidates: Candidates) -> int:
+        """Draw one of the candidates."""
+        _sampler_apply(self._chain, candidates.handle)
+        return candidates.selected
+
+    def close(self) -> None:
+        """Free the chain. Twice is fine."""
+        chain, self._chain = self._chain, None
+        if chain:
+            _sampler_free(chain)
+
+    __del__ = close
+
+
+class Grammar:
+    """A compiled grammar and the place in it. ``accept`` only what ``filter`` lets pass: llama.cpp aborts otherwise."""
+
+    def __init__(self, sampler: Any) -> None:
+        self._sampler = sampler
+
+    @classmethod
+    def compile(cls, vocabulary: Vocabulary, gbnf: str) -> Grammar:
+        """Compile a grammar whose root rule is ``root``. Slow for large ones. Raises InvalidParameter."""
+        _complaints.last = ""
+        sampler = c.llama_sampler_init_grammar(vocabulary.handle, gbnf.encode(), b"root")
+        return cls(_take(sampler, InvalidParameter(f"llama.cpp refuses the grammar: {_complaint()}")))
+
+    def clone(self) -> Grammar:
+        """The same grammar at the same place, independent from now on."""
+        return Grammar(c.llama_sampler_clone(self._sampler))
+
+    def filter(self, candidates: Candidates) -> None:
+        """Set the logit of every candidate that may not come next to minus infinity."""
+        _sampler_apply(self._sampler, candidates.handle)
+
+    def accept(self, token: int) -> None:
+        """Move on by one token."""
+        _sampler_accept(self._sampler, token)
+
+    def close(self) -> None:
+        """Free it. Twice is fine."""
+        sampler, self._sampler = self._sampler, None
+        if sampler:
+            _sampler_free(sampler)
+
+    __del__ = close

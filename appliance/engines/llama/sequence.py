@@ -1,0 +1,101 @@
+"""The state of one generation: what it knows, what was computed, what it owes.
+
+Owned by the engine's thread. The batching loop moves it; it decides nothing itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from msgspec import Struct
+
+from appliance.domain.inference import Usage
+from appliance.engines.llama.sampler import Sampler
+from appliance.engines.llama.text import Assembler
+from appliance.engines.stream import Receiver
+
+Ints = npt.NDArray[np.int32]
+
+
+class Start(Struct, frozen=True, kw_only=True):
+    """A command to the batching loop: begin this generation."""
+
+    receiver: Receiver
+    prompt: Ints
+    limit_tokens: int
+    """Prompt and answer together."""
+    scope: str
+    sampler: Sampler
+    stops: tuple[str, ...]
+    logprobs: int | None
+    submitted_seconds: float
+
+
+class Cancel(Struct, frozen=True):
+    """A command to the batching loop: nobody reads this generation any more."""
+
+    receiver: Receiver
+
+
+class Sequence:
+    """One generation, waiting or running."""
+
+    def __init__(self, start: Start, arrival: int) -> None:
+        self.receiver = start.receiver
+        self.arrival = arrival
+        self.scope = start.scope
+        self.sampler = start.sampler
+        self.logprobs = start.logprobs
+        self.text = Assembler(start.stops)
+        self.prompt_length = self.length = len(start.prompt)
+        self.limit_tokens = start.limit_tokens
+        self.computed = 0
+        self.id: int | None = None
+        """llama.cpp's number of it while it runs."""
+        self.awaited: Sequence | None = None
+        """Computes a prefix that this one will share."""
+        self.awaited_tokens = 0
+        self.is_placed = False
+        """Its shared prefix, if any, was settled."""
+        self.usage = Usage(prompt_tokens=self.length)
+        self.submitted_seconds = start.submitted_seconds
+        self.admitted_seconds: float | None = None
+        self.first_token_seconds: float | None = None
+        self._tokens = np.empty(start.limit_tokens, dtype=np.int32)
+        self._tokens[: self.length] = start.prompt
+
+    @property
+    def known(self) -> Ints:
+        """Its tokens: the prompt and those sampled since."""
+        return self._tokens[: self.length]
+
+    @property
+    def owed(self) -> int:
+        """Tokens that are known and not computed."""
+        return self.length - self.computed
+
+    @property
+    def is_streaming(self) -> bool:
+        """Past its prompt: somebody reads its tokens as they come."""
+        return self.length > self.prompt_length and self.owed == 1
+
+    def next_tokens(self, count: int) -> Ints:
+        """The first of the tokens that it owes."""
+        return self._tokens[self.computed : self.computed + count]
+
+    def append(self, token: int) -> None:
+        """A token was sampled."""
+        self._tokens[self.length] = token
+        self.length += 1
+
+    @property
+    def is_full(self) -> bool:
+        """No room for another token: max_tokens or the context is reached."""
+        return self.length >= self.limit_tokens
+
+    def restart(self) -> None:
+        """Its cells are gone: everything that it knows is owed again."""
+        self.computed = 0
+        self.id = None
+        self.awaited = None
+        self.is_placed = False

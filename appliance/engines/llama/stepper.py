@@ -1,0 +1,343 @@
+"""The batching loop: every running generation advances together, one ``llama_decode`` per step.
+
+Runs on the engine's thread (``appliance.engines.thread``) and owns everything there: sequences, cells, samplers. Policy
+is elsewhere: ``batcher`` says who shares a step, ``prefix`` what can be reused, ``sampler`` which token comes next.
+
+A step: admit those that wait, share prefixes, plan, compute, sample, tell. Cancelling happens between steps, so that a
+slot is free within one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence as Many
+from typing import TypeAlias
+
+import msgspec
+
+from appliance.domain.clock import Clock
+from appliance.domain.errors import ApplianceError, Internal
+from appliance.domain.inference import Delta, FinishReason, Logprobs, TokenLogprob
+from appliance.engines.base import EngineStats
+from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.prefix import CellLedger, PrefixStore, Retained
+from appliance.engines.llama.runtime import Candidates, Context, Floats
+from appliance.engines.llama.sampler import log_probabilities, most_likely
+from appliance.engines.llama.sequence import Cancel, Sequence, Start
+from appliance.engines.llama.text import Pieces
+from appliance.engines.stream import News, Outbox
+
+Command: TypeAlias = Start | Cancel
+
+LEAST_RETAINED_TOKENS = 32
+"""A shorter finished sequence is not worth a place among the cached prefixes."""
+
+
+class TextStepper:
+    """Continuous batching over one context."""
+
+    def __init__(
+        self, context: Context, pieces: Pieces, slots: int, budget: Budget, outbox: Outbox, clock: Clock
+    ) -> None:
+        self._context = context
+        self._pieces = pieces
+        self._slots = slots
+        self._budget = budget
+        self._outbox = outbox
+        self._clock = clock
+        self._candidates = Candidates(context.model.vocabulary.size)
+        self._can_share = not context.model.is_recurrent
+        self._ledger = CellLedger(context.cells_tokens)
+        self._retained = PrefixStore()
+        self._free_ids = deque(range(context.options.sequences))
+        self._waiting: deque[Sequence] = deque()
+        self._running: list[Sequence] = []
+        self._arrivals = 0
+        self.stats = EngineStats(cache_total_tokens=self._ledger.total_cells)
+        self.steps = 0
+        self.preemptions = 0
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def take(self, command: Command) -> None:
+        """Accept a new generation or cancel one."""
+        if isinstance(command, Start):
+            self._arrivals += 1
+            self._waiting.append(Sequence(command, self._arrivals))
+        else:
+            self._cancel(command)
+        self._publish()
+
+    def _cancel(self, command: Cancel) -> None:
+        for sequence in [*self._running, *self._waiting]:
+            if sequence.receiver is command.receiver:
+                self._finish(sequence, FinishReason.CANCELLED)
+
+    def abandon(self, error: ApplianceError | None) -> None:
+        """End every generation: cancelled, or with the error."""
+        for sequence in [*self._running, *self._waiting]:
+            if error is None:
+                self._tell(sequence, Delta(finish_reason=FinishReason.CANCELLED))
+            else:
+                self._outbox.put(sequence.receiver, error)
+            sequence.sampler.close()
+        self._running.clear()
+        self._waiting.clear()
+        self._publish()
+
+    def close(self) -> None:
+        """Free the context and the weights."""
+        self._context.close()
+        self._context.model.close()
+
+    # --- one step ------------------------------------------------------------------------------------------------
+
+    def step(self) -> bool:
+        """Advance every generation by one step. False when there is none."""
+        self._admit()
+        self._place()
+        plan = self._plan()
+        if plan.shares:
+            self._advance(plan)
+        self.steps += 1
+        self._publish()
+        return bool(self._running or self._waiting)
+
+    def _advance(self, plan: Plan) -> None:
+        started = self._clock.monotonic_seconds()
+        computed = self._compute(list(plan.shares))
+        self._budget.learn(sum(share.tokens for share in computed), self._clock.monotonic_seconds() - started)
+        by_arrival = {sequence.arrival: sequence for sequence in self._running}
+        ready: list[Sequence] = []
+        for share in computed:
+            sequence = by_arrival[share.key]
+            assert sequence.id is not None, "a sequence without cells was computed"
+            self._ledger.extend(sequence.id, share.tokens)
+            sequence.computed += share.tokens
+            if sequence.owed == 0:
+                ready.append(sequence)
+        if ready:
+            self._sample_all(ready)
+
+    # --- who runs ------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Give slots to those that wait, in arrival order."""
+        while self._waiting and len(self._running) < self._slots:
+            sequence = self._waiting[0]
+            match = self._retained.find(sequence.scope, sequence.known, self._running) if self._can_share else None
+            needed = sequence.length - (match.tokens_of_running if match else 0)
+            if not may_admit(needed, len(self._running), self._available_cells()):
+                return
+            self._waiting.popleft()
+            sequence.id = self._take_id()
+            if sequence.admitted_seconds is None:
+                sequence.admitted_seconds = self._clock.monotonic_seconds()
+                sequence.usage.queue_milliseconds = (sequence.admitted_seconds - sequence.submitted_seconds) * 1000
+            self._running.append(sequence)
+            self._running.sort(key=lambda running: running.arrival)
+
+    def _take_id(self) -> int:
+        while not self._free_ids:
+            self._drop_oldest_retained()
+        return self._free_ids.popleft()
+
+    def _place(self) -> None:
+        """Let admitted sequences share a prefix, or wait for the one who computes it."""
+        for sequence in self._running:
+            if not sequence.is_placed and not self._still_awaits(sequence):
+                self._share_prefix(sequence)
+
+    def _still_awaits(self, sequence: Sequence) -> bool:
+        source = sequence.awaited
+        return source is not None and source.id is not None and source.computed < sequence.awaited_tokens
+
+    def _share_prefix(self, sequence: Sequence) -> None:
+        sequence.is_placed = True
+        if not self._can_share:
+            return
+        older = [other for other in self._running if other.arrival < sequence.arrival]
+        match = self._retained.find(sequence.scope, sequence.known, older)
+        if match.awaited is not None:
+            assert isinstance(match.awaited, Sequence), "only running sequences are awaited"
+            sequence.awaited, sequence.awaited_tokens = match.awaited, match.awaited_tokens
+            sequence.is_placed = False
+            return
+        source = match.retained.sequence if match.retained else getattr(match.running, "id", None)
+        if source is not None and self._context.first_position(source) == 0:  # windowed caches forget their beginning
+            self._share(source, sequence, match.tokens)
+            if match.retained:
+                self._retained.touch(match.retained)
+
+    def _share(self, source: int, sequence: Sequence, tokens: int) -> None:
+        assert sequence.id is not None, "a sequence without a slot cannot share"
+        self._context.share(source, sequence.id, tokens)
+        self._ledger.share(source, sequence.id, tokens)
+        sequence.computed = tokens
+        if sequence.first_token_seconds is None:
+            sequence.usage.cached_tokens = tokens
+
+    def _plan(self) -> Plan:
+        """Plan with the cells at hand; preempt until the plan holds."""
+        while True:
+            placed = [sequence for sequence in self._running if sequence.is_placed]
+            debts = [
+                Debt(s.arrival, s.owed, self._ledger.freed_without(s.id)) for s in placed if s.id is not None and s.owed
+            ]
+            budget = self._budget.tokens(sum(sequence.is_streaming for sequence in placed))
+            plan = plan_step(debts, budget, self._available_cells())
+            if not plan.preempted:
+                self._make_room(plan.tokens)
+                return plan
+            for arrival in plan.preempted:
+                self._preempt(next(sequence for sequence in placed if sequence.arrival == arrival))
+
+    def _available_cells(self) -> int:
+        """Free cells, and those that only cached prefixes hold."""
+        return self._ledger.total_cells - self._ledger.distinct([s.id for s in self._running if s.id is not None])
+
+    def _make_room(self, cells: int) -> None:
+        while self._ledger.free_cells < cells and len(self._retained):
+            self._drop_oldest_retained()
+
+    def _drop_oldest_retained(self) -> None:
+        oldest = self._retained.oldest()
+        assert oldest is not None, "more sequences run than llama.cpp has numbers for"
+        self._release(oldest)
+
+    def _release(self, number: int) -> None:
+        self._context.forget(number)
+        self._ledger.release(number)
+        self._free_ids.append(number)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take the cells back; it starts over, with what it has said so far, when there is room."""
+        assert sequence.id is not None, "only running sequences are preempted"
+        self._running.remove(sequence)
+        self._release(sequence.id)
+        sequence.restart()
+        self._waiting.appendleft(sequence)
+        self.preemptions += 1
+
+    # --- computing -----------------------------------------------------------------------------------------------
+
+    def _compute(self, shares: list[Share]) -> list[Share]:
+        """Compute the shares, fewer if llama.cpp finds no room for all; return what was computed."""
+        while shares:
+            self._fill(shares)
+            if self._context.decode():
+                return shares
+            shares = self._smaller(shares)
+        return []
+
+    def _fill(self, shares: Many[Share]) -> None:
+        by_arrival = {sequence.arrival: sequence for sequence in self._running}
+        batch = self._context.batch
+        batch.clear()
+        for share in shares:
+            sequence = by_arrival[share.key]
+            assert sequence.id is not None, "a sequence without cells was planned"
+            complete = share.tokens == sequence.owed
+            batch.add(sequence.id, sequence.computed, sequence.next_tokens(share.tokens), want_last=complete)
+
+    def _smaller(self, shares: list[Share]) -> list[Share]:
+        """The cache is fuller than the ledger says (windows, recurrent states): give up prefixes, halve, preempt."""
+        if len(self._retained):
+            self._make_room(self._ledger.total_cells)
+            return shares
+        if any(share.tokens > 1 for share in shares):
+            return [Share(share.key, max(1, share.tokens // 2)) for share in shares]
+        if len(shares) == 1:
+            raise Internal("llama.cpp finds no room in its cache for a single token")
+        youngest = max(share.key for share in shares)
+        self._preempt(next(sequence for sequence in self._running if sequence.arrival == youngest))
+        return [share for share in shares if share.key != youngest]
+
+    # --- results -------------------------------------------------------------------------------------------------
+
+    def _sample_all(self, ready: Many[Sequence]) -> None:
+        """Sample for every sequence with a row of logits; rows come in the order of the batch."""
+        logits = self._context.logits(len(ready))
+        for row, sequence in zip(logits, ready, strict=True):
+            try:
+                self._sample(sequence, row)
+            except ApplianceError as error:
+                self._fail(sequence, error)
+
+    def _sample(self, sequence: Sequence, row: Floats) -> None:
+        log_probs = None if sequence.logprobs is None else log_probabilities(row)
+        token = sequence.sampler.pick(row, self._candidates)
+        if sequence.first_token_seconds is None:
+            self._note_first_token(sequence)
+        sequence.append(token)
+        sequence.usage.response_tokens += 1
+        logprobs: tuple[Logprobs, ...] = ()
+        if log_probs is not None and sequence.logprobs is not None:
+            logprobs = (self._logprobs(token, log_probs, sequence.logprobs),)
+        self._say(sequence, token, logprobs)
+
+    def _note_first_token(self, sequence: Sequence) -> None:
+        now = sequence.first_token_seconds = self._clock.monotonic_seconds()
+        sequence.usage.prefill_milliseconds = (now - (sequence.admitted_seconds or now)) * 1000
+
+    def _say(self, sequence: Sequence, token: int, logprobs: tuple[Logprobs, ...]) -> None:
+        ended = self._pieces.is_end(token)
+        text = "" if ended else sequence.text.feed(self._pieces.shown(token))
+        if ended or sequence.text.stopped:
+            self._finish(sequence, FinishReason.STOP, text, () if ended else logprobs)
+        elif sequence.is_full:
+            self._finish(sequence, FinishReason.LENGTH, text, logprobs)
+        elif text or logprobs:
+            self._tell(sequence, Delta(text=text, logprobs=logprobs))
+
+    def _logprobs(self, token: int, log_probs: Floats, count: int) -> Logprobs:
+        top = most_likely(log_probs, count)
+        return Logprobs(self._logprob(token, log_probs), tuple(self._logprob(other, log_probs) for other in top))
+
+    def _logprob(self, token: int, log_probs: Floats) -> TokenLogprob:
+        raw = self._pieces.raw(token)
+        return TokenLogprob(raw.decode("utf-8", "replace"), float(log_probs[token]), raw)
+
+    def _tell(self, sequence: Sequence, delta: Delta) -> None:
+        usage = sequence.usage
+        if sequence.first_token_seconds is not None:
+            usage.decode_milliseconds = (self._clock.monotonic_seconds() - sequence.first_token_seconds) * 1000
+        self._outbox.put(sequence.receiver, News(delta, msgspec.structs.replace(usage)))
+
+    def _finish(
+        self, sequence: Sequence, reason: FinishReason, text: str = "", logprobs: tuple[Logprobs, ...] = ()
+    ) -> None:
+        if not sequence.text.stopped:
+            text += sequence.text.finish()
+        self._tell(sequence, Delta(text=text, logprobs=logprobs, finish_reason=reason))
+        self._leave(sequence)
+
+    def _fail(self, sequence: Sequence, error: ApplianceError) -> None:
+        self._outbox.put(sequence.receiver, error)
+        self._leave(sequence)
+
+    def _leave(self, sequence: Sequence) -> None:
+        """Give up the slot; keep what was computed as a prefix for others."""
+        sequence.sampler.close()
+        if sequence.id is None:
+            self._waiting.remove(sequence)
+            return
+        self._running.remove(sequence)
+        if self._can_share and sequence.computed >= LEAST_RETAINED_TOKENS:
+            self._retain(sequence, sequence.id)
+        else:
+            self._release(sequence.id)
+        sequence.id = None
+
+    def _retain(self, sequence: Sequence, number: int) -> None:
+        entry = Retained(number, sequence.scope, sequence.known[: sequence.computed])
+        for superfluous in self._retained.keep(entry):
+            self._release(superfluous)
+
+    def _publish(self) -> None:
+        self.stats = EngineStats(
+            active=len(self._running),
+            waiting=len(self._waiting),
+            cache_used_tokens=self._ledger.used_cells,
+            cache_total_tokens=self._ledger.total_cells,
+        )

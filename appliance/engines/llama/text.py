@@ -1,0 +1,119 @@
+"""From tokens' bytes to text that may leave: whole characters, never a part of a stop string.
+
+Used by the batching loop, one ``Assembler`` per generation and one ``Pieces`` per model.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import Protocol
+
+
+class Assembler:
+    """Joins pieces. Text is held back while it could still become a stop string or is half a character."""
+
+    def __init__(self, stops: tuple[str, ...] = ()) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._stops = tuple(stop for stop in stops if stop)
+        self._held = ""
+        self.stopped = False
+        """A stop string was met; nothing comes after it."""
+
+    def feed(self, piece: bytes) -> str:
+        """Add a token's bytes; return the text that may leave now."""
+        fresh = self._decoder.decode(piece)
+        if not self._stops:
+            return fresh
+        if self.stopped or not fresh:
+            return ""
+        text = self._held + fresh
+        found = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        if found:
+            self.stopped = True
+            self._held = ""
+            return text[: min(found)]
+        keep = max(_overlap(text, stop) for stop in self._stops)
+        self._held = text[len(text) - keep :]
+        return text[: len(text) - keep]
+
+    def finish(self) -> str:
+        """What was held back and turned out to be plain text. Half a character at the end is dropped."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of ``text`` that a stop string could begin with."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+class Lexicon(Protocol):
+    """What is asked of a vocabulary."""
+
+    size: int
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        """Bytes of one token; a control token has some only when ``special``."""
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a mark that stands for no text."""
+
+
+class Pieces:
+    """A vocabulary's tokens as a reader should see them, remembered once looked up.
+
+    Control tokens have no text, except the marks around tool calls and thoughts: some weights declare those as control
+    tokens, others as plain ones, and a reader must see them in both cases.
+    """
+
+    SHOWN = frozenset(
+        {b"<tool_call>", b"</tool_call>", b"<tool_response>", b"</tool_response>", b"<think>", b"</think>"}
+    )
+
+    def __init__(self, lexicon: Lexicon) -> None:
+        self._lexicon = lexicon
+        self._shown: dict[int, bytes] = {}
+        self._ends: dict[int, bool] = {}
+        self._hidden: list[int] | None = None
+
+    def shown(self, token: int) -> bytes:
+        """The bytes that a reader gets for a token."""
+        piece = self._shown.get(token)
+        if piece is None:
+            piece = self._shown[token] = self._look_up(token)
+        return piece
+
+    def _look_up(self, token: int) -> bytes:
+        piece = self._lexicon.piece(token, special=False)
+        if piece or not self._lexicon.is_control(token):
+            return piece
+        mark = self._lexicon.piece(token, special=True)
+        return mark if mark in self.SHOWN else b""
+
+    def raw(self, token: int) -> bytes:
+        """The bytes of a token, control tokens included."""
+        return self._lexicon.piece(token, special=True)
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation."""
+        known = self._ends.get(token)
+        if known is None:
+            known = self._ends[token] = self._lexicon.is_end(token)
+        return known
+
+    def hidden(self) -> list[int]:
+        """Tokens that a grammar would read as text and a reader would not see. The first call walks the vocabulary."""
+        if self._hidden is None:
+            lexicon = self._lexicon
+            self._hidden = [
+                token
+                for token in range(lexicon.size)
+                if lexicon.is_control(token) and not lexicon.is_end(token) and not self.shown(token)
+            ]
+        return self._hidden

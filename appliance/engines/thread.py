@@ -1,0 +1,115 @@
+"""The thread that owns an engine's C objects, and the inbox through which work enters it.
+
+A ``Stepper`` is single-threaded: it takes commands and makes steps. This file gives it a thread, an inbox and an end:
+whatever way the thread ends (closed, or a step raised), the stepper ends every open request and frees its memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from typing import Generic, Protocol, TypeVar
+
+from appliance.domain.errors import ApplianceError, Internal
+from appliance.engines.stream import Outbox
+
+log = logging.getLogger(__name__)
+
+Command = TypeVar("Command", contravariant=True)
+AnyCommand = TypeVar("AnyCommand")
+
+
+class Stepper(Protocol[Command]):
+    """Single-threaded work in steps."""
+
+    def take(self, command: Command) -> None:
+        """Accept one command; quick. Results go to the outbox it was made with."""
+
+    def step(self) -> bool:
+        """Advance everything by one step. False when there is nothing left to do."""
+
+    def abandon(self, error: ApplianceError | None) -> None:
+        """End every open request: cancelled, or with the error."""
+
+    def close(self) -> None:
+        """Free what it owns."""
+
+
+class EngineThread(Generic[AnyCommand]):
+    """Runs a stepper until it is closed or fails."""
+
+    def __init__(self, name: str, stepper: Stepper[AnyCommand], outbox: Outbox) -> None:
+        self._stepper = stepper
+        self._outbox = outbox
+        self._inbox: deque[AnyCommand] = deque()
+        self._news = threading.Condition()
+        self._closing = False
+        self.failure: str | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def unread(self) -> int:
+        """Commands that the stepper has not taken yet."""
+        return len(self._inbox)
+
+    def submit(self, command: AnyCommand) -> None:
+        """Put a command into the inbox. Raises Internal when the thread has failed or was closed."""
+        with self._news:
+            if self.failure is not None or self._closing:
+                raise Internal(f"the engine no longer runs: {self.failure or 'it was closed'}")
+            self._inbox.append(command)
+            self._news.notify()
+
+    def post(self, command: AnyCommand) -> None:
+        """Like submit, for commands that an ended thread has no use for."""
+        with self._news:
+            if self.failure is None and not self._closing:
+                self._inbox.append(command)
+                self._news.notify()
+
+    def close(self) -> None:
+        """Cancel what runs, free everything, wait for the thread's end. Twice is fine."""
+        with self._news:
+            self._closing = True
+            self._news.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        error: Internal | None = None
+        try:
+            busy = False
+            while self._receive(wait=not busy):
+                busy = self._stepper.step()
+                self._outbox.flush()
+        except BaseException as fault:  # a C library's thread has nobody above it who could handle anything
+            log.exception("the engine thread '%s' died", self._thread.name)
+            error = fault if isinstance(fault, Internal) else Internal(f"the engine died: {fault!r}")
+        self._end(error)
+
+    def _receive(self, *, wait: bool) -> bool:
+        """Pass the inbox on to the stepper; False when it is time to end."""
+        with self._news:
+            while wait and not self._inbox and not self._closing:
+                self._news.wait()
+            if self._closing:
+                return False
+            commands = list(self._inbox)
+            self._inbox.clear()
+        for command in commands:
+            self._stepper.take(command)
+        return True
+
+    def _end(self, error: Internal | None) -> None:
+        with self._news:
+            if error is not None:
+                self.failure = error.message
+            self._closing = True
+            commands = list(self._inbox)
+            self._inbox.clear()
+        for command in commands:
+            self._stepper.take(command)
+        self._stepper.abandon(error)
+        self._outbox.flush()
+        self._stepper.close()
