@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import msgspec
@@ -25,7 +25,7 @@ import appliance
 from appliance.config import default_home, load_config
 from appliance.domain.errors import ApplianceError
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+WIDE_COLUMNS = 400
 
 home_option = click.option(
     "--home",
@@ -294,7 +294,8 @@ def _print_rows(as_json: bool, columns: list[str], rows: list[list[str]], data: 
     table = Table(*columns, box=None, pad_edge=False)
     for row in rows:
         table.add_row(*row)
-    Console(soft_wrap=not sys.stdout.isatty()).print(table)
+    console = Console() if sys.stdout.isatty() else Console(width=WIDE_COLUMNS)  # a pipe has no edge to wrap at
+    console.print(table)
 
 
 def _print_json(value: Any) -> None:

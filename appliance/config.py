@@ -35,7 +35,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """PEM file of the certificate's private key."""
     insecure: bool = False
     """True: listen beyond loopback without TLS."""
-    allowed_hosts: list[str] = []
+    allowed_hosts: tuple[str, ...] = ()
     """Host names, beside loopback and ``host``, that requests may name (against DNS rebinding)."""
     max_body_bytes: Annotated[int, Meta(ge=1024, le=4 * GIB)] = 64 * 1024**2
     """Largest request body."""
@@ -49,7 +49,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a request waits for an engine to load."""
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = GIB
     """Disk space that imports leave free."""
-    import_roots: list[str] = ["/media", "/mnt", "/run/media"]
+    import_roots: tuple[str, ...] = ("/media", "/mnt", "/run/media")
     """Folders that ``POST /admin/imports`` may read, beside ``<home>/import``."""
     max_import_bytes: Annotated[int, Meta(ge=1)] = 4096 * GIB
     """Largest artifact."""
@@ -103,8 +103,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def _parse(name: str, raw: str, kind: Any) -> Any:
     """Read an environment value by the field's type; lists are comma-separated."""
-    if kind == list[str]:
-        return [part.strip() for part in raw.split(",") if part.strip()]
+    if kind == tuple[str, ...]:
+        return tuple(part.strip() for part in raw.split(",") if part.strip())
     try:
         return msgspec.convert(raw, kind, strict=False)
     except msgspec.ValidationError as error:

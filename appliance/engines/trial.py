@@ -36,7 +36,7 @@ def try_load(backend_name: str, spec: EngineSpec) -> None:
     try:
         done = subprocess.run(
             command,
-            input=msgspec.json.encode(spec),
+            input=msgspec.json.encode(spec, enc_hook=str),
             capture_output=True,
             env=environment,
             timeout=TIMEOUT_SECONDS,

@@ -6,12 +6,12 @@ deployment of the same name, and cannot be changed. Everything here may run twic
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID, uuid5
 
 import sqlite_utils
-from models_store.catalog import ZooModel, catalog
 from msgspec import structs
 
 import models_store
@@ -40,6 +40,7 @@ from appliance.registry.database import Database
 from appliance.registry.deployments import deployments
 from appliance.registry.models import models
 from appliance.registry.templates import templates
+from models_store.catalog import ZooModel, catalog
 
 NAMESPACE = UUID("7f0c2b0e-6a55-5d0f-9a39-0c6a5f2b8d11")
 SYSTEM_USER_ID = "00000000-0000-4000-8000-000000000001"
@@ -91,10 +92,8 @@ class Builtins:
 
     def adopt(self, artifact: Artifact) -> None:
         """Make the built-in models that stand on a recognised artifact, unless they exist."""
-        if artifact.zoo_name is None:
-            return
         for entry in catalog().entries:
-            if entry.name == artifact.zoo_name or entry.weights_of == artifact.zoo_name:
+            if artifact.zoo_name in (entry.name, entry.weights_of) and _may_stand_on(entry, artifact):
                 self._database.run_sync(lambda db, entry=entry: self._ensure_model(db, entry, artifact))  # type: ignore[misc]
 
     def default_account_id(self) -> str:
@@ -148,9 +147,18 @@ class Builtins:
             source = folder / entry.starter_path if entry.starter_path else None
             if source is None or not source.exists():
                 continue
-            if self._database.run_sync(lambda db, name=entry.name: artifacts.by_name(db, name)) is None:  # type: ignore[misc]
-                request = ImportRequest(paths=(source,), name=entry.name, caller=SYSTEM_CALLER)
-                self._importer.run(request, trusted=True)
+            present = self._database.run_sync(lambda db, name=entry.name: artifacts.by_name(db, name))  # type: ignore[misc]
+            if present is not None and _is_current(present, source):
+                continue
+            if present is not None:
+                self._drop(present)
+            request = ImportRequest(paths=(source,), name=entry.name, caller=SYSTEM_CALLER)
+            self._importer.run(request, trusted=True)
+
+    def _drop(self, artifact: Artifact) -> None:
+        """Forget a starter of an earlier release; its models name their weights, so they stand on the new one."""
+        self._database.run_sync(lambda db: artifacts.delete(db, artifact.id))
+        self._importer.discard(artifact)
 
     def _ensure_model(self, db: sqlite_utils.Database, entry: ZooModel, artifact: Artifact) -> None:
         model_id = stable_id("model", entry.name)
@@ -184,6 +192,23 @@ class Builtins:
         )
         models.insert(db, model)
         deployments.insert(db, deployment)
+
+
+def _may_stand_on(entry: ZooModel, artifact: Artifact) -> bool:
+    """A starter stands on the weights that came with the appliance, never on somebody's copy of them."""
+    base = catalog().entry(entry.weights_of) if entry.weights_of else entry
+    is_starter = base is not None and base.starter_path is not None
+    return not is_starter or (base is not None and artifact.name == base.name)
+
+
+def _is_current(artifact: Artifact, source: Path) -> bool:
+    """Whether the artifact is this starter and not that of another release."""
+    if source.is_dir():
+        return all(
+            (source / f.name).is_file() and (source / f.name).stat().st_size == f.size_bytes for f in artifact.files
+        )
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == artifact.digest
 
 
 def starters_folder() -> Path | None:

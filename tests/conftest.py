@@ -1,0 +1,31 @@
+"""Fixtures that many packages share: a real server with the starter models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.support.server import Server, running_server
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server process for the whole run. Tests give what they make names of their own and remove it."""
+    with running_server(tmp_path_factory.mktemp("server") / "home") as running:
+        yield running
+
+
+@pytest.fixture
+def admin(server: Server) -> Iterator[httpx.Client]:
+    """A client with an admin's key."""
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture
+def member(server: Server) -> Iterator[httpx.Client]:
+    """A client with a member's key."""
+    with server.client(server.member_key) as client:
+        yield client
