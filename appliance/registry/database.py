@@ -185,11 +185,8 @@ def _refuse_newer(db: sqlite_utils.Database, migrations: Migrations, path: Path)
 
 def _registered_names(migrations: Migrations) -> set[str]:
     """All that this release can apply: what an empty file would be lacking."""
-    empty = sqlite_utils.Database(memory=True)
-    try:
+    with sqlite_utils.Database(memory=True) as empty:
         return {migration.name for migration in migrations.pending(empty)}
-    finally:
-        empty.close()
 
 
 def _check_references(db: sqlite_utils.Database, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,14 @@ class TestOpening:
             database.run_sync(lambda db: accounts.insert(db, ACCOUNT))
         with Database(registry_path, REGISTRY) as database:
             assert database.run_sync(accounts.list) == [ACCOUNT]
+
+    def test_opened_by_several_at_once(self, registry_path):
+        """The server and the command line may start together on a new home: the schema is made once."""
+        with ThreadPoolExecutor(8) as starters:
+            opened = list(starters.map(lambda _: Database(registry_path, REGISTRY), range(8)))
+        assert opened[0].run_sync(REGISTRY.pending) == []
+        for database in opened:
+            database.close()
 
     def test_a_reader_cannot_write(self, counter):
         """The second connection, for reports, refuses changes."""

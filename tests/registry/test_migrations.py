@@ -23,7 +23,8 @@ CALL_LOGS = sorted(STORED.glob("calls-*.sql"))
 
 
 def names(migrations: Migrations) -> list[str]:
-    return [migration.name for migration in migrations.pending(sqlite_utils.Database(memory=True))]
+    with sqlite_utils.Database(memory=True) as empty:
+        return [migration.name for migration in migrations.pending(empty)]
 
 
 def schema(db: sqlite_utils.Database) -> dict[str, list[str]]:
