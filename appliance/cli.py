@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,8 +82,15 @@ def serve(home: Path | None, host: str | None, port: int | None, insecure: bool 
         click.echo(f"Serving on {url} from {home} (Ctrl-C ends it)")
         sys.stdout.flush()
 
+    _end_quietly_on_signals()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run_server(home, config, ready))
+
+
+def _end_quietly_on_signals() -> None:
+    """Exit with status 0 after a signal: uvicorn shuts down and then raises it again, for whoever was there before."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
 
 
 @main.command()

@@ -54,8 +54,13 @@ def select(paths: Sequence[Path]) -> Selection:
     """
     if not paths:
         raise InvalidParameter("no file was given; name a weights file or a folder")
-    if len(paths) == 1 and paths[0].is_dir():
-        return _of_folder(paths[0].resolve())
+    try:
+        return _of_folder(paths[0].resolve()) if len(paths) == 1 and paths[0].is_dir() else _of_files(paths)
+    except PermissionError as error:
+        raise NotFound(f"'{Path(str(error.filename)).name}' cannot be read: {error.strerror}") from None
+
+
+def _of_files(paths: Sequence[Path]) -> Selection:
     names = _artifact_names([path.name for path in paths])
     members = [Member(name, source_of(_resolved(path))) for name, path in zip(names, paths, strict=True)]
     return Selection(_distinct(members))
@@ -111,8 +116,8 @@ def _ignored(folder: Path, taken: set[Path]) -> tuple[str, ...]:
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve(strict=True)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or "it is a loop of links"
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no path or a loop of links"
         raise NotFound(f"'{path.name}' cannot be read at the place given: {reason}; check the path") from None
 
 

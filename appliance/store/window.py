@@ -6,6 +6,7 @@ must end in an error, and with a map it would end the process (SIGBUS).
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def open_regular(path: Path) -> int:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
-        if path.is_symlink():
+        if error.errno == errno.ELOOP:
             raise _irregular(path) from None
         raise NotFound(f"'{path.name}' cannot be read at the place given: {error.strerror}; check the path") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

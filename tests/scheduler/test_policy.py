@@ -10,9 +10,7 @@ from appliance.scheduler.policy import Candidate, idle_too_long, retry_delay_sec
 
 
 def candidate(holder: str, reserved_bytes: int, used: float = 0, *, leases: int = 0, pinned: bool = False) -> Candidate:
-    return Candidate(
-        holder=holder, reserved_bytes=reserved_bytes, leases=leases, pinned=pinned, last_used_seconds=used
-    )
+    return Candidate(holder=holder, reserved_bytes=reserved_bytes, leases=leases, pinned=pinned, last_used_seconds=used)
 
 
 CANDIDATES = st.lists(
@@ -60,9 +58,7 @@ def test_victims_free_enough_and_never_too_many(candidates: list[Candidate], mis
 
 def test_idle_too_long() -> None:
     """Exactly those unused for the idle time or longer, without a lease and not pinned."""
-    found = idle_too_long(
-        [candidate("old", 1, 0), candidate("new", 1, 50), candidate("busy", 1, 0, leases=1)], 60, 60
-    )
+    found = idle_too_long([candidate("old", 1, 0), candidate("new", 1, 50), candidate("busy", 1, 0, leases=1)], 60, 60)
     assert found == ["old"]
 
 

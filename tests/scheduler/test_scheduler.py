@@ -80,7 +80,7 @@ async def test_full_queue(scheduler: Scheduler) -> None:
 async def test_never_fits(scheduler: Scheduler) -> None:
     """What is larger than the whole budget is refused with both numbers, and nothing is booked."""
     scheduler.want(wanted("big", FakeBackend(need_bytes=26)))
-    with pytest.raises(CannotFit, match="0.0 MiB"):
+    with pytest.raises(CannotFit, match=r"0\.0 MiB"):
         await scheduler.acquire("big")
     assert scheduler.ledger.reserved_bytes == 0
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import math
+import struct
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
 from litestar import Request, get, post
 from litestar.response import Stream
 
@@ -161,15 +162,15 @@ async def create_embeddings(
 
 
 def _vector(vector: list[float], body: wire.EmbeddingsCreate) -> list[float] | str:
-    values = np.asarray(vector, dtype=np.float32)
     if body.dimensions is not None:
-        if body.dimensions > values.size:
-            raise InvalidParameter(f"dimensions {body.dimensions} is above the model's {values.size}")
-        values = values[: body.dimensions]
-        values = values / max(float(np.linalg.norm(values)), 1e-12)
+        if body.dimensions > len(vector):
+            raise InvalidParameter(f"dimensions {body.dimensions} is above the model's {len(vector)}")
+        vector = vector[: body.dimensions]
+        length = max(math.hypot(*vector), 1e-12)
+        vector = [value / length for value in vector]
     if body.encoding_format == "base64":
-        return base64.b64encode(values.astype("<f4").tobytes()).decode()
-    return [float(value) for value in values] if body.dimensions is not None else vector
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+    return vector
 
 
 @post("/v1/rerank", operation_id="rerank", status_code=200, tags=TAGS)

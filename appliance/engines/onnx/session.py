@@ -135,4 +135,7 @@ def _load_cuda() -> None:
 
 
 def _no_gpu(reason: str) -> str:
-    return f"device 'cuda' was asked for and cannot be used: {reason}; install CUDA 13 and cuDNN 9 with a driver for them, or take 'cpu'"
+    return (
+        f"device 'cuda' was asked for and cannot be used: {reason}; "
+        f"install CUDA 13 and cuDNN 9 with a driver for them, or take 'cpu'"
+    )
