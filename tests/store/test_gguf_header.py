@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
 import struct
 from pathlib import Path
@@ -56,13 +58,25 @@ def test_a_good_file_is_read_exactly(llama: Path):
     assert [list(t.shape) for t in header.tensors] == [t.shape.tolist() for t in reference.tensors]
 
 
-def test_the_type_table_has_the_sizes_that_readers_use():
-    """Every type of the gguf package is here with its block; Q8_1 differs there and is as llama.cpp computes it."""
-    told = {int(kind): (kind.name, *sizes) for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
-    assert {kind: row for kind, row in TENSOR_TYPES.items() if kind in told and kind != 9} == {
-        kind: row for kind, row in told.items() if kind != 9
+def test_the_type_table_is_the_native_reader_s():
+    """Every tensor type of the installed llama.cpp is here with its name, block and bytes, and no other."""
+    package = importlib.util.find_spec("llama_cpp")
+    assert package is not None
+    assert package.origin is not None
+    library = ctypes.CDLL(str(Path(package.origin).parent / "lib" / "libggml-base.so"))
+    library.ggml_type_name.restype = ctypes.c_char_p
+    library.ggml_blck_size.restype = ctypes.c_int64
+    library.ggml_type_size.restype = ctypes.c_size_t
+    native = {
+        kind: (
+            library.ggml_type_name(kind).decode().upper(),
+            library.ggml_blck_size(kind),
+            library.ggml_type_size(kind),
+        )
+        for kind in range(max(TENSOR_TYPES) + 1)
+        if library.ggml_blck_size(kind)
     }
-    assert set(told) <= set(TENSOR_TYPES)
+    assert native == TENSOR_TYPES
 
 
 def test_version_2_and_every_value_type_are_read(tmp_path: Path):

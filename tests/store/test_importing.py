@@ -84,13 +84,24 @@ def test_a_full_disk_is_refused_before_copying(home: Path, llama: Path):
     assert (store.space().leftover_bytes, store.space().free_bytes) == (0, 0)
 
 
-@pytest.mark.parametrize("name", ["absent.gguf", "loop.gguf", "tiny.gguf/inside"])
+@pytest.mark.parametrize("name", ["absent.gguf", "loop.gguf", "tiny.gguf/inside", "a\0b/tiny.gguf"])
 def test_a_wrong_path_is_not_found(store: Store, llama: Path, tmp_path: Path, name: str):
     """Missing files, loops of links and files taken for folders are the caller's error, named without their folder."""
     (tmp_path / "loop.gguf").symlink_to(tmp_path / "loop.gguf")
     with pytest.raises(NotFound) as refusal:
         store.import_paths([tmp_path / name])
     assert str(tmp_path) not in refusal.value.message
+
+
+def test_a_place_without_permission_is_not_found(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A folder that the server's user may not enter is the caller's error too."""
+
+    def forbidden(self: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    with pytest.raises(NotFound, match=r"'model\.gguf' cannot be read: Permission denied"):
+        store.import_paths([tmp_path / "model.gguf"])
 
 
 def test_no_path_and_the_same_path_twice(store: Store, llama: Path):
