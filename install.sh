@@ -36,7 +36,7 @@ Environment
   PYTHON             the Python to use (default: the newest of 3.11 to 3.14 in PATH)
   APPLIANCE_CACHE    where wheels are kept (default: ${XDG_CACHE_HOME:-~/.cache}/model-appliance)
 
-The first run downloads about 450 MB and compiles llama.cpp (8 to 10 minutes on 2 cores).
+The first run downloads about 450 MB and compiles llama.cpp (about 10 minutes on 2 cores).
 HELP
 }
 
@@ -202,6 +202,7 @@ open_cache() {
 
 close_cache() {
     rm -rf "$scratch"
+    if [ "$mode" = bundle ]; then rm -f "$bundle.partial"; fi
     exec 9>&-
 }
 
@@ -249,9 +250,10 @@ venv_works() {
 wheels=""
 
 ensure_wheels() { # sets wheels: a folder with every run-time wheel of the lock but llama.cpp's
-    wheels="$cache/wheels-$( (cat requirements.lock && echo "$python_version $(uname -m)") | key_of)"
+    wheels="$cache/wheels-$python_version-$(uname -m)-$(key_of <requirements.lock)"
     if digests_hold "$wheels"; then return; fi
     mkdir -p "$wheels"
+    reuse_wheels
     check_disk "$wheels" "$WHEELS_DISK_MIB" "the download"
     doing "downloading the run-time packages (about 350 MB)"
     lock_without llama-cpp-python requirements.lock >"$scratch/download.lock"
@@ -259,6 +261,16 @@ ensure_wheels() { # sets wheels: a folder with every run-time wheel of the lock 
         --require-hashes --dest "$wheels" --requirement "$scratch/download.lock"
     record_digests "$wheels"
     changed "downloaded $(find "$wheels" -name '*.whl' | wc -l) packages into $wheels"
+}
+
+reuse_wheels() { # link what an earlier lock brought and this one still names; pip checks each file again
+    local digest name folder
+    for folder in "$cache/wheels-$python_version-$(uname -m)"-*; do
+        if [ ! -f "$folder/SHA256SUMS" ]; then continue; fi
+        while read -r digest name; do
+            if grep -q "sha256:$digest" requirements.lock; then ln -f "$folder/$name" "$wheels/$name"; fi
+        done <"$folder/SHA256SUMS"
+    done
 }
 
 ensure_dependencies() {
@@ -320,7 +332,7 @@ watch_build() { # PID LOG: say how far the compiler is, every few seconds on a t
     while kill -0 "$1" 2>/dev/null; do
         if [ $((seconds % every)) -eq 0 ]; then
             # shellcheck disable=SC2059 # the line's ending is chosen above
-            printf "  ........  compiling llama.cpp: %s after %d min %02d s (8 to 10 min on 2 cores)   $ending" \
+            printf "  ........  compiling llama.cpp: %s after %d min %02d s (about 10 min on 2 idle cores)   $ending" \
                 "$(build_progress "$2")" $((seconds / 60)) $((seconds % 60))
         fi
         sleep 1
@@ -482,14 +494,14 @@ write_manifest() {
 }
 
 pack() { # PAYLOAD: plain tar, since wheels are compressed already; sorted, without owners and times
-    tar --create --file "$bundle.partial" --directory "$1" --format=ustar --hard-dereference --sort=name \
+    tar --create --file "$bundle.partial" --directory "$1" --format=gnu --hard-dereference --sort=name \
         --owner=0 --group=0 --numeric-owner --mtime=@315532800 --mode='u=rwX,go=rX' \
         --verbatim-files-from --files-from <(printf '%s\n' "$PAYLOAD_MANIFEST" && members "$1")
     mv "$bundle.partial" "$bundle"
 }
 
 unpack_bundle() { # FOLDER: nothing of it is read or run before names and digests hold
-    tar --list --file "$bundle" >"$scratch/names" || die "$bundle is not a readable tar file"
+    tar --list --absolute-names --file "$bundle" >"$scratch/names" || die "$bundle is not a readable tar file"
     check_member_names "$scratch/names"
     mkdir -p "$1"
     check_disk "$1" "$WHEELS_DISK_MIB" "unpacking the bundle"
@@ -499,9 +511,9 @@ unpack_bundle() { # FOLDER: nothing of it is read or run before names and digest
 
 check_member_names() { # FILE OF NAMES
     local outside kinds twice
-    outside="$(grep -vE '^[A-Za-z0-9][A-Za-z0-9._+/-]*$' "$1" || true)$(grep -E '(^|/)\.\.(/|$)' "$1" || true)"
+    outside="$(grep -vE '^[A-Za-z0-9][A-Za-z0-9._+/-]*$' "$1" || grep -E '(^|/)\.\.(/|$)' "$1" || true)"
     if [ -n "$outside" ]; then die "$bundle is refused: the member name ${outside%%$'\n'*} is not a plain path inside it"; fi
-    kinds="$(tar --list --verbose --file "$bundle" | grep -v '^-' || true)"
+    kinds="$(tar --list --absolute-names --verbose --file "$bundle" | grep -v '^-' || true)"
     if [ -n "$kinds" ]; then die "$bundle is refused: it holds something that is not a plain file: ${kinds%%$'\n'*}"; fi
     twice="$(LC_ALL=C sort "$1" | uniq -d)"
     if [ -n "$twice" ]; then die "$bundle is refused: it holds ${twice%%$'\n'*} more than once"; fi
