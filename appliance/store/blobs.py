@@ -29,6 +29,7 @@ from appliance.store.digest import check_digest, digest_path
 from appliance.store.window import open_regular
 
 CHUNK_BYTES = 4 << 20
+_FLUSH_BYTES = 64 * CHUNK_BYTES
 _GIB = 1 << 30
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -260,6 +261,8 @@ def _copy(source: Source, target: int, progress: Progress, cancelled: Cancelled)
                 _write(target, chunk, done_bytes)
             hasher.update(chunk)
             done_bytes += len(chunk)
+            if done_bytes % _FLUSH_BYTES == 0:
+                os.fdatasync(target)  # a little now, so that neither the end nor other writers wait for all of it
             progress(done_bytes, source.size_bytes)
         _check_unchanged(source, origin)
     finally:

@@ -238,7 +238,7 @@ def test_a_file_that_shrinks_is_an_error_not_a_crash(tmp_path: Path):
         read_gguf_header(Window(file.fileno(), len(GOOD), "shrinks.gguf"))
 
 
-_FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+_FUZZ = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 _SEED = gguf_bytes(
     (*LLAMA_KEYS, array("tokenizer.ggml.tokens", STRING, ["a", "b"]), array("n", U32, [1, 2])),
     (tensor("a", (32,), type_id=8), tensor("b", (4, 2), offset=64)),

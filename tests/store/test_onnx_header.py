@@ -220,7 +220,7 @@ def test_a_model_cut_anywhere_is_refused_or_whole(tmp_path: Path):
 _SEED = encoder_model(4, 2).SerializeToString()
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.lists(st.tuples(st.integers(0, len(_SEED) - 1), st.integers(0, 255)), min_size=1, max_size=8))
 def test_changed_bytes_never_do_anything_but_pass_or_fail(tmp_path: Path, edits: list[tuple[int, int]]):
     """A good model with changed bytes reads or is BadWeights."""
@@ -234,7 +234,7 @@ def test_changed_bytes_never_do_anything_but_pass_or_fail(tmp_path: Path, edits:
     assert header.weights_bytes <= 1 << 62
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(raw=st.binary(max_size=300))
 def test_arbitrary_bytes(tmp_path: Path, raw: bytes):
     """Noise is refused or read, never anything else."""

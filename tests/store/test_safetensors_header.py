@@ -89,7 +89,7 @@ def test_crooked_headers_are_refused(tmp_path: Path, raw: bytes, fault: str):
 _SEED = safetensors_bytes({"a": A, "b": B}, bytes(24))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(edits=st.lists(st.tuples(st.integers(0, len(_SEED) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_changed_bytes_never_do_anything_but_pass_or_fail(tmp_path: Path, edits: list[tuple[int, int]]):
     """A good file with changed bytes reads or is BadWeights."""
