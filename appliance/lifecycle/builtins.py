@@ -92,6 +92,8 @@ class Builtins:
 
     def adopt(self, artifact: Artifact) -> None:
         """Make the built-in models that stand on a recognised artifact, unless they exist."""
+        if artifact.zoo_name is None:
+            return
         for entry in catalog().entries:
             if artifact.zoo_name in (entry.name, entry.weights_of) and _may_stand_on(entry, artifact):
                 self._database.run_sync(lambda db, entry=entry: self._ensure_model(db, entry, artifact))  # type: ignore[misc]
