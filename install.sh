@@ -124,7 +124,7 @@ check_command_line() {
 
 # ---- what this machine must have --------------------------------------------------------------------------
 
-python="" python_version="" venv=""
+python="" python_version="" venv="" system=no
 
 describe_python() { # COMMAND: "3.11 cpython", or nothing where it is not a Python that runs
     "$1" -c 'import sys; print("%d.%d %s" % (*sys.version_info[:2], sys.implementation.name))' 2>/dev/null || true
@@ -139,21 +139,30 @@ is_suitable() { # "3.11 cpython" [WANTED VERSION]
 }
 
 find_python() { # [WANTED VERSION]: sets python and python_version; an environment that stands keeps its Python
-    local candidates candidate description found=""
+    local candidates candidate description base found=""
     candidates=("$venv/bin/python" python3.14 python3.13 python3.12 python3.11 python3 python3.10 python3.9)
+    if [ "$system" = yes ]; then PATH="/usr/local/bin:/usr/bin:/bin:$PATH"; fi
     if [ -n "${PYTHON:-}" ]; then candidates=("$PYTHON"); fi
     for candidate in "${candidates[@]}"; do
         description="$(describe_python "$candidate")"
         if [ -z "$description" ]; then continue; fi
         if is_suitable "$description" "$@"; then
-            python="$("$candidate" -c 'import sys; print(sys._base_executable)')" python_version="${description% *}"
-            check_venv_module
-            return
+            base="$("$candidate" -c 'import sys; print(sys._base_executable)')"
+            if may_run "$base"; then
+                python="$base" python_version="${description% *}"
+                check_venv_module
+                return
+            fi
+            description="$description in $base, where the service's user may not go"
         fi
         found="${found:+$found, }$candidate is $description"
     done
     die "needs Python ${1:-3.$PYTHON_OLDEST to 3.$PYTHON_NEWEST}; found: ${found:-none}." \
         "Install one (sudo apt-get install -y python3 python3-venv) or name one: PYTHON=/path/to/python ./install.sh"
+}
+
+may_run() { # PYTHON: the system service runs as a user of its own, who sees no private folders
+    [ "$system" = no ] || setpriv --reuid 65534 --regid 65534 --clear-groups "$1" -c '' 2>/dev/null
 }
 
 check_venv_module() {
@@ -659,7 +668,6 @@ install_offline() {
 }
 
 offline() {
-    local system=no
     venv="${prefix:-$ROOT/.venv}"
     if [ -z "$prefix" ] && [ "$serve" = no ] && [ "$(id -u)" -eq 0 ]; then system=yes venv="$SYSTEM_PREFIX"; fi
     install_offline
@@ -696,6 +704,7 @@ main() {
         offline) offline ;;
         system)
             require_root
+            system=yes
             venv="$SYSTEM_PREFIX"
             set_up_dependencies
             ensure_packaged_project

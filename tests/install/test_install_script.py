@@ -141,6 +141,15 @@ def test_the_newest_python_is_taken(bare: Path, function) -> None:
     assert result.stdout == "3.13\n"
 
 
+def test_a_private_python_is_not_for_the_service(bare: Path, function) -> None:
+    """System-wide, a Python below somebody's own folder is passed over: the service's user could not start it."""
+    put_python(bare, "python3.13", "3.13 cpython")
+    bare.chmod(0o700)
+    result = function(f"system=yes PYTHON={bare}/bin/python3.13; find_python")
+    assert result.returncode == 1
+    assert f"in {bare}/bin/python3.13, where the service's user may not go" in result.stderr
+
+
 def test_no_compiler(bare: Path, function) -> None:
     """Without a C++ compiler the message is the apt line that brings one."""
     result = function("check_compiler", PATH=f"{bare}/bin")
