@@ -5,7 +5,7 @@ COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes
 	--custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help check test lint format lock bundle
+.PHONY: help check test lint format lock docs bundle
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -32,6 +32,9 @@ lock: ## Write the lock files anew from pyproject.toml (needs uv; each lock keep
 	$(COMPILE) $(LOCK_FLAGS) --group egp --constraints requirements-test.lock --output-file requirements-egp.lock
 	$(COMPILE) $(LOCK_FLAGS) --group build --constraints requirements.lock --output-file requirements-build.lock
 	$(COMPILE) $(LOCK_FLAGS) --group starters --no-deps --output-file requirements-starters.lock
+
+docs: ## Write the generated tables of the documentation anew
+	.venv/bin/cog -r -I . docs/*.md README.md
 
 bundle: ## Everything an installation without a network needs, as appliance-bundle.tar
 	./install.sh --bundle appliance-bundle.tar

@@ -1,0 +1,168 @@
+"""Tables of the documentation, made from the code. cog writes them into the Markdown files; a test checks them.
+
+Run ``make docs`` after a change.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from litestar.handlers import HTTPRouteHandler
+
+from appliance import config
+from appliance.api.errors import STATUS_OF_CODE
+from appliance.app import ROUTES
+from appliance.cli import main
+from appliance.domain import errors
+from appliance.lifecycle.shipped import SHIPPED
+from models_store.catalog import catalog
+
+ROOT = Path(__file__).parent.parent
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A Markdown table."""
+    head = list(columns)
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    """Text that stays within its cell; reST's double backquotes are Markdown's single ones."""
+    return str(value).replace("|", "\\|").replace("\n", " ").replace("``", "`")
+
+
+def routes() -> str:
+    """Every route, sorted by path."""
+    rows = []
+    for prefix, guards, handler in _handlers():
+        for path in handler.paths:
+            full = re.sub(r"\{(\w+):\w+\}", r"{\1}", (prefix.rstrip("/") + "/" + path.strip("/")).rstrip("/") or "/")
+            who = "admin" if guards or handler.guards else "any key"
+            if full.split("/")[1] in {"livez", "readyz", "metrics"}:
+                who = "open"
+            for method in sorted(map(str, handler.http_methods)):
+                text = (inspect.getdoc(handler.fn) or "").split("\n")[0]
+                rows.append((full, f"`{method}`", f"`{full}`", who, text))
+    rows.append(
+        (
+            "/schema",
+            "`GET`",
+            "`/schema`",
+            "open",
+            "This list as a page that needs no network; `/schema/openapi.json` as OpenAPI.",
+        )
+    )
+    return table(["method", "path", "who", "what"], (row[1:] for row in sorted(rows)))
+
+
+def _handlers() -> Iterator[tuple[str, Any, HTTPRouteHandler]]:
+    for route in ROUTES:
+        if isinstance(route, HTTPRouteHandler):
+            yield "", None, route
+        else:
+            for value in vars(route).values():
+                if isinstance(value, HTTPRouteHandler):
+                    yield str(getattr(route, "path", "")), vars(route).get("guards"), value
+
+
+def error_codes() -> str:
+    """Every error code with its status and meaning."""
+    rows = []
+    for error in _error_tree(errors.ApplianceError):
+        if error.code in STATUS_OF_CODE:
+            status = STATUS_OF_CODE[error.code]
+            rows.append((f"`{error.code}`", f"{status.value}", (inspect.getdoc(error) or "").split("\n")[0]))
+    return table(["code", "status", "meaning"], rows)
+
+
+def _error_tree(root: type[errors.ApplianceError]) -> Iterator[type[errors.ApplianceError]]:
+    for child in root.__subclasses__():
+        yield child
+        yield from _error_tree(child)
+
+
+def configuration() -> str:
+    """Every key of ``appliance.toml`` with its default and meaning."""
+    meanings = _field_docstrings(config.Config)
+    rows = []
+    for field in msgspec.structs.fields(config.Config):
+        default = field.default if field.default is not msgspec.NODEFAULT else ""
+        shown = "unset" if default is None else f"`{msgspec.json.encode(default).decode()}`"
+        rows.append(
+            (f"`{field.name}`", shown, f"`{config.ENVIRONMENT_PREFIX}{field.name.upper()}`", meanings[field.name])
+        )
+    return table(["key", "default", "environment", "meaning"], rows)
+
+
+def _field_docstrings(struct: type) -> dict[str, str]:
+    """The text below each field of a class."""
+    body = ast.parse(inspect.getsource(struct)).body[0]
+    assert isinstance(body, ast.ClassDef)
+    found: dict[str, str] = {}
+    for statement, following in zip(body.body, body.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+        ):
+            found[statement.target.id] = str(ast.literal_eval(following.value))
+    return found
+
+
+def commands() -> str:
+    """Every command of ``appliance`` with its options."""
+    rows = []
+    for path, command in _commands(main, "appliance"):
+        options = [
+            f"`{' '.join(p.opts)}`" if isinstance(p, click.Option) else f"`{p.human_readable_name}`"
+            for p in command.params
+        ]
+        rows.append((f"`{path}`", (command.help or "").split("\n")[0], ", ".join(options)))
+    return table(["command", "what", "arguments"], rows)
+
+
+def _commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:
+    for name, command in sorted(group.commands.items()):
+        if isinstance(command, click.Group):
+            yield from _commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def templates() -> str:
+    """The shipped templates with their parameters."""
+    rows = []
+    for shipped in SHIPPED:
+        creation = ", ".join(f"**`{p.name}`**" if p.required else f"`{p.name}`" for p in shipped.creation_parameters)
+        requests = ", ".join(f"`{p.name}`" for p in shipped.request_parameters) or "none"
+        rows.append((f"`{shipped.name}`", shipped.model_type.value, creation, requests))
+    return table(["template", "model type", "creation parameters (bold: required)", "request parameters"], rows)
+
+
+def parameters() -> str:
+    """Every creation and request parameter once."""
+    seen: dict[tuple[str, str], tuple[str, str, str]] = {}
+    for shipped in SHIPPED:
+        for parameter in (*shipped.creation_parameters, *shipped.request_parameters):
+            seen.setdefault(
+                (parameter.name, parameter.description), (f"`{parameter.name}`", parameter.type, parameter.description)
+            )
+    return table(["parameter", "type", "meaning"], sorted(seen.values()))
+
+
+def zoo() -> str:
+    """The model zoo."""
+    rows = (
+        (f"`{e.name}`", e.title, e.size, ", ".join(kind.value for kind in e.model_types), e.licence, e.source)
+        for e in catalog().entries
+    )
+    return table(["name", "model", "size", "serves", "licence", "where to get the file"], rows)
