@@ -15,8 +15,10 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(text: str, language: str) -> list[str]:
+    """The fenced blocks of a language; "" for blocks without one."""
+    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    return [body for name, body in fenced if name == language]
 
 
 def test_generated_tables_are_current() -> None:
@@ -36,7 +38,7 @@ def test_readme_python_runs(tmp_path: Path) -> None:
     """The README's Python blocks, put together, run against a fresh server and print what they promise."""
     with running_server(tmp_path / "home") as server:
         done = subprocess.run(
-            [sys.executable, "-c", "\n".join(blocks("python"))],
+            [sys.executable, "-c", "\n".join(blocks(README, "python"))],
             env={**server.environment, "APPLIANCE_URL": server.url, "APPLIANCE_KEY": server.admin_key},
             capture_output=True,
             text=True,
@@ -54,7 +56,7 @@ def test_readme_python_runs(tmp_path: Path) -> None:
 def test_annotated_trees_exist(page: str) -> None:
     """Every top-level name of a page's tree is in the repository."""
     text = (ROOT / page).read_text(encoding="utf-8")
-    tree = next(block for block in re.findall(r"```\n(.*?)```", text, re.DOTALL) if "models_store/" in block)
+    tree = next(block for block in blocks(text, "") if "models_store/" in block)
     names = [line.split()[0] for line in tree.splitlines() if line and not line.startswith(" ")]
     assert len(names) >= 4
     for name in names:
