@@ -11,9 +11,10 @@ from litestar.response import Stream
 from appliance.api.sgp.views import sampling_of
 from appliance.api.streaming import event, event_stream, while_connected
 from appliance.domain.errors import InvalidRequest
-from appliance.domain.inference import CompletionRequest, Usage
+from appliance.domain.inference import ChatRequest, CompletionRequest, Message, Sampling, Usage
 from appliance.domain.models import Caller, ModelType
 from appliance.lifecycle.execution import TextExecution
+from appliance.lifecycle.inference import Target
 from appliance.lifecycle.node import Node
 from appliance.wire import sgp_v2
 
@@ -45,7 +46,7 @@ async def _complete(
     target = node.inference.by_name(caller, body.model)
     asked = body.model_parameters or sgp_v2.ModelParameters()
     sampling = sampling_of(asked.temperature, asked.stop_sequences, asked.max_tokens)
-    completion = CompletionRequest(prompt=body.prompt, sampling=sampling, cache_scope=caller.account_id)
+    completion = _asked(target, body.prompt, sampling, caller.account_id)
     work = node.inference.generate(caller, target, [completion], model_type=ModelType.COMPLETION, dialect=dialect)
     execution = await while_connected(request, work)
     if body.stream:
@@ -56,6 +57,13 @@ async def _complete(
         token_usage=_token_usage(execution.usage),
     )
     return Response(answer, status_code=200)
+
+
+def _asked(target: Target, prompt: str, sampling: Sampling, cache_scope: str) -> CompletionRequest | ChatRequest:
+    """The prompt as the model expects it: for a chat model a user's turn, because a bare text it may just end."""
+    if target.model.model_type is ModelType.COMPLETION:
+        return CompletionRequest(prompt=prompt, sampling=sampling, cache_scope=cache_scope)
+    return ChatRequest(messages=(Message(role="user", content=prompt),), sampling=sampling, cache_scope=cache_scope)
 
 
 async def _events(execution: TextExecution) -> AsyncIterator[bytes]:
