@@ -204,7 +204,7 @@ def passage(rng: random.Random, stated: list[Fact]) -> str:
     sentences = []
     for index, (attribute, subject, value) in enumerate(stated):
         patterns = _usable(attribute.statements, alone and index > 0)
-        spoken = "It" if alone and index > 0 and rng.random() < 0.3 else subject
+        spoken = "it" if alone and index > 0 and rng.random() < 0.3 else subject
         sentences.append(_sentence(rng.choice(patterns).format(e=spoken, v=value)))
         if rng.random() < 0.2:
             sentences.append(_sentence(rng.choice(words.FILLER)) + ".")

@@ -23,14 +23,14 @@ CHAT_TEMPLATE = """\
 {%- set function = tool.function if tool.function is defined else tool -%}
 {%- set parameters = function.parameters if function.parameters else {} -%}
 {%- set required = parameters.required if parameters.required else [] -%}
-{{- '\\n' + function.name + '(' -}}
+{{- '\\n' + (function.description + ' -> ' if function.description else '') + function.name + '(' -}}
 {%- for name, schema in (parameters.properties if parameters.properties else {}).items() -%}
 {{- ', ' if not loop.first else '' -}}
 {{- name + ('' if name in required else '?') + ': ' -}}
 {{- schema.enum | join(' | ') if schema.enum else (schema.type if schema.type is string else 'any') -}}
 {{- ' (' + schema.description + ')' if schema.description else '' -}}
 {%- endfor -%}
-{{- ')' + (': ' + function.description if function.description else '') -}}
+{{- ')' -}}
 {%- endfor -%}
 {{- '\\n</tools>' -}}
 {%- endif -%}
@@ -70,7 +70,10 @@ def _type_of(schema: Json) -> str:
 
 
 def tool_line(tool: Json) -> str:
-    """One tool as `name(argument: type, optional?: type (what it is)): description`."""
+    """One tool as `what it does -> name(argument: type, optional?: type (what it is))`.
+
+    The description comes first so that, reading left to right, the name is met when its meaning is known.
+    """
     function = tool.get("function", tool)
     parameters = function.get("parameters") or {}
     required = parameters.get("required") or []
@@ -78,8 +81,8 @@ def tool_line(tool: Json) -> str:
     for name, schema in (parameters.get("properties") or {}).items():
         note = f" ({schema['description']})" if schema.get("description") else ""
         arguments.append(f"{name}{'' if name in required else '?'}: {_type_of(schema)}{note}")
-    note = f": {function['description']}" if function.get("description") else ""
-    return f"{function['name']}({', '.join(arguments)}){note}"
+    meaning = f"{function['description']} -> " if function.get("description") else ""
+    return f"{meaning}{function['name']}({', '.join(arguments)})"
 
 
 def _system(messages: list[Json], tools: list[Json]) -> str:

@@ -24,7 +24,7 @@ from .model import Llama, Shape
 SAVE_SECONDS = 180
 REPORT_SECONDS = 900
 
-WIDTHS = (64, 96, 128, 192, 256, 384, 512)
+WIDTHS = (64, 96, 128, 192, 256, 384)
 """Row lengths in tokens; each is compiled once."""
 
 
