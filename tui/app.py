@@ -14,6 +14,7 @@ from textual.message import Message
 from textual.reactive import reactive
 
 from appliance.wire import admin
+from tui.background import in_background
 from tui.client import Client
 from tui.keymap import EVERYWHERE, bindings
 from tui.link import Link, link_down, link_up
@@ -90,7 +91,7 @@ class ConsoleApp(App[None]):
         """Ask for the node's state unless the last question is still open."""
         if not self._polling:
             self._polling = True
-            self.run_worker(self._poll(), group="poll")
+            in_background(self, self._poll, group="poll")
 
     async def _poll(self) -> None:
         try:

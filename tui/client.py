@@ -1,7 +1,8 @@
 """The console's only network code: one method per route, typed values out, ``ConsoleError`` when it fails.
 
 Screens call it from workers. It does not know Textual, keeps no state beside the connection pool, and never puts
-the key anywhere but into the request header.
+the key anywhere but into the request header. Control characters in answers are replaced here, once: a model's text or
+a name that another user chose must not steer the operator's terminal.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import httpx
 import msgspec
 
 from appliance.wire import admin, sgp_v3
+from tui.format import without_controls
 from tui.problems import Refused, Unexpected, Unreachable
 from tui.records import Chunk, Embeddings, LoggedCall, Ranking, UserInfo
 
@@ -220,7 +222,7 @@ def _translated(url: str) -> Iterator[None]:
 
 def _refusal(status: int, content: bytes) -> Refused:
     try:
-        problem = msgspec.json.decode(content, type=admin.Problem)
+        problem = _read(content, admin.Problem)
     except msgspec.DecodeError:
         return Refused(f"status {status} without an explanation", status=status, code="unknown")
     return Refused(problem.detail, status=status, code=problem.code, incident_id=problem.incident_id)
@@ -228,9 +230,13 @@ def _refusal(status: int, content: bytes) -> Refused:
 
 def _decoded(content: bytes, answer: type[T], path: str) -> T:
     try:
-        return msgspec.json.decode(content, type=answer)
+        return _read(content, answer)
     except msgspec.DecodeError as error:
         raise Unexpected(f"{path}: {error}; is this an appliance, and of the console's version?") from error
+
+
+def _read(content: bytes, answer: type[T]) -> T:
+    return msgspec.convert(without_controls(msgspec.json.decode(content)), answer)
 
 
 def _event(line: str) -> Chunk | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import Any
 
 from rich.text import Text
 
 KIB = 1024
 UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Control characters except tab and line feed, and those that turn the direction of text."""
 
 STATUS_STYLES = {
     "READY": "green",
@@ -81,3 +86,14 @@ def bar(share: float, width: int) -> str:
     full, rest = divmod(eighths, 8)
     partial = " ▏▎▍▌▋▊▉"[rest] if rest else ""
     return ("█" * full + partial).ljust(width)
+
+
+def without_controls(value: Any) -> Any:
+    """Decoded JSON with every control character in its texts replaced by a visible mark."""
+    if isinstance(value, str):
+        return CONTROLS.sub("\ufffd", value)
+    if isinstance(value, list):
+        return [without_controls(item) for item in value]
+    if isinstance(value, dict):
+        return {without_controls(name): without_controls(item) for name, item in value.items()}
+    return value

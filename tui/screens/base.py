@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import ClassVar, TypeVar
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from appliance.wire import admin
+from tui.background import in_background
 from tui.client import Client
 from tui.link import Link
 from tui.messages import Failed
@@ -25,6 +27,8 @@ class ConsoleScreen(Screen[None]):
     """A screen of the console. Subclasses give ``area``, ``compose_body`` and what they fetch in ``reload``."""
 
     area: ClassVar[str]
+    typing: ClassVar[bool] = False
+    """True: a text field has the focus from the start, so digits are no keys; the top line names the others."""
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (100, "-wide")]  # noqa: RUF012 - Textual declares it without ClassVar
 
     def __init__(self, client: Client) -> None:
@@ -34,7 +38,7 @@ class ConsoleScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         """Top line, banner, body, footer."""
-        yield TopBar(self.area, self.client.url)
+        yield TopBar(self.area, self.client.url, typing=self.typing)
         yield Banner()
         yield from self.compose_body()
         yield Footer(show_command_palette=False)
@@ -45,6 +49,7 @@ class ConsoleScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Follow the application's view of the server."""
+        self._was_answering = getattr(self.app, "link", Link()).answers
         self.watch(self.app, "link", self._show_link)
         self.watch(self.app, "role", self._show_role)
         self.watch(self.app, "node", self._show_node)
@@ -65,7 +70,7 @@ class ConsoleScreen(Screen[None]):
 
         A newer question of the same group takes the place of an older one.
         """
-        self.run_worker(self._answer(question, arrived), group=group, exclusive=True)
+        in_background(self, partial(self._answer, question, arrived), group=group, exclusive=True)
 
     async def _answer(self, question: Callable[[], Awaitable[T]], arrived: Callable[[T], Message]) -> None:
         try:

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane
 
 from appliance.wire import sgp_v3
+from tui.background import in_background
 from tui.client import Client
 from tui.format import format_milliseconds, format_status, format_time
 from tui.messages import Failed
@@ -23,12 +24,12 @@ from tui.widgets.record_table import Cell, Column, RecordTable
 CALL_COLUMNS = (
     Column("Began (UTC)", 11),
     Column("Dialect"),
-    Column("In/cached", 11, right=True),
+    Column("In/cached", 9, right=True),
     Column("Out", 5, right=True),
     Column("Queue", 8, right=True, wide=True),
-    Column("Prompt", 8, right=True),
-    Column("Answer", 8, right=True),
-    Column("End", 10),
+    Column("Prompt", 7, right=True),
+    Column("Answer", 7, right=True),
+    Column("End", 9),
 )
 
 
@@ -78,7 +79,7 @@ class Details(Dialog[None]):
 
     def action_reload(self) -> None:
         """Ask again."""
-        self.run_worker(self._fetch(), group="details", exclusive=True)
+        in_background(self, self._fetch, group="details", exclusive=True)
 
     async def _fetch(self) -> None:
         deployment, calls = None, []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import PurePosixPath
 
 from textual.app import ComposeResult
@@ -11,6 +12,7 @@ from textual.message import Message
 from textual.widgets import DataTable, Input
 
 from appliance.wire import admin
+from tui.background import in_background
 from tui.client import Client
 from tui.format import format_bytes
 from tui.messages import Failed
@@ -54,7 +56,7 @@ class ImportForm(FormDialog[admin.Job]):
 
     def on_mount(self) -> None:
         """Ask what can be imported."""
-        self.run_worker(self._find(), group="importable")
+        in_background(self, self._find, group="importable")
 
     async def _find(self) -> None:
         try:
@@ -80,10 +82,10 @@ class ImportForm(FormDialog[admin.Job]):
         """Enter in the table goes on to the name."""
         self.query_one("#import-name", Input).focus()
 
-    def submission(self) -> Awaitable[admin.Job]:
+    def submission(self) -> Callable[[], Awaitable[admin.Job]]:
         """The import to start."""
         path, name = (row.text for row in self.query(FieldRow))
-        return self.client.start_import(admin.ImportCreate(paths=[path], name=name))
+        return partial(self.client.start_import, admin.ImportCreate(paths=[path], name=name))
 
 
 def artifact_name(path: str) -> str:

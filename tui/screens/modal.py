@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import ClassVar, Generic, TypeVar
 
 from textual import events
@@ -13,6 +14,7 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Label, Static
 
+from tui.background import in_background
 from tui.messages import Failed
 from tui.problems import ConsoleError
 from tui.widgets.field_row import FieldError, FieldRow
@@ -69,7 +71,7 @@ class FormDialog(Dialog[T], Generic[T]):
         """The form's fields."""
         raise NotImplementedError
 
-    def submission(self) -> Awaitable[T]:
+    def submission(self) -> Callable[[], Awaitable[T]]:
         """Read the fields and return the request to make. Raises FieldError naming a field."""
         raise NotImplementedError
 
@@ -101,11 +103,11 @@ class FormDialog(Dialog[T], Generic[T]):
             return
         self.query_one("#submit", Button).disabled = True
         self._refuse("")
-        self.run_worker(self._send(request), group="submit")
+        in_background(self, partial(self._send, request), group="submit")
 
-    async def _send(self, request: Awaitable[T]) -> None:
+    async def _send(self, request: Callable[[], Awaitable[T]]) -> None:
         try:
-            result = await request
+            result = await request()
         except ConsoleError as problem:
             self.post_message(Failed(problem))
         else:

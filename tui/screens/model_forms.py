@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
@@ -46,18 +47,19 @@ class NewModelForm(FormDialog[sgp_v3.Model]):
             fitting = [a for a in self._artifacts if template.model_type in a.model_types]
             await self.query_one(ParameterFields).show(template_fields(template), fitting)
 
-    def submission(self) -> Awaitable[sgp_v3.Model]:
+    def submission(self) -> Callable[[], Awaitable[sgp_v3.Model]]:
         """The model to create."""
         name, template_id, *_, description = (row.text for row in self.query(FieldRow) if not _is_parameter(row))
         template = self._templates[template_id]
-        return self.client.create_model(
+        return partial(
+            self.client.create_model,
             sgp_v3.ModelCreate(
                 name=name,
                 model_type=sgp_v3.ModelType(template.model_type),
                 model_template_id=template.id,
                 model_creation_parameters=self.query_one(ParameterFields).values(),
                 description=description or None,
-            )
+            ),
         )
 
 
@@ -99,7 +101,7 @@ class NewDeploymentForm(FormDialog[sgp_v3.Deployment]):
             fields = template_fields(self._template)
             await self.query_one(ParameterFields).show(fields, self._artifacts, present=present)
 
-    def submission(self) -> Awaitable[sgp_v3.Deployment]:
+    def submission(self) -> Callable[[], Awaitable[sgp_v3.Deployment]]:
         """The deployment to create."""
         name, memory, slots, *_ = self.query(FieldRow)
         per_worker = slots.number()
@@ -113,7 +115,7 @@ class NewDeploymentForm(FormDialog[sgp_v3.Deployment]):
             vendor_configuration=vendor,
             model_creation_parameters=self.query_one(ParameterFields).values() or None,
         )
-        return self.client.create_deployment(self._model.id, body)
+        return partial(self.client.create_deployment, self._model.id, body)
 
 
 class SwapForm(FormDialog[sgp_v3.Deployment]):
@@ -140,9 +142,9 @@ class SwapForm(FormDialog[sgp_v3.Deployment]):
         )
         yield FieldRow("Model", choice, hint, required=True)
 
-    def submission(self) -> Awaitable[sgp_v3.Deployment]:
+    def submission(self) -> Callable[[], Awaitable[sgp_v3.Deployment]]:
         """The swap to make."""
-        return self.client.swap(self._deployment.id, self.query_one(FieldRow).text)
+        return partial(self.client.swap, self._deployment.id, self.query_one(FieldRow).text)
 
 
 def template_fields(template: sgp_v3.Template) -> list[sgp_v3.ParameterField]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Literal
 
 from textual.app import ComposeResult
@@ -35,8 +36,8 @@ class NewKeyForm(FormDialog[admin.NewKey]):
         )
         yield FieldRow("Role", roles, "admins change templates, weights, keys and accounts; members use models")
 
-    def submission(self) -> Awaitable[admin.NewKey]:
+    def submission(self) -> Callable[[], Awaitable[admin.NewKey]]:
         """The key to create."""
         name, role = (row.text for row in self.query(FieldRow))
         checked: Literal["admin", "member"] = "admin" if role == "admin" else "member"
-        return self.client.create_key(admin.KeyCreate(name=name, role=checked))
+        return partial(self.client.create_key, admin.KeyCreate(name=name, role=checked))

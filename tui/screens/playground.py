@@ -18,6 +18,7 @@ from textual.widgets import Input, Select, Static
 from textual.worker import Worker
 
 from appliance.wire import admin, sgp_v3
+from tui.background import Work, in_background
 from tui.client import Client
 from tui.conversation import Conversation, Pace, Settings
 from tui.keymap import AREAS, bindings
@@ -46,6 +47,7 @@ class PlaygroundScreen(ConsoleScreen):
     """See the module."""
 
     area = "playground"
+    typing = True
     BINDINGS = bindings(AREAS["playground"].actions)
 
     class Streamed(Message):
@@ -104,7 +106,9 @@ class PlaygroundScreen(ConsoleScreen):
             yield Select[str]([], prompt="choose a deployment (Ctrl+O)", id="deployment", compact=True)
             yield Static("", id="settings-line", markup=False)
         yield Transcript(id="transcript")
-        yield Input(placeholder="Query to rank the documents by", id="query")
+        query = Input(placeholder="what the documents are ranked by", id="query", compact=True)
+        query.border_title = "Query"
+        yield query
         yield Composer(id="composer", show_line_numbers=False, compact=True)
 
     def on_mount(self) -> None:
@@ -123,7 +127,7 @@ class PlaygroundScreen(ConsoleScreen):
             chosen = self._wanted or self._chosen_id
             self._deployments = offered
             self._select.set_options([(f"{d.name}  {d.model_type}", d.id) for d in offered.values()])
-            self._choose(chosen or self._first_chat())
+            self._choose(chosen if chosen in offered else self._first_chat())
         self._deployments = offered
 
     def try_deployment(self, deployment_id: str) -> None:
@@ -139,12 +143,16 @@ class PlaygroundScreen(ConsoleScreen):
             self._begin_with(deployment_id)
 
     def _first_chat(self) -> str | None:
-        return next((d.id for d in self._deployments.values() if d.model_type == "CHAT_COMPLETION"), None)
+        chatting = [d.id for d in self._deployments.values() if d.model_type == "CHAT_COMPLETION"]
+        return next(iter([*chatting, *self._deployments]), None)
 
     def on_select_changed(self, event: Select.Changed) -> None:
-        """The operator chose from the list."""
-        if self._chosen_id is not None:
-            self._begin_with(self._chosen_id)
+        """The operator chose from the list; its empty line chooses nothing new."""
+        if self._chosen_id is None:
+            self._choose(self._talking_to)
+            return
+        self._begin_with(self._chosen_id)
+        self._query.focus() if self._query.display else self.query_one(Composer).focus()
 
     def _begin_with(self, deployment_id: str) -> None:
         """Another deployment: another conversation. The list reports late, so a repeated choice must do nothing."""
@@ -159,7 +167,8 @@ class PlaygroundScreen(ConsoleScreen):
         composer.border_title = PROMPTS.get(model_type, "Message")
         composer.enter_sends = model_type not in ("EMBEDDING", "RERANKING")
         composer.border_subtitle = "Enter sends · Ctrl+J new line" if composer.enter_sends else "Ctrl+R runs"
-        self.query_one("#query", Input).display = model_type == "RERANKING"
+        self._query.display = model_type == "RERANKING"
+        self.query_one("#settings-line").display = composer.enter_sends
 
     @property
     def _select(self) -> Select[str]:
@@ -208,27 +217,34 @@ class PlaygroundScreen(ConsoleScreen):
         if deployment.model_type == "AGENT":
             body = self._conversation.agent_body(self._settings)
             step = partial(self.client.agent_step, deployment.model_id, deployment.id, body)
-            self._request = self.run_worker(self._answer(step, self.Acted), group="request")
+            self._begin(partial(self._answer, step, self.Acted))
             return
         path, body_fields = "/v1/chat/completions", self._conversation.chat_body(deployment.id, self._settings)
         if deployment.model_type == "COMPLETION":
             path, body_fields = "/v1/completions", {"model": deployment.id, "prompt": text, **self._settings.sampling()}
-        self._request = self.run_worker(self._stream(path, body_fields), group="request")
+        self._begin(partial(self._stream, path, body_fields))
 
     def _embed(self, deployment: admin.DeploymentState, text: str) -> None:
         texts = [line for line in text.splitlines() if line.strip()]
         embed = partial(self.client.embed, deployment.id, texts)
-        self._request = self.run_worker(self._answer(embed, partial(self.Embedded, texts)), group="request")
+        self._request = in_background(
+            self, partial(self._answer, embed, partial(self.Embedded, texts)), group="request"
+        )
 
     def _rerank(self, deployment: admin.DeploymentState, text: str) -> None:
         documents = [line for line in text.splitlines() if line.strip()]
-        query = self.query_one("#query", Input).value.strip()
+        query = self._query.value.strip()
         if not query:
             self.notify("write the query to rank by", severity="warning")
-            self.query_one("#query", Input).focus()
+            self._query.focus()
             return
         rerank = partial(self.client.rerank, deployment.id, query, documents)
-        self._request = self.run_worker(self._answer(rerank, partial(self.Ranked, documents)), group="request")
+        self._request = in_background(
+            self, partial(self._answer, rerank, partial(self.Ranked, documents)), group="request"
+        )
+
+    def _begin(self, work: Work) -> None:
+        self._request = in_background(self, work, group="request")
 
     async def _stream(self, path: str, body: dict[str, Any]) -> None:
         """Worker: pass on what arrives, in portions."""
@@ -289,7 +305,7 @@ class PlaygroundScreen(ConsoleScreen):
 
     def on_playground_screen_ranked(self, event: Ranked) -> None:
         """Show the scores."""
-        query = self.query_one("#query", Input).value.strip()
+        query = self._query.value.strip()
         self._transcript.add_table(score_table(event.documents, event.answer), label="ranking", summary=f"for: {query}")
 
     def on_failed(self, event: Failed) -> None:
@@ -355,6 +371,10 @@ class PlaygroundScreen(ConsoleScreen):
     @property
     def _answering(self) -> bool:
         return self._request is not None and not self._request.is_finished
+
+    @property
+    def _query(self) -> Input:
+        return self.query_one("#query", Input)
 
     @property
     def _transcript(self) -> Transcript:

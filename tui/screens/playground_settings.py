@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -45,16 +46,17 @@ class SettingsForm(FormDialog[Settings]):
         tools.display = self._model_type == "AGENT"
         yield tools
 
-    def submission(self) -> Awaitable[Settings]:
+    def submission(self) -> Callable[[], Awaitable[Settings]]:
         """The new settings; nothing is asked of the server."""
         temperature, longest, system, tools = (row.text for row in self.query(FieldRow))
-        return _given(
+        return partial(
+            _given,
             Settings(
                 temperature=_read(temperature or "0.2", Temperature, "Temperature"),
                 max_tokens=_read(longest, MaxTokens, "Longest answer") if longest else None,
                 system=system,
                 tools=_read_tools(tools) if tools else [],
-            )
+            ),
         )
 
 

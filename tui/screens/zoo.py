@@ -156,7 +156,9 @@ class ZooScreen(ConsoleScreen):
 
     def _announce(self, job: admin.Job) -> None:
         severity = SEVERITIES.get(job.state, "information")
-        self.notify(job.message or job.title, title=f"{job.title}: {job.state}", severity=severity, markup=False)
+        self.notify(
+            job.message or "done", title=f"{job.kind} {job.title}: {job.state}", severity=severity, markup=False
+        )
         self.reload()
 
     # --- catalogue -------------------------------------------------------------------------------------------
@@ -235,7 +237,7 @@ class ZooScreen(ConsoleScreen):
             question = f"Delete '{artifact.name}' ({format_bytes(artifact.size_bytes)}) from the appliance's disk?"
             self.app.push_screen(Confirm("Delete artifact", question, "Delete"), partial(self._delete, artifact.name))
         elif self._panes.active == "jobs" and job is not None and job.state in ACTIVE:
-            question = f"Cancel '{job.title}'? What was copied so far is kept, and a later import goes on from there."
+            question = f"Cancel {job.kind} '{job.title}'? A later import goes on from what was copied so far."
             self.app.push_screen(Confirm("Cancel job", question, "Cancel it"), partial(self._cancel, job.id))
 
     def _delete(self, name: str, agreed: bool | None) -> None:

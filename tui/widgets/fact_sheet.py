@@ -34,7 +34,7 @@ def fact_grid(facts: Facts) -> Table:
     """Two columns: dim names, values as they are (never read as markup)."""
     grid = Table.grid(padding=(0, 1))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(ratio=1)
+    grid.add_column(ratio=1, overflow="fold")
     for name, value in facts:
         grid.add_row(Text(name), value if isinstance(value, Text) else Text(value))
     return grid

@@ -44,7 +44,7 @@ def machine_text(node: admin.State, bar_width: int) -> Text:
     disk = _gauge("disk", node.store_used_bytes, disk_total, bar_width)
     lines.append(Text.assemble(disk, f"  models, {format_bytes(node.store_free_bytes)} free"))
     if node.gpu_note:
-        lines.append(Text(f"no GPU: {node.gpu_note}", style="dim", no_wrap=True, overflow="ellipsis"))
+        lines.append(Text(node.gpu_note, style="dim", no_wrap=True, overflow="ellipsis"))
     return Text("\n").join(lines)
 
 

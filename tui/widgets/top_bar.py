@@ -14,10 +14,10 @@ from tui.messages import ShowScreen
 
 
 class AreaTab(Label):
-    """Number and name of a screen; a click goes there."""
+    """Key and name of a screen; a click goes there."""
 
-    def __init__(self, number: int, area: str, current: bool) -> None:
-        super().__init__(Text.assemble((str(number), "bold"), " ", AREAS[area].title), classes="area-tab")
+    def __init__(self, key: str, area: str, *, current: bool) -> None:
+        super().__init__(Text.assemble((key, "bold"), " ", AREAS[area].title), classes="area-tab")
         self._area = area
         self.set_class(current, "-current")
 
@@ -30,15 +30,17 @@ class AreaTab(Label):
 class TopBar(Horizontal):
     """See the module."""
 
-    def __init__(self, current_area: str, server: str) -> None:
+    def __init__(self, current_area: str, server: str, *, typing: bool) -> None:
         super().__init__()
+        self._typing = typing
         self._current_area = current_area
         self._server = server
 
     def compose(self) -> ComposeResult:
         """One tab per screen, the server, the state of the link."""
         for number, area in enumerate(AREAS, start=1):
-            yield AreaTab(number, area, area == self._current_area)
+            key = f"F{number + 1}" if self._typing else str(number)
+            yield AreaTab(key, area, current=area == self._current_area)
         yield Label(self._server, id="server", markup=False)
         yield Label("", id="link")
 

@@ -70,4 +70,4 @@ def job_cells(job: admin.Job) -> tuple[Cell, ...]:
     style = {"FAILED": "red", "CANCELED": "dim"}.get(job.state, "green")
     progress = Text.assemble((bar(share, BAR_WIDTH), f"{style} on grey23"), f" {share:4.0%}")
     total = format_share(job.done_bytes, job.total_bytes) if job.total_bytes else "–"
-    return job.title, format_status(job.state), progress, total, format_time(job.created_at)
+    return f"{job.kind} {job.title}", format_status(job.state), progress, total, format_time(job.created_at)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import fixed_records as records
 import httpx
 import msgspec
 
 from appliance.wire import admin
+from tests.tui.support import fixed_records as records
 
 Route = Callable[[httpx.Request], httpx.Response]
 

@@ -295,7 +295,7 @@ def job(number: int, name: str, state: Any, done_bytes: int, total_bytes: int, m
         id=f"job-{number}",
         kind="import",
         state=state,
-        title=f"import {name}",
+        title=name,
         done_bytes=done_bytes,
         total_bytes=total_bytes,
         message=message,

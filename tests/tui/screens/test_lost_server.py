@@ -1,0 +1,112 @@
+"""A server that is not there, goes, comes back, refuses the key, or is not ready: the console says so and lives on."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from textual.widgets import TextArea
+
+from tests.tui.conftest import until
+from tests.tui.support.fixed_node import FixedNode, json_answer, problem
+from tests.tui.support.fixed_records import STATE
+from tui.app import ConsoleApp
+from tui.link import LinkState
+from tui.widgets.banner import Banner
+from tui.widgets.record_table import RecordTable
+from tui.widgets.transcript import Turn
+
+
+def _banner(app: ConsoleApp) -> str:
+    banner = app.screen.query_one(Banner)
+    return str(banner.render()) if banner.display else ""
+
+
+async def test_gone_and_back(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """The banner names the address while the server is gone, what was known stays, and it goes by itself."""
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.link.state is LinkState.UP)
+        node.gone = True
+        await until(pilot, lambda: app.link.state is LinkState.LOST)
+        await pilot.pause()
+        assert "http://appliance.example:8080: connection refused" in _banner(app)
+        assert app.screen.query_one("#deployments", RecordTable).row_count == len(STATE.deployments)
+        node.gone = False
+        await until(pilot, lambda: app.link.state is LinkState.UP)
+        await pilot.pause()
+        assert _banner(app) == ""
+
+
+async def test_lists_come_with_the_server(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """A screen opened while the server is gone fills by itself when it is back."""
+    app = fixed_console
+    node.gone = True
+    async with app.run_test() as pilot:
+        await pilot.press("5")
+        await until(pilot, lambda: app.link.state is LinkState.LOST)
+        node.gone = False
+        await until(pilot, lambda: app.screen.query_one("#key-list", RecordTable).row_count == 3)
+
+
+@pytest.mark.parametrize("area", ["1", "2", "3", "4", "5"])
+async def test_every_screen_without_a_server(fixed_console: ConsoleApp, node: FixedNode, area: str) -> None:
+    """No screen needs a server to open, and none of its keys fails without one."""
+    node.gone = True
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await pilot.press(area)
+        await until(pilot, lambda: app.link.state is LinkState.LOST)
+        for key in ("enter", "escape", "n", "escape", "d", "escape", "s", "escape", "x", "escape", "i", "escape", "p"):
+            await pilot.press(key)
+        await app.workers.wait_for_complete()
+        assert app.link.state is LinkState.LOST
+
+
+async def test_refused_key(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """A refused key is explained in the server's words, with the way out."""
+    node.routes["GET", "/admin/state"] = lambda _: problem(401, "this key was revoked", "unauthenticated")
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.link.state is LinkState.REFUSED)
+        await pilot.pause()
+        assert "this key was revoked" in _banner(app)
+        assert "--key" in _banner(app)
+
+
+async def test_not_ready(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """A node that is not ready shows its reasons."""
+    waiting = msgspec.structs.replace(STATE, ready=False, not_ready_reasons=["starter-chat is loading"])
+    node.routes["GET", "/admin/state"] = lambda _: json_answer(waiting)
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.link.state is LinkState.NOT_READY)
+        await pilot.pause()
+        assert _banner(app) == "Not ready: starter-chat is loading"
+
+
+async def test_question_not_lost(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """A question that could not be sent goes back into the text field, and the reason is shown."""
+    node.routes["POST", "/v1/chat/completions"] = lambda _: problem(503, "'starter-chat' is loading", "not_ready")
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.link.state is LinkState.UP)
+        await pilot.press("4", *"Hi there", "enter")
+        await until(pilot, lambda: app.screen.query(Turn))
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        assert [(turn.label, turn.text) for turn in app.screen.query(Turn)] == [
+            ("Not ready", "'starter-chat' is loading")
+        ]
+        assert app.screen.query_one(TextArea).text == "Hi there"
+
+
+async def test_member_key(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """What the key may not see is refused in the server's words; the console goes on."""
+    node.routes["GET", "/admin/keys"] = lambda _: problem(403, "only admins may list keys", "forbidden")
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.link.state is LinkState.UP)
+        await pilot.press("5")
+        await until(pilot, lambda: app._notifications)
+        (notification,) = app._notifications
+        assert (notification.title, notification.message) == ("Not allowed", "only admins may list keys")
