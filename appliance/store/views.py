@@ -6,16 +6,19 @@ and can be thrown away at any time: the blobs are the truth.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from appliance.domain.models import ArtifactFile
 from appliance.store.blobs import Blobs
 from appliance.store.digest import check_digest, check_plain_name
+
+_LOCK = "lock"
 
 
 class Views:
@@ -30,8 +33,10 @@ class Views:
         """The view of an artifact, made now if it is missing or stale. Raises Internal when a blob is missing."""
         view = self._folder / check_digest(digest)
         wanted = {check_plain_name(file.name): self._blobs.path(file.digest) for file in files}
-        while not _shows(view, wanted):
-            self._make(view, wanted)
+        if not _shows(view, wanted):
+            with self._locked():
+                if not _shows(view, wanted):
+                    self._make(view, wanted)
         return view
 
     def remove(self, digest: str) -> None:
@@ -40,20 +45,30 @@ class Views:
 
     def remove_all(self) -> None:
         """Throw every view away, as when a blob turned out to be damaged and its links must go too."""
-        for view in self._folder.iterdir():
-            shutil.rmtree(view, ignore_errors=True)
+        with self._locked():
+            for view in self._folder.iterdir():
+                if view.name != _LOCK:
+                    shutil.rmtree(view, ignore_errors=True)
 
     def _make(self, view: Path, wanted: dict[str, Path]) -> None:
+        for unfinished in self._folder.glob(".*"):
+            shutil.rmtree(unfinished, ignore_errors=True)
         fresh = self._folder / f".{uuid.uuid4().hex}"
         fresh.mkdir(mode=0o700)
         try:
             for name, blob in wanted.items():
                 _link(blob, fresh / name)
             shutil.rmtree(view, ignore_errors=True)
-            with suppress(OSError):  # another thread was first; the caller looks again
-                fresh.rename(view)
+            fresh.rename(view)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One maker at a time, over all processes: a second one would take away what the first has just handed out."""
+        with (self._folder / _LOCK).open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
 
 
 def _link(blob: Path, place: Path) -> None:

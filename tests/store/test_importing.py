@@ -216,6 +216,7 @@ def test_a_view_is_remade_when_it_was_harmed(store: Store, tmp_path: Path):
     view = store.path_of(imported.files)
     (view / "tokenizer.json").unlink()
     (view / "stranger").write_text("x")
+    (view.parent / ".left-by-a-crash").mkdir()
     assert store.path_of(imported.files) == view
     assert sorted(path.name for path in view.iterdir()) == [file.name for file in imported.files]
     assert not [path for path in view.parent.iterdir() if path.name.startswith(".")]
