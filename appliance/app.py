@@ -24,6 +24,7 @@ from litestar.types import ControllerRouterHandler
 
 import appliance
 from appliance.api.auth import Gate, provide_caller
+from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.openai import routes as openai_routes
 from appliance.api.ops import admin, health, users
@@ -91,6 +92,7 @@ def make_app(node: Node) -> Litestar:
             Exception: handle_unexpected,
         },
         openapi_config=_openapi(),
+        request_class=BodyRequest,
         request_max_body_size=node.config.max_body_bytes,
         state=State({"node": node}),
         logging_config=None,

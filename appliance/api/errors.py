@@ -10,7 +10,7 @@ import logging
 import math
 import re
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 from uuid import uuid4
 
 import msgspec
@@ -54,8 +54,11 @@ _CODE_OF_STATUS = {
     415: "invalid_request",
     422: "invalid_parameter",
 }
+Location: TypeAlias = tuple[str | int, ...]
+
 _RETRYABLE = {HTTPStatus.TOO_MANY_REQUESTS}
 _LOCATION = re.compile(r" - at `\$?\.?([^`]*)`$")
+MAX_SHOWN_PATH = 256
 
 
 def problem_of(error: ApplianceError, incident_id: str | None = None) -> Problem:
@@ -73,12 +76,21 @@ def status_of(error: ApplianceError) -> HTTPStatus:
     return STATUS_OF_CODE[error.code]
 
 
-def handle_appliance_error(request: Request[Any, Any, Any], error: ApplianceError) -> Response[bytes]:
-    """Render an error of our own tree; our own faults get an id that the log explains."""
-    incident_id = None
+def report(request: Request[Any, Any, Any], error: Exception) -> Problem:
+    """The body of any error. Our own faults get an id that the log explains; of a bug nothing else is told."""
+    if isinstance(error, ApplianceError) and not isinstance(error, Internal):
+        return problem_of(error)
+    incident_id = str(uuid4())
+    log.error("incident %s: %s %s", incident_id, request.method, request.url.path, exc_info=error)
     if isinstance(error, Internal):
-        incident_id = _log_incident(request, error)
-    return _render(status_of(error), problem_of(error, incident_id), _headers(error))
+        return problem_of(error, incident_id)
+    detail = f"internal fault, noted in the log as incident {incident_id}; the request changed nothing it reported"
+    return Problem(detail=detail, code=Internal.code, errors=[], incident_id=incident_id)
+
+
+def handle_appliance_error(request: Request[Any, Any, Any], error: ApplianceError) -> Response[bytes]:
+    """Render an error of our own tree."""
+    return _render(status_of(error), report(request, error), _headers(error))
 
 
 def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -88,52 +100,40 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
         status = HTTPStatus.UNPROCESSABLE_ENTITY
     if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return handle_unexpected(request, error)
-    detail, errors = _validation_text(error)
+    detail, errors = _http_fault(error)
+    path = request.url.path[:MAX_SHOWN_PATH]
     if status is HTTPStatus.NOT_FOUND:
-        detail = f"no route {request.method} {request.url.path}; GET /schema lists them all"
+        detail = f"no route {request.method} {path}; GET /schema lists them all"
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        detail = f"{request.url.path} does not take {request.method}; GET /schema lists what it takes"
+        detail = f"{path} does not take {request.method}; GET /schema lists what it takes"
     body = Problem(detail=detail, code=_CODE_OF_STATUS.get(status, "invalid_request"), errors=errors)
     return _render(status, body, {"x-should-retry": "false", **(error.headers or {})})
 
 
 def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """Render a bug: an id for the caller, the traceback for the log, nothing of it in the body."""
-    incident_id = _log_incident(request, error)
-    body = Problem(
-        detail=f"internal fault, noted in the log as incident {incident_id}; the request changed nothing it reported",
-        code="internal",
-        errors=[],
-        incident_id=incident_id,
-    )
-    return _render(HTTPStatus.INTERNAL_SERVER_ERROR, body, {"x-should-retry": "false"})
+    """Render a bug."""
+    return _render(HTTPStatus.INTERNAL_SERVER_ERROR, report(request, error), {"x-should-retry": "false"})
 
 
-def validation_problem(error: msgspec.ValidationError) -> tuple[str, list[dict[str, object]]]:
-    """Text and location list of a body that does not fit its type."""
-    return _split_location(str(error))
-
-
-def _validation_text(error: HTTPException) -> tuple[str, list[dict[str, object]]]:
-    extra = error.extra if isinstance(error.extra, list) else []
-    faults: list[dict[str, object]] = [
-        {"loc": str(item.get("key", "body")).split("."), "msg": str(item.get("message", ""))}
-        for item in extra
-        if isinstance(item, dict)
-    ]
-    if faults:
-        text = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)  # type: ignore[call-overload]
-        return text, faults
-    return _split_location(str(error.detail))
-
-
-def _split_location(text: str) -> tuple[str, list[dict[str, object]]]:
-    """Turn msgspec's "Expected `int`, got `str` - at `$.max_tokens`" into "max_tokens: Expected ..."."""
+def read_fault(error: msgspec.ValidationError) -> tuple[str, Location]:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.max_tokens`" into "max_tokens: Expected ..." and where."""
+    text = str(error)
     found = _LOCATION.search(text)
     if not found:
-        return text, []
-    location, message = found.group(1), text[: found.start()]
-    return f"{location}: {message}", [{"loc": re.split(r"[.\[\]]+", location.strip("[]")), "msg": message}]
+        return text, ("body",)
+    steps = [step for step in re.split(r"[.\[\]]+", found.group(1)) if step]
+    location = found.group(1).removesuffix("[...]")
+    return f"{location or 'body'}: {text[: found.start()]}", ("body", *(int(s) if s.isdecimal() else s for s in steps))
+
+
+def _http_fault(error: HTTPException) -> tuple[str, list[dict[str, object]]]:
+    """Text and locations of what Litestar refuses: in the end, parameters of the path and the query."""
+    extra = error.extra if isinstance(error.extra, list) else []
+    faults = [(str(item.get("key", "")), str(item.get("message", ""))) for item in extra if isinstance(item, dict)]
+    if not faults:
+        return str(error.detail), []
+    text = "; ".join(f"{name}: {message}" for name, message in faults)
+    return text, [{"loc": name.split("."), "msg": message} for name, message in faults]
 
 
 def _headers(error: ApplianceError) -> dict[str, str]:
@@ -146,12 +146,6 @@ def _headers(error: ApplianceError) -> dict[str, str]:
     if status_of(error) is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"
     return headers
-
-
-def _log_incident(request: Request[Any, Any, Any], error: Exception) -> str:
-    incident_id = str(uuid4())
-    log.error("incident %s: %s %s", incident_id, request.method, request.url.path, exc_info=error)
-    return incident_id
 
 
 def _render(status: HTTPStatus, body: Problem, headers: dict[str, str]) -> Response[bytes]:

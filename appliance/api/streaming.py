@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request, Response
 from litestar.response import Stream
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
 
-from appliance.api.errors import problem_of
-from appliance.domain.errors import ApplianceError
+from appliance.api.errors import report
 
 T = TypeVar("T")
 
@@ -30,17 +31,41 @@ def event(value: Any) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def event_stream(events: AsyncIterator[bytes]) -> Stream:
-    """An SSE response with status 200. A failure after the first byte becomes an ``error`` event."""
-    return Stream(_with_errors(events), media_type="text/event-stream", headers=HEADERS, status_code=200)
+class EventStream(Stream):
+    """An SSE response with status 200. A failure after the first byte becomes an ``error`` event.
+
+    ``close`` is called when the response has ended, in whatever way. The events cannot be trusted with that: a client
+    that left in time cancels the sending before the first event was asked for, and a generator that never started
+    never runs its ``finally``.
+    """
+
+    def __init__(
+        self, request: Request[Any, Any, Any], events: AsyncIterator[bytes], close: Callable[[], None]
+    ) -> None:
+        super().__init__(
+            _with_errors(request, events), media_type="text/event-stream", headers=HEADERS, status_code=200
+        )
+        self._close = close
+
+    def to_asgi_response(self, *arguments: Any, **options: Any) -> ASGIResponse:
+        """The response as an ASGI application that closes what it streams."""
+        respond = super().to_asgi_response(*arguments, **options)
+
+        async def respond_and_close(scope: Scope, receive: Receive, send: Send) -> None:
+            try:
+                await respond(scope, receive, send)
+            finally:
+                self._close()
+
+        return respond_and_close  # type: ignore[return-value]  # Litestar only ever calls it
 
 
-async def _with_errors(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _with_errors(request: Request[Any, Any, Any], events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     try:
         async for item in events:
             yield item
-    except ApplianceError as error:
-        yield b"event: error\n" + event(problem_of(error))
+    except Exception as error:
+        yield b"event: error\n" + event(report(request, error))
 
 
 async def while_connected(request: Request[Any, Any, Any], work: Awaitable[T]) -> T:

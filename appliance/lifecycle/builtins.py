@@ -213,10 +213,6 @@ def _is_current(artifact: Artifact, source: Path) -> bool:
         return hashlib.file_digest(file, "sha256").hexdigest() == artifact.digest
 
 
-def _has_size(path: Path, size_bytes: int) -> bool:
-    return path.is_file() and path.stat().st_size == size_bytes
-
-
 def starters_folder() -> Path | None:
     """Where an installation keeps the prepared starters, or None."""
     folder = Path(models_store.__file__).parent / "weights" if models_store.__file__ else None

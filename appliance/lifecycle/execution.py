@@ -56,6 +56,14 @@ class Record:
         self._closed = True
         await self._sink.append(self._call(usage, finish_reason, error))
 
+    async def end(self, usage: Usage, error: BaseException) -> None:
+        """Write a call that ended without an answer: it failed, or it was cancelled because the client left."""
+        if not isinstance(error, Exception):
+            self.abandon(usage)
+            return
+        known = error if isinstance(error, ApplianceError) else Internal(f"unexpected: {error!r}")
+        await self.commit(usage, None, known)
+
     def abandon(self, usage: Usage) -> None:
         """The client left: commit as cancelled, without anybody waiting for it."""
         if not self._closed:
@@ -121,12 +129,11 @@ class TextExecution:
         if len(self._streams) == 1:
             try:
                 self._primed = await anext(aiter(self._streams[0]))
-            except ApplianceError as error:
-                await self._record.commit(self.usage, None, error)
-                self.close()
-                raise
-            except BaseException:
-                self.close()
+            except BaseException as error:
+                try:
+                    await self._record.end(self.usage, error)
+                finally:
+                    self.close()
                 raise
 
     async def texts(self) -> list[Text]:
@@ -153,8 +160,8 @@ class TextExecution:
             await self._record.commit(self.usage, str(last[1].finish_reason))
             self._lease.release()
             yield last
-        except ApplianceError as error:
-            await self._record.commit(self.usage, None, error)
+        except Exception as error:
+            await self._record.end(self.usage, error)
             raise
         finally:
             self.close()

@@ -26,7 +26,7 @@ from appliance.registry.audit import audit
 from appliance.registry.database import Database
 from appliance.store.importing import Imported, Store
 
-NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 BACKEND_OF_FORMAT = {WeightsFormat.GGUF: BackendName.LLAMA, WeightsFormat.ONNX: BackendName.ONNX}
 TRIAL_CONTEXT_TOKENS = 512
@@ -53,7 +53,7 @@ class Importer:
 
     def check_name(self, name: str) -> None:
         """Raise InvalidParameter or NameTaken for a name that an artifact cannot have."""
-        if not NAME.match(name):
+        if not NAME.fullmatch(name):
             raise InvalidParameter(
                 f"an artifact cannot be named '{name[:128]}'; use letters, digits and . _ : - (at most 128, "
                 "a letter or digit first)"

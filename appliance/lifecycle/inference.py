@@ -12,7 +12,7 @@ from typing import TypeVar
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, NotFound, WrongWeights
+from appliance.domain.errors import NotFound, WrongWeights
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
@@ -107,8 +107,7 @@ class Inference:
             for stream in streams:
                 stream.close()
             lease.release()
-            if isinstance(error, ApplianceError):
-                await record.commit(Usage(queue_milliseconds=lease.queue_milliseconds), None, error)
+            await record.end(Usage(queue_milliseconds=lease.queue_milliseconds), error)
             raise
         execution = TextExecution(lease, streams, record)
         await execution.prime()
@@ -168,11 +167,8 @@ class Inference:
         started = self._clock.monotonic_seconds()
         try:
             result = await work(lease)
-        except ApplianceError as error:
-            await record.commit(usage, None, error)
-            raise
-        except BaseException:
-            record.abandon(usage)
+        except BaseException as error:
+            await record.end(usage, error)
             raise
         finally:
             lease.release()
@@ -204,6 +200,6 @@ class Inference:
     async def _lease(self, target: Target, record: Record) -> Lease:
         try:
             return await self._scheduler.acquire(target.deployment.id, self._load_timeout_seconds)
-        except ApplianceError as error:
-            await record.commit(Usage(), None, error)
+        except BaseException as error:
+            await record.end(Usage(), error)
             raise

@@ -112,7 +112,7 @@ class Message(Struct, kw_only=True):
 class FunctionDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
     """A function that the caller can run."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None

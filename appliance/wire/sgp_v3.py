@@ -80,7 +80,7 @@ FreeObject: TypeAlias = dict[str, Any]
 class ParameterField(Struct, kw_only=True, forbid_unknown_fields=True):
     """One parameter a template expects."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$(?!\n)")]
     type: Literal["str", "int", "float", "bool"]
     description: Description
     required: bool = False
@@ -111,7 +111,7 @@ class EndpointConfig(Struct, kw_only=True, forbid_unknown_fields=True):
     """Resources of the endpoints that a template makes."""
 
     cpus: Annotated[int, Meta(ge=1, le=1024)] | None = 3
-    memory: Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d{1,3})?(Ki|Mi|Gi|Ti)?$")] | None = "8Gi"
+    memory: Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d{1,3})?(Ki|Mi|Gi|Ti)?$(?!\n)")] | None = "8Gi"
     storage: str | None = "16Gi"
     gpus: Annotated[int, Meta(ge=0, le=64)] | None = 0
     gpu_type: str | None = None
@@ -372,7 +372,7 @@ class ToolArguments(Struct, kw_only=True):
 class Tool(Struct, kw_only=True):
     """A function that the caller can run for the agent."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$(?!\n)")]
     description: str
     arguments: ToolArguments
 

@@ -13,7 +13,7 @@ from litestar import Request, get, post
 from litestar.response import Stream
 
 from appliance.api.openai import render, translate
-from appliance.api.streaming import DONE, event, event_stream, while_connected
+from appliance.api.streaming import DONE, EventStream, event, while_connected
 from appliance.domain.errors import InvalidParameter, NotFound
 from appliance.domain.inference import Delta, EmbeddingRequest, RerankingRequest
 from appliance.domain.models import Caller, ModelType
@@ -65,7 +65,7 @@ async def create_chat_completion(
     execution = await while_connected(request, work)
     head = _head(node, "chatcmpl", data.model)
     if data.stream:
-        return event_stream(_chat_events(execution, head, data))
+        return EventStream(request, _chat_events(execution, head, data), execution.close)
     texts = await while_connected(request, execution.texts())
     choices = []
     for index, text in enumerate(texts):
@@ -80,18 +80,15 @@ async def _chat_events(
 ) -> AsyncIterator[bytes]:
     head = {**head, "object": "chat.completion.chunk"}
     splitters = [ToolCallSplitter() if body.tools else None for _ in range(body.n or 1)]
-    try:
-        for index in range(body.n or 1):
-            opening = {"role": "assistant", "content": ""}
-            yield event({**head, "choices": [render.chat_chunk_choice(index, opening, None, None)]})
-        async for index, delta in execution.deltas():
-            for choice in _chat_chunk_choices(index, delta, splitters[index]):
-                yield event({**head, "choices": [choice]})
-        if body.stream_options and body.stream_options.include_usage:
-            yield event({**head, "choices": [], "usage": render.usage_object(execution.usage)})
-        yield DONE
-    finally:
-        execution.close()
+    for index in range(body.n or 1):
+        opening = {"role": "assistant", "content": ""}
+        yield event({**head, "choices": [render.chat_chunk_choice(index, opening, None, None)]})
+    async for index, delta in execution.deltas():
+        for choice in _chat_chunk_choices(index, delta, splitters[index]):
+            yield event({**head, "choices": [choice]})
+    if body.stream_options and body.stream_options.include_usage:
+        yield event({**head, "choices": [], "usage": render.usage_object(execution.usage)})
+    yield DONE
 
 
 def _chat_chunk_choices(index: int, delta: Delta, splitter: ToolCallSplitter | None) -> list[dict[str, Any]]:
@@ -122,7 +119,7 @@ async def create_completion(
     execution = await while_connected(request, work)
     head = {**_head(node, "cmpl", data.model), "object": "text_completion"}
     if data.stream:
-        return event_stream(_text_events(execution, head, data))
+        return EventStream(request, _text_events(execution, head, data), execution.close)
     texts = await while_connected(request, execution.texts())
     choices = [
         render.text_choice(i, text.text, render.finish(text.finish_reason), text.logprobs)
@@ -134,15 +131,12 @@ async def create_completion(
 async def _text_events(
     execution: TextExecution, head: dict[str, Any], body: wire.CompletionCreate
 ) -> AsyncIterator[bytes]:
-    try:
-        async for index, delta in execution.deltas():
-            choice = render.text_choice(index, delta.text, render.finish(delta.finish_reason), delta.logprobs)
-            yield event({**head, "choices": [choice]})
-        if body.stream_options and body.stream_options.include_usage:
-            yield event({**head, "choices": [], "usage": render.usage_object(execution.usage)})
-        yield DONE
-    finally:
-        execution.close()
+    async for index, delta in execution.deltas():
+        choice = render.text_choice(index, delta.text, render.finish(delta.finish_reason), delta.logprobs)
+        yield event({**head, "choices": [choice]})
+    if body.stream_options and body.stream_options.include_usage:
+        yield event({**head, "choices": [], "usage": render.usage_object(execution.usage)})
+    yield DONE
 
 
 @post("/v1/embeddings", operation_id="openaiCreateEmbeddings", status_code=200, tags=TAGS)

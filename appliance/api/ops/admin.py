@@ -5,20 +5,19 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from litestar import Controller, Request, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import Parameter
-from models_store.catalog import ZooModel, catalog
 
 from appliance.api.auth import require_admin
 from appliance.api.ops.state import state_of
 from appliance.api.sgp.views import deployment_view
-from appliance.api.streaming import while_connected
 from appliance.domain.models import Artifact, Caller, Job, Key, Role
 from appliance.lifecycle.importable import find_importable
 from appliance.lifecycle.importing import allowed_path
 from appliance.lifecycle.node import Node
 from appliance.wire import admin as wire
 from appliance.wire import sgp_v3
+from models_store.catalog import ZooModel, catalog
 
 Limit = Annotated[int, Parameter(ge=1, le=1000)]
 
@@ -49,12 +48,12 @@ class StateController(Controller):
         return [{name: getattr(call, name) for name in call.__struct_fields__} for call in found]
 
     @post("/deployments/{deployment_id:str}/swap", operation_id="adminSwap", status_code=200)
-    async def swap(
-        self, request: Request[Any, Any, Any], node: Node, caller: Caller, deployment_id: str, data: wire.SwapCreate
-    ) -> sgp_v3.Deployment:
-        """Point a deployment at another model: that one is loaded first, the old one serves until then."""
-        work = node.deployments.swap(caller, deployment_id, data.model_id)
-        return deployment_view(await while_connected(request, work))
+    async def swap(self, node: Node, caller: Caller, deployment_id: str, data: wire.SwapCreate) -> sgp_v3.Deployment:
+        """Point a deployment at another model: that one is loaded first, the old one serves until then.
+
+        It runs to its end even when the client leaves, so that registry and memory agree.
+        """
+        return deployment_view(await node.deployments.swap(caller, deployment_id, data.model_id))
 
 
 class AdminController(Controller):

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
 from litestar import Controller, Request, post
 
-from appliance.api.errors import validation_problem
+from appliance.api.bodies import decode
 from appliance.api.sgp import views
 from appliance.api.streaming import while_connected
-from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import EmbeddingRequest, FinishReason, RerankingRequest, Sampling
 from appliance.domain.models import Caller, ModelType, Parameters
 from appliance.engines.tools import parse_tool_calls
@@ -46,17 +44,6 @@ class ExecuteController(Controller):
         body = decode(await request.body(), REQUESTS[target.model.model_type])
         work = RUNNERS[target.model.model_type]
         return await while_connected(request, work(node, caller, target, body))
-
-
-def decode(raw: bytes, kind: type[msgspec.Struct]) -> Any:
-    """Read a JSON body as ``kind``. Raises InvalidParameter that names the field."""
-    try:
-        return msgspec.json.decode(raw or b"{}", type=kind)
-    except msgspec.ValidationError as error:
-        text, _ = validation_problem(error)
-        raise InvalidParameter(text, errors=[(("body",), text)]) from error
-    except msgspec.DecodeError as error:
-        raise InvalidParameter(f"the body is not JSON: {error}") from error
 
 
 async def _completion(

@@ -9,7 +9,7 @@ from litestar import Request, Response, post
 from litestar.response import Stream
 
 from appliance.api.sgp.views import sampling_of
-from appliance.api.streaming import event, event_stream, while_connected
+from appliance.api.streaming import EventStream, event, while_connected
 from appliance.domain.errors import InvalidRequest
 from appliance.domain.inference import ChatRequest, CompletionRequest, Message, Sampling, Usage
 from appliance.domain.models import Caller, ModelType
@@ -50,7 +50,7 @@ async def _complete(
     work = node.inference.generate(caller, target, [completion], model_type=ModelType.COMPLETION, dialect=dialect)
     execution = await while_connected(request, work)
     if body.stream:
-        return event_stream(_events(execution))
+        return EventStream(request, _events(execution), execution.close)
     (text,) = await while_connected(request, execution.texts())
     answer = sgp_v2.CompletionResponse(
         completion=sgp_v2.Completion(text=text.text, finish_reason=text.finish_reason.value),
@@ -67,14 +67,11 @@ def _asked(target: Target, prompt: str, sampling: Sampling, cache_scope: str) ->
 
 
 async def _events(execution: TextExecution) -> AsyncIterator[bytes]:
-    try:
-        async for _, delta in execution.deltas():
-            last = delta.finish_reason is not None
-            piece = sgp_v2.Completion(text=delta.text, finish_reason=delta.finish_reason)
-            usage = _token_usage(execution.usage) if last else None
-            yield event(sgp_v2.CompletionResponse(completion=piece, token_usage=usage))
-    finally:
-        execution.close()
+    async for _, delta in execution.deltas():
+        last = delta.finish_reason is not None
+        piece = sgp_v2.Completion(text=delta.text, finish_reason=delta.finish_reason)
+        usage = _token_usage(execution.usage) if last else None
+        yield event(sgp_v2.CompletionResponse(completion=piece, token_usage=usage))
 
 
 def _token_usage(usage: Usage) -> sgp_v2.TokenUsage:
