@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import sqlite_utils
-from models_store.catalog import recognise
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
@@ -25,6 +24,7 @@ from appliance.registry.artifacts import artifacts
 from appliance.registry.audit import audit
 from appliance.registry.database import Database
 from appliance.store.importing import Imported, Store
+from models_store.catalog import recognise
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
