@@ -29,6 +29,9 @@ BATCH_TOKENS = 512
 MAX_SLOTS = 120
 """llama.cpp numbers 256 sequences at most; as many again are kept as prefixes."""
 MAX_THREADS = 512
+SMALL_WEIGHTS_BYTES = 32 * 2**20
+"""Weights below this run on one thread: a second one would wait longer than it works, and on a busy machine a step
+that takes a millisecond would take 150, because OpenMP's threads spin while the one they wait for is not running."""
 POOLINGS = ("mean", "cls", "last")
 TEXT_TYPES = frozenset({ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT})
 KNOWN = frozenset({"weights", "adapter", "context_length", "cache_tokens", "threads", "pooling", "normalize"})
@@ -170,9 +173,13 @@ def _sizes(spec: EngineSpec) -> Sizes:
     return Sizes(
         context_length_tokens=context,
         cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
-        threads=_integer(spec.parameters, "threads", usable_cores(), 1, MAX_THREADS, "the most there may be"),
+        threads=_integer(spec.parameters, "threads", _default_threads(spec.card), 1, MAX_THREADS, "the most there may be"),
         batch_tokens=BATCH_TOKENS if is_text else max(BATCH_TOKENS, context),
     )
+
+
+def _default_threads(card: Card) -> int:
+    return 1 if 0 < card.weights_bytes < SMALL_WEIGHTS_BYTES else usable_cores()
 
 
 def _default_context_tokens(spec: EngineSpec) -> int:
