@@ -170,10 +170,11 @@ def _sizes(spec: EngineSpec) -> Sizes:
     )
     wanted = max(context, min(spec.slots * DEFAULT_CACHE_PER_SLOT_TOKENS, DEFAULT_CACHE_TOKENS))
     cache = _integer(spec.parameters, "cache_tokens", wanted, context, 2**24, "what llama.cpp can address")
+    threads = _default_threads(spec.card)
     return Sizes(
         context_length_tokens=context,
         cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
-        threads=_integer(spec.parameters, "threads", _default_threads(spec.card), 1, MAX_THREADS, "the most there may be"),
+        threads=_integer(spec.parameters, "threads", threads, 1, MAX_THREADS, "the most there may be"),
         batch_tokens=BATCH_TOKENS if is_text else max(BATCH_TOKENS, context),
     )
 
