@@ -79,7 +79,7 @@ class Importer:
             if not trusted:
                 self._try(imported)
             if cancelled():
-                raise Conflict(f"the import of '{request.name}' was cancelled; nothing was kept")
+                raise Conflict(f"the import of '{request.name}' was cancelled; nothing was registered")
             return self._register(request, imported)
         except BaseException:
             self.discard(imported)
@@ -87,9 +87,10 @@ class Importer:
 
     def discard(self, imported: Imported | Artifact) -> None:
         """Delete the bytes that no registered artifact refers to."""
-        referenced = self._database.run_sync(artifacts.referenced_blobs)
-        if not all(file.digest in referenced for file in imported.files):
-            self._store.remove(imported.files, referenced)
+        with self._store.exclusive():
+            referenced = self._database.run_sync(artifacts.referenced_blobs)
+            if not all(file.digest in referenced for file in imported.files):
+                self._store.remove(imported.files, referenced)
 
     def _try(self, imported: Imported) -> None:
         backend = BACKEND_OF_FORMAT.get(imported.card.format)
@@ -119,7 +120,10 @@ class Importer:
             )
             audit.append(db, entry)
 
-        self._database.run_sync(work)
+        # Whoever deletes another artifact of the same bytes either sees this one registered, or is done before we look.
+        with self._store.exclusive():
+            self._store.path_of(artifact.files)
+            self._database.run_sync(work)
         return artifact
 
 

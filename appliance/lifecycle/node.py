@@ -51,6 +51,8 @@ log = logging.getLogger(__name__)
 
 UPKEEP_SECONDS = 1.0
 BUDGET_SHARE = 0.8
+LEFTOVER_SECONDS = 7 * 86_400
+"""How long an interrupted import can be continued."""
 
 
 class Node:
@@ -104,6 +106,7 @@ class Node:
         await self.refresher.load()
         self.refresher.on_change = self._reconcile
         await self.imports.load()
+        await asyncio.to_thread(self.store.clean_incoming, LEFTOVER_SECONDS)
         await self._condemn_marked()
         await self._reconcile()
         self._upkeep = asyncio.create_task(self._keep_up())

@@ -7,9 +7,11 @@ change between the two looks), and only then let the bytes become blobs. What it
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -60,6 +62,17 @@ class Store:
         root = home / "store"
         self._blobs = Blobs(root, clock, reserve_bytes=reserve_bytes, free_bytes=free_bytes)
         self._views = Views(root, self._blobs)
+        self._lock = root / "lock"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep every other thread and process out: between asking who refers to a blob and acting on the answer."""
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def import_paths(
         self,

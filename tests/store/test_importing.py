@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import signal
@@ -336,3 +337,14 @@ def test_killed_in_the_middle_and_continued(store: Store, home: Path, tmp_path: 
     imported = store.import_paths([big])
     assert store.path_of(imported.files).read_bytes() == big.read_bytes()
     assert store.space().leftover_bytes == 0
+
+
+def test_exclusive_keeps_other_processes_out(tmp_path: Path) -> None:
+    """While one holds the store, another process cannot; afterwards it can."""
+    store = Store(tmp_path, SystemClock())
+    with store.exclusive():
+        probe = os.open(tmp_path / "store" / "lock", os.O_RDWR)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(probe)
