@@ -49,7 +49,8 @@ class EventStream(Stream):
 
     def to_asgi_response(self, *arguments: Any, **options: Any) -> ASGIResponse:
         """The response as an ASGI application that closes what it streams."""
-        respond = super().to_asgi_response(*arguments, **options)
+        # Litestar prefers the handler's media type, which is JSON's where a handler may also answer without a stream.
+        respond = super().to_asgi_response(*arguments, **{**options, "media_type": self.media_type})
 
         async def respond_and_close(scope: Scope, receive: Receive, send: Send) -> None:
             try:
