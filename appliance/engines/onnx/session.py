@@ -67,7 +67,9 @@ class Session:
 
     def close(self) -> None:
         """Free the weights and the arena."""
-        self._session = None
+        if self._session is not None:
+            self._session = None
+            _return_memory()
 
     def _device_of(self, asked: str) -> str:
         """The device of the built session: the runtime falls back to the CPU without an error (onnxruntime#23372)."""
@@ -132,6 +134,13 @@ def _load_cuda() -> None:
             ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise CannotFit(_no_gpu(str(error).replace(str(folder), "").lstrip("/"))) from error
+
+
+def _return_memory() -> None:
+    """glibc keeps what was freed, half as much as the weights, which the next load's estimate would miss."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _no_gpu(reason: str) -> str:

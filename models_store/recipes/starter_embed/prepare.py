@@ -21,7 +21,7 @@ from models_store.recipes.starter_embed.source import Wheel
 
 DIGESTS = {
     "model.onnx": "8692d8ed97c3cd6552ba226252d3d88e2787e05b7972b53cdc7bfc8e7adfd350",
-    "int8/model.onnx": "39e7baa63d8385c7ed345274d86d132e6a15088d42bfc6d1315811277fdfde75",
+    "int8/model.onnx": "faea3fec844eb61250a55e43483a449482379f3fa0b7343ee90dd7db794f46aa",
     "tokenizer.json": "5fd1c882abbd30517dced455a2c9768945ec726b96727927e4959348d9de550b",
 }
 """SHA-256 of what the recipe writes."""

@@ -1,7 +1,12 @@
 """The same encoder with 8-bit weights and, inside each matrix product, 8-bit activations.
 
 Called by ``prepare``. Weights are rounded symmetrically, one scale per output channel (one per row for the word
-table); activations get their scale as they come (``DynamicQuantizeLinear``). Norms, biases and positions stay float32.
+table); activations get one scale per batch as they come. Norms, biases and positions stay float32. The eight matrices
+whose inputs have the widest outliers are cut finer, with a scale per 128 weights and activations (``MatMulNBits``):
+that costs some speed and takes the mean cosine to float32 on 453 sentences from 0.993 to 0.998.
+
+A text's vector depends a little on the batch it was in, since the batch shares its scales; and processors without VNNI
+instructions may saturate sums. So float32 is what the appliance serves unless told otherwise.
 """
 
 from __future__ import annotations
@@ -17,6 +22,14 @@ from models_store.recipes.starter_embed.protobuf import ELEMENT_TYPES, Array
 from models_store.recipes.starter_embed.source import Matrix
 
 _INT8_MAX: Final = 127
+_BLOCK: Final = 128
+_ZERO: Final = 128
+"""What ``MatMulNBits`` takes for zero in unsigned bytes."""
+_INT8_PRODUCTS: Final = 4
+"""The accuracy level at which it multiplies bytes."""
+_FINE: Final = frozenset({f"layer.{index}.narrowed" for index in (0, 1, 2)}) | {
+    f"layer.{index}.widened" for index in (0, 1, 2, 3, 4)
+}
 
 
 class Int8:
@@ -51,9 +64,19 @@ class Int8:
 
     def multiply(self, graph: Graph, name: str, x: str, weight: Matrix) -> str:
         """One node that quantizes its input as it goes."""
+        if name in _FINE:
+            return self._multiply_blocks(graph, name, x, weight)
         columns, scales = quantize(weight, axis=0)
         inputs = [x, graph.constant(f"{name}.weight", columns), graph.constant(f"{name}.scale", scales)]
         return graph.add("DynamicQuantizeMatMul", inputs, [name], domain=FUSED)
+
+    def _multiply_blocks(self, graph: Graph, name: str, x: str, weight: Matrix) -> str:
+        inputs, outputs = weight.shape
+        blocks, scales = quantize(weight.T.reshape(outputs, inputs // _BLOCK, _BLOCK), axis=2)
+        shifted = graph.constant(f"{name}.weight", (blocks.astype(np.int16) + _ZERO).astype(np.uint8))
+        operands = [x, shifted, graph.constant(f"{name}.scale", scales.reshape(-1))]
+        layout = {"K": inputs, "N": outputs, "bits": 8, "block_size": _BLOCK, "accuracy_level": _INT8_PRODUCTS}
+        return graph.add("MatMulNBits", operands, [name], domain=FUSED, **layout)
 
     def _look_up_words(self, graph: Graph, rows: Array, scales: Array) -> str:
         found = graph.add("Gather", [graph.constant("words.table", rows), "ids"], ["words.rows"])

@@ -1,0 +1,224 @@
+"""Who shares a batch, and what happens to requests that leave, fail or come too late.
+
+``Gate`` stands in for the session: it runs a batch only when the test lets it, so that nothing depends on time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from appliance.domain.errors import Internal, NotReady
+from appliance.engines.onnx.collector import Collector, Work, choose_batch
+from appliance.engines.onnx.tasks import EncodedText, Floats
+
+
+class Gate:
+    """Runs batches one by one, as allowed; a text's output is its first id. Id 13 is what native code dies of."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+        self.entered = threading.Semaphore(0)
+        self._allowed = threading.Semaphore(0)
+
+    def run(self, texts: Sequence[EncodedText]) -> list[Floats]:
+        self.batches.append([int(text.ids[0]) for text in texts])
+        self.entered.release()
+        self._allowed.acquire()
+        if 13 in self.batches[-1]:
+            raise RuntimeError("broken")
+        return [np.array([text.ids[0]], np.float32) for text in texts]
+
+    def allow(self, batches: int = 1) -> None:
+        self._allowed.release(batches)
+
+    async def running(self) -> None:
+        """Wait until a batch is inside."""
+        await asyncio.to_thread(self.entered.acquire)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def collector(gate: Gate) -> Iterator[Collector]:
+    made = Collector(gate.run, batch_tokens=100, name="test-collector")
+    yield made
+    gate.allow(100)
+    made.close()
+
+
+def work(first_id: int, length: int = 10) -> Work[float]:
+    ids = np.full(length, first_id)
+    return Work(EncodedText(ids, np.zeros_like(ids), np.zeros(length, np.bool_)), lambda output: float(output[0]))
+
+
+async def submitted(collector: Collector, *works: Work[float]) -> asyncio.Task[list[float]]:
+    """A request in the queue."""
+    task = asyncio.create_task(collector.submit(works))
+    await asyncio.sleep(0)
+    return task
+
+
+class TestSubmit:
+    """Texts in, results out."""
+
+    async def test_results_keep_the_order_of_the_works(self, collector: Collector, gate: Gate) -> None:
+        """Whatever batches the texts ran in, each result stands at its text's place."""
+        gate.allow(100)
+
+        assert await collector.submit([work(i, 10 + 37 * i % 50) for i in range(12)]) == list(range(12))
+
+    async def test_no_works_no_batch(self, collector: Collector, gate: Gate) -> None:
+        """An empty request is answered without the engine."""
+        assert await collector.submit([]) == []
+        assert gate.batches == []
+
+    async def test_requests_that_wait_share_a_batch(self, collector: Collector, gate: Gate) -> None:
+        """What arrives while one batch runs goes into the next together."""
+        first = await submitted(collector, work(1))
+        await gate.running()
+        others = [await submitted(collector, work(i)) for i in (2, 3, 4)]
+        gate.allow(2)
+
+        assert await asyncio.gather(first, *others) == [[1], [2], [3], [4]]
+        assert [sorted(batch) for batch in gate.batches] == [[1], [2, 3, 4]]
+
+    async def test_a_text_larger_than_the_budget_runs_alone(self, collector: Collector, gate: Gate) -> None:
+        """The budget bounds batches, not texts."""
+        gate.allow(2)
+
+        assert await collector.submit([work(1, 500), work(2, 500)]) == [1, 2]
+        assert gate.batches == [[1], [2]]
+
+
+class TestCancel:
+    """A caller that leaves."""
+
+    async def test_takes_its_texts_out_of_the_queue(self, collector: Collector, gate: Gate) -> None:
+        """Texts that nobody waits for are never computed."""
+        running = await submitted(collector, work(1))
+        await gate.running()
+        leaving = await submitted(collector, work(2), work(3))
+        staying = await submitted(collector, work(4))
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        gate.allow(2)
+
+        assert await running == [1]
+        assert await staying == [4]
+        assert gate.batches == [[1], [4]]
+
+    async def test_during_its_batch_harms_nobody(self, collector: Collector, gate: Gate) -> None:
+        """The batch ends, the other requests in it get their results."""
+        leaving = await submitted(collector, work(1))
+        await gate.running()
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        staying = await submitted(collector, work(2))
+        gate.allow(2)
+
+        assert await staying == [2]
+
+
+class TestFailure:
+    """A session that breaks."""
+
+    async def test_refuses_everyone_and_says_why(self, collector: Collector, gate: Gate) -> None:
+        """Those in the batch, those behind it and those who come later all get the reason."""
+        first = await submitted(collector, work(13))
+        await gate.running()
+        behind = await submitted(collector, work(1))
+        gate.allow()
+
+        results = await asyncio.gather(first, behind, return_exceptions=True)
+
+        assert [type(result) for result in results] == [Internal, Internal]
+        assert collector.failure is not None
+        assert "broken" in collector.failure
+        with pytest.raises(Internal, match="broken"):
+            await collector.submit([work(2)])
+
+
+class TestClose:
+    """Unloading."""
+
+    async def test_refuses_what_waits_and_ends_what_runs(self, collector: Collector, gate: Gate) -> None:
+        """The running batch is answered; the queue is told to come again."""
+        running = await submitted(collector, work(1))
+        await gate.running()
+        waiting = await submitted(collector, work(2))
+        closing = asyncio.create_task(asyncio.to_thread(collector.close))
+        with pytest.raises(NotReady):
+            await waiting
+        gate.allow()
+        await closing
+
+        assert await running == [1]
+        assert gate.batches == [[1]]
+
+    async def test_twice_is_fine_and_later_requests_are_refused(self, collector: Collector) -> None:
+        """Nothing hangs on a closed collector."""
+        collector.close()
+        collector.close()
+
+        with pytest.raises(NotReady):
+            await collector.submit([work(1)])
+
+
+class TestStats:
+    """The dashboard's numbers."""
+
+    async def test_count_requests(self, collector: Collector, gate: Gate) -> None:
+        """A request with a text in the running batch is active, others wait; at the end there are none."""
+        first = await submitted(collector, work(1), work(2))
+        await gate.running()
+        second = await submitted(collector, work(3))
+        during = collector.stats()
+        gate.allow(2)
+        await asyncio.gather(first, second)
+        await asyncio.to_thread(collector.close)
+
+        assert (during.active, during.waiting) == (1, 1)
+        assert (collector.stats().active, collector.stats().waiting) == (0, 0)
+
+
+class TestChooseBatch:
+    """Which texts run together."""
+
+    @pytest.mark.parametrize(
+        ("lengths", "batch_tokens", "chosen"),
+        [
+            pytest.param([], 100, [], id="nobody waits"),
+            pytest.param([500], 100, [0], id="larger than the budget, alone"),
+            pytest.param([10, 10, 10], 100, [0, 1, 2], id="all fit"),
+            pytest.param([50, 50, 50], 100, [0, 1], id="the budget is full"),
+            pytest.param([100, 10, 100, 12], 1000, [0, 2], id="short texts would be padding"),
+            pytest.param([10, 400, 11, 12], 1000, [0, 2, 3], id="a long one would make padding of the rest"),
+            pytest.param([3, 12, 4], 1000, [0, 2, 1], id="a little padding is cheaper than another pass"),
+            pytest.param([400, 10, 10, 10], 1000, [0], id="the first runs, however odd"),
+        ],
+    )
+    def test_table(self, lengths: list[int], batch_tokens: int, chosen: list[int]) -> None:
+        """The first, and with it those nearest in length."""
+        assert choose_batch(lengths, batch_tokens) == chosen
+
+    @given(st.lists(st.integers(1, 600), min_size=1, max_size=60), st.integers(16, 4_096))
+    def test_always_takes_the_oldest_and_keeps_the_budget(self, lengths: list[int], batch_tokens: int) -> None:
+        """Nobody waits for ever; a batch of several is inside the budget and wastes at most a quarter."""
+        chosen = choose_batch(lengths, batch_tokens)
+        longest = max(lengths[place] for place in chosen)
+        padding = sum(longest - lengths[place] for place in chosen)
+
+        assert 0 in chosen
+        assert len(set(chosen)) == len(chosen)
+        assert len(chosen) == 1 or longest * len(chosen) <= batch_tokens
+        assert padding <= max(64, longest * len(chosen) / 4)
