@@ -10,14 +10,16 @@ import logging
 import math
 import re
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
 import msgspec
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from msgspec import structs
 
 from appliance.domain.errors import ApplianceError, Busy, Internal
+from appliance.wire import openai
 from appliance.wire.admin import Problem
 
 log = logging.getLogger(__name__)
@@ -79,13 +81,24 @@ def status_of(error: ApplianceError) -> HTTPStatus:
 def report(request: Request[Any, Any, Any], error: Exception) -> Problem:
     """The body of any error. Our own faults get an id that the log explains; of a bug nothing else is told."""
     if isinstance(error, ApplianceError) and not isinstance(error, Internal):
-        return problem_of(error)
+        return _in_dialect(request, problem_of(error))
     incident_id = str(uuid4())
     log.error("incident %s: %s %s", incident_id, request.method, request.url.path, exc_info=error)
     if isinstance(error, Internal):
-        return problem_of(error, incident_id)
+        return _in_dialect(request, problem_of(error, incident_id))
     detail = f"internal fault, noted in the log as incident {incident_id}; the request changed nothing it reported"
-    return Problem(detail=detail, code=Internal.code, errors=[], incident_id=incident_id)
+    return _in_dialect(request, Problem(detail=detail, code=Internal.code, errors=[], incident_id=incident_id))
+
+
+def _in_dialect(request: Request[Any, Any, Any], problem: Problem) -> Problem:
+    """The body as it is, and under ``/v1`` with OpenAI's error object in it: its client shows nothing else."""
+    if not request.url.path.startswith("/v1/"):
+        return problem
+    kind: Literal["invalid_request_error", "server_error"] = (
+        "server_error" if problem.code == Internal.code else "invalid_request_error"
+    )
+    error = openai.ErrorObject(message=problem.detail, type=kind, code=problem.code)
+    return openai.Problem(**structs.asdict(problem), error=error)
 
 
 def handle_appliance_error(request: Request[Any, Any, Any], error: ApplianceError) -> Response[bytes]:
@@ -107,7 +120,7 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{path} does not take {request.method}; GET /schema lists what it takes"
     body = Problem(detail=detail, code=_CODE_OF_STATUS.get(status, "invalid_request"), errors=errors)
-    return _render(status, body, {"x-should-retry": "false", **(error.headers or {})})
+    return _render(status, _in_dialect(request, body), {"x-should-retry": "false", **(error.headers or {})})
 
 
 def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:

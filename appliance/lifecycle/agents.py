@@ -43,7 +43,7 @@ class AgentStep(Struct, frozen=True, kw_only=True):
 
 def to_chat(request: AgentRequest) -> ChatRequest:
     """The conversation that asks a chat model for the agent's next step. Raises InvalidParameter."""
-    _check_tool_names(request.tools)
+    check_tool_names(request.tools)
     kept = remember(request.messages, request.last_k)
     if not any(m.role != "system" for m in kept):
         raise InvalidParameter("messages: an agent needs at least one message beside the system's")
@@ -54,6 +54,14 @@ def to_chat(request: AgentRequest) -> ChatRequest:
         constraint=ToolConstraint(tools=request.tools) if request.tools else None,
         cache_scope=request.cache_scope,
     )
+
+
+def check_tool_names(tools: Sequence[Tool]) -> None:
+    """Raise InvalidParameter when two tools bear one name: a call could not say which is meant."""
+    names = [tool.name for tool in tools]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidParameter(f"tools: the name '{twice[0]}' is given twice; tool names are unique within a call")
 
 
 def remember(messages: Sequence[Message], last_k: int | None) -> tuple[Message, ...]:
@@ -78,13 +86,6 @@ def _system(instructions: str | None, messages: Sequence[Message]) -> tuple[Mess
     parts = [instructions or "", *(m.content or "" for m in messages if m.role == "system")]
     text = "\n\n".join(part for part in parts if part)
     return (Message(role="system", content=text),) if text else ()
-
-
-def _check_tool_names(tools: Sequence[Tool]) -> None:
-    names = [tool.name for tool in tools]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InvalidParameter(f"tools: the name '{twice[0]}' is given twice; tool names are unique within a call")
 
 
 def arguments_text(arguments: str) -> str:

@@ -16,6 +16,7 @@ from appliance.domain.inference import (
     ToolCall,
     ToolConstraint,
 )
+from appliance.lifecycle.agents import check_tool_names
 from appliance.wire import openai as wire
 
 DEFAULT_TEMPERATURE = 1.0
@@ -64,6 +65,7 @@ def chat_requests(body: wire.ChatCompletionCreate, cache_scope: str) -> list[Cha
     """One request per choice. Raises InvalidParameter."""
     sampling = sampling_of(body)
     tools = tuple(_tool(tool) for tool in body.tools or ())
+    check_tool_names(tools)
     constraint = _constraint(body, tools)
     messages = tuple(_message(i, message) for i, message in enumerate(body.messages))
     return [
