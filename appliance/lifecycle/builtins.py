@@ -7,6 +7,7 @@ deployment of the same name, and cannot be changed. Everything here may run twic
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from uuid import UUID, uuid5
@@ -16,6 +17,7 @@ from msgspec import structs
 
 import models_store
 from appliance.domain.clock import Clock
+from appliance.domain.errors import ApplianceError
 from appliance.domain.models import (
     Account,
     Artifact,
@@ -41,6 +43,8 @@ from appliance.registry.deployments import deployments
 from appliance.registry.models import models
 from appliance.registry.templates import templates
 from models_store.catalog import ZooModel, catalog
+
+log = logging.getLogger(__name__)
 
 NAMESPACE = UUID("7f0c2b0e-6a55-5d0f-9a39-0c6a5f2b8d11")
 SYSTEM_USER_ID = "00000000-0000-4000-8000-000000000001"
@@ -154,8 +158,14 @@ class Builtins:
                 continue
             if present is not None:
                 self._drop(present)
-            request = ImportRequest(paths=(source,), name=entry.name, caller=SYSTEM_CALLER)
-            self._importer.run(request, trusted=True)
+            self._import_starter(entry.name, source)
+
+    def _import_starter(self, name: str, source: Path) -> None:
+        """A starter that cannot be had (a full disk, a damaged installation) does not keep the others from serving."""
+        try:
+            self._importer.run(ImportRequest(paths=(source,), name=name, caller=SYSTEM_CALLER), trusted=True)
+        except ApplianceError as error:
+            log.error("the starter '%s' is missing: %s", name, error.message)
 
     def _drop(self, artifact: Artifact) -> None:
         """Forget a starter of an earlier release; its models name their weights, so they stand on the new one."""

@@ -61,6 +61,11 @@ class Importer:
         if self._database.run_sync(lambda db: artifacts.by_name(db, name)) is not None:
             raise NameTaken(f"an artifact named '{name}' exists; choose another name, or delete that one first")
 
+    def check(self, request: ImportRequest) -> None:
+        """Refuse what can be refused before a byte is copied. Raises what ``run`` raises."""
+        self.check_name(request.name)
+        self._store.check(request.paths)
+
     def run(
         self,
         request: ImportRequest,

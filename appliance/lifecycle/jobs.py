@@ -61,13 +61,13 @@ class ImportJobs:
         return job
 
     async def start(self, caller: Caller, paths: Sequence[Path], name: str) -> Job:
-        """Queue an import. Raises NameTaken, InvalidParameter."""
-        await asyncio.to_thread(self._importer.check_name, name)
+        """Queue an import. Raises NameTaken, InvalidParameter, NotFound, BadWeights, WrongWeights, DiskFull."""
+        request = ImportRequest(paths=tuple(paths), name=name, caller=caller)
+        await asyncio.to_thread(self._importer.check, request)
         job = Job(id=new_id(), kind="import", title=name, created_at=self._clock.now())
         await self._database.run(lambda db: rows.insert(db, job))
         self._jobs[job.id] = job
         self._cancels[job.id] = threading.Event()
-        request = ImportRequest(paths=tuple(paths), name=name, caller=caller)
         task = asyncio.create_task(self._run(job.id, request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -87,10 +87,14 @@ class Store:
         can use), NotFound, InvalidParameter (the paths), DiskFull, Conflict (cancelled, changed under way, or being
         imported by another).
         """
+        return self._copy(self.check(paths), progress, cancelled)
+
+    def check(self, paths: Sequence[Path]) -> Selection:
+        """What an import of these paths would copy; refuses what can be refused before that, as ``import_paths``."""
         selection = select(paths)
         inspect({member.name: member.source.path for member in selection.members})
         self._blobs.check_room([member.source for member in selection.members])
-        return self._copy(selection, progress, cancelled)
+        return selection
 
     def inspect_paths(self, paths: Sequence[Path]) -> Card:
         """The card that an import of these paths would have; nothing is copied."""
