@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import Meta, Struct, field
 
+from appliance.wire import admin
 from appliance.wire.limits import (
     MAX_CHOICES,
     MAX_CHUNKS,
@@ -200,6 +201,21 @@ class RerankCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     return_documents: bool | None = None
 
 
+class ErrorObject(Struct, kw_only=True):
+    """A failure as the official client shows it: its message, and nothing else of the body."""
+
+    message: str
+    type: Literal["invalid_request_error", "server_error"]
+    code: str
+    param: str | None = None
+
+
+class Problem(admin.Problem, kw_only=True):
+    """Every error body under ``/v1``."""
+
+    error: ErrorObject
+
+
 __all__ = [
     "MAX_PROMPTS",
     "ChatCompletionCreate",
@@ -207,10 +223,12 @@ __all__ = [
     "ContentPart",
     "Document",
     "EmbeddingsCreate",
+    "ErrorObject",
     "FunctionCall",
     "FunctionDefinition",
     "Message",
     "NamedToolChoice",
+    "Problem",
     "RerankCreate",
     "ResponseFormat",
     "StreamOptions",
