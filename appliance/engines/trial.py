@@ -19,8 +19,8 @@ from pathlib import Path
 import msgspec
 
 from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, InvalidParameter, WrongWeights
-from appliance.domain.inference import CompletionRequest, EmbeddingRequest, RerankingRequest, Sampling
-from appliance.engines.base import Backend, EmbeddingEngine, Engine, EngineSpec, RerankingEngine, TextEngine
+from appliance.engines.base import Backend, EngineSpec
+from appliance.engines.probe import probe
 
 TIMEOUT_SECONDS = 600
 RETURNED = {error.code: error for error in (BadWeights, WrongWeights, CannotFit, InvalidParameter)}
@@ -64,7 +64,7 @@ def _main(backend_name: str) -> int:
     spec = msgspec.json.decode(sys.stdin.buffer.read(), type=EngineSpec, dec_hook=_decode)
     try:
         engine = _backends()[backend_name].load(spec)
-        asyncio.run(_probe(engine))
+        asyncio.run(probe(engine))
         engine.close()
         outcome: dict[str, object] = {"ok": True}
     except ApplianceError as error:
@@ -77,18 +77,6 @@ def _backends() -> Mapping[str, Backend]:
     from appliance.engines.backends import all_backends  # here only: the parent must not load native libraries
 
     return all_backends()
-
-
-async def _probe(engine: Engine) -> None:
-    """The smallest request that runs the whole forward pass."""
-    if isinstance(engine, TextEngine):
-        stream = await engine.complete(CompletionRequest(prompt="Hello", sampling=Sampling(max_tokens=1)))
-        async for _ in stream:
-            pass
-    elif isinstance(engine, RerankingEngine):
-        await engine.rerank(RerankingRequest(query="Hello", chunks=("world",)))
-    elif isinstance(engine, EmbeddingEngine):
-        await engine.embed(EmbeddingRequest(texts=("Hello",)))
 
 
 def _decode(kind: type, value: object) -> object:

@@ -10,13 +10,13 @@ import logging
 from typing import Any
 
 import msgspec
-from models_store.catalog import catalog
 from msgspec import UNSET, structs
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, InvalidParameter, NameTaken
+from appliance.domain.errors import ApplianceError, Conflict, InvalidParameter, NameTaken, NotFound
 from appliance.domain.ids import new_id
 from appliance.domain.models import Caller, Deployment, DeploymentStatus, Model
+from appliance.engines.base import EngineSpec
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
 from appliance.registry.database import Database
@@ -25,6 +25,7 @@ from appliance.registry.deployments import loading_marks
 from appliance.scheduler.resident import Wanted
 from appliance.scheduler.scheduler import Hooks, Scheduler
 from appliance.wire import sgp_v3
+from models_store.catalog import catalog
 
 log = logging.getLogger(__name__)
 
@@ -69,13 +70,21 @@ class Deployments:
     """Creates, changes, swaps and removes deployments."""
 
     def __init__(
-        self, database: Database, directory: Directory, recipes: Recipes, scheduler: Scheduler, clock: Clock
+        self,
+        database: Database,
+        directory: Directory,
+        recipes: Recipes,
+        scheduler: Scheduler,
+        statuses: Statuses,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._directory = directory
         self._recipes = recipes
         self._scheduler = scheduler
+        self._statuses = statuses
         self._clock = clock
+        self._changing: set[str] = set()
         self._warming: set[asyncio.Task[None]] = set()
 
     def list(self, caller: Caller, model_id: str, account_id: str | None = None) -> list[Deployment]:
@@ -171,19 +180,43 @@ class Deployments:
             lease.release()
 
     async def _replace(self, old: Deployment, new: Deployment, model: Model) -> Deployment:
+        """Change the deployment, through a new engine if what it loads changes. One change at a time."""
         wanted = self._checked(new, model)
-        reload = wanted.spec != self._recipes.wanted(old, self._directory.models[old.model_id]).spec
-        if reload:
-            await self._scheduler.replace(wanted)
-            new = structs.replace(new, status=DeploymentStatus.READY, status_reason=None)
-        else:
-            self._scheduler.want(wanted)
-            new = structs.replace(new, status=old.status, status_reason=old.status_reason)
+        if old.id in self._changing:
+            raise Conflict(f"'{old.name}' is being changed by somebody else right now; try again when that is done")
+        self._changing.add(old.id)
+        try:
+            status, reason = await self._serve(old, wanted)
+        finally:
+            self._changing.discard(old.id)
+        if old.id not in self._directory.deployments:
+            self._scheduler.forget(old.id)
+            raise NotFound(f"'{old.name}' was deleted while its new engine was loading")
+        new = structs.replace(new, status=status, status_reason=reason)
         await self._database.run(lambda db: rows.update(db, new))
         self._directory.put_deployment(new)
         if wanted.pinned:
             self.warm(new.id)
         return new
+
+    async def _serve(self, old: Deployment, wanted: Wanted) -> tuple[DeploymentStatus, str | None]:
+        """Make the scheduler serve the new wish; the status that follows."""
+        if self._spec_of(old) == wanted.spec:
+            self._scheduler.want(wanted)
+            return old.status, old.status_reason
+        try:
+            await self._scheduler.replace(wanted)
+        except BaseException:
+            await self._statuses.set(old.id, old.status, old.status_reason)
+            raise
+        return DeploymentStatus.READY, None
+
+    def _spec_of(self, deployment: Deployment) -> EngineSpec | None:
+        """What the deployment loads; None when it can no longer be resolved."""
+        try:
+            return self._recipes.wanted(deployment, self._directory.models[deployment.model_id]).spec
+        except ApplianceError:
+            return None
 
     def _checked(self, deployment: Deployment, model: Model) -> Wanted:
         wanted = self._recipes.wanted(deployment, model)

@@ -93,7 +93,7 @@ class Node:
         self.templates = Templates(database, directory, clock)
         self.groups = Groups(database, directory, clock)
         self.models = Models(database, directory, self.recipes, clock)
-        self.deployments = Deployments(database, directory, self.recipes, self.scheduler, clock)
+        self.deployments = Deployments(database, directory, self.recipes, self.scheduler, self.statuses, clock)
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         self.inference = Inference(directory, self.scheduler, self.counters, clock, self.config.load_timeout_seconds)

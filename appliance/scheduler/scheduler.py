@@ -28,6 +28,7 @@ from msgspec import Struct
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Internal, NotFound, NotReady, QueueFull
 from appliance.engines.base import Engine
+from appliance.engines.probe import probe
 from appliance.scheduler import policy
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
@@ -97,12 +98,18 @@ class Scheduler:
         self._failures[deployment_id] = Failure(error=error, count=9, retry_at_seconds=float("inf"))
 
     async def replace(self, wanted: Wanted) -> None:
-        """Serve the deployment from a new engine: load that first, then switch; the old one drains.
+        """Serve the deployment from a new engine: load and probe that first, then switch; the old one drains.
 
-        Raises what the load raises; then the old one keeps serving.
+        Raises what the load or the probe raises; then the old one keeps serving.
         """
         self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec).total_bytes)
         successor = await self._wait_for(self._enqueue(wanted))
+        try:
+            await self._probe(successor)
+        except BaseException:
+            self._retire(successor)
+            self._unclaim(successor)
+            raise
         old = self._current.get(wanted.deployment_id)
         self.want(wanted)
         self._current[wanted.deployment_id] = successor
@@ -111,6 +118,10 @@ class Scheduler:
                 self._resolve(old.waiters.popleft(), successor)
             self._retire(old)
         self._unclaim(successor)
+
+    async def _probe(self, resident: Resident) -> None:
+        assert resident.engine is not None, "probed before it was loaded"
+        await probe(resident.engine)
 
     # --- what requests do ----------------------------------------------------------------------------------------
 
