@@ -11,10 +11,11 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.exceptions import InternalServerException
+from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from appliance.api.errors import read_fault
 from appliance.api.streaming import ClientLeft
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, TooLarge
 
 MAX_DEPTH = 64
 """Objects and lists inside each other. What is stored must be writable again, well below the interpreter's limit."""
@@ -26,11 +27,14 @@ class BodyRequest(Request[Any, Any, Any]):
     """A request whose JSON body is decoded straight into the type of the route's ``data``."""
 
     async def body(self) -> bytes:
-        """The raw body. Raises ClientLeft when the client goes while sending it, InvalidParameter when it is empty."""
+        """The raw body. Raises ClientLeft (the client went while sending), TooLarge, InvalidParameter (it is empty)."""
         try:
             raw = await super().body()
         except InternalServerException as error:  # Litestar's name for a disconnect while reading
             raise ClientLeft from error
+        except RequestEntityTooLarge as error:
+            limit = self.route_handler.resolve_request_max_body_size()
+            raise TooLarge(f"the body is larger than {limit} bytes (max_body_bytes); send less at once") from error
         if not raw and self.route_handler.parsed_data_field is not None:
             raise InvalidParameter(EMPTY)
         return raw

@@ -66,7 +66,8 @@ class Server:
     def stop(self, how: signal.Signals = signal.SIGTERM) -> int:
         """End it; the exit status."""
         assert self.process is not None
-        self.process.send_signal(how)
+        if self.process.poll() is None:
+            self.process.send_signal(how)
         status = self.process.wait(timeout=60)
         if self.process.stdout is not None:
             self.process.stdout.close()
@@ -104,9 +105,9 @@ class Server:
 def running_server(home: Path, **environment: str) -> Iterator[Server]:
     """A server that is stopped at the end, whatever happens."""
     server = Server(home, **environment)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
-        if server.process is not None and server.process.poll() is None:
+        if server.process is not None:
             server.stop()
