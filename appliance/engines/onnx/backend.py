@@ -16,6 +16,8 @@ from appliance.engines.onnx.settings import Settings, read_settings
 _DISTRIBUTIONS: Final = ("onnxruntime-gpu", "onnxruntime")
 _SERVED: Final = (ModelType.EMBEDDING, ModelType.RERANKING)
 _FLOAT_BYTES: Final = 4
+_FIXED_BYTES: Final = 32 << 20
+"""Tokenizer, threads and what the allocator keeps in reserve, as measured on the starter."""
 _DEFAULT_WIDTH, _DEFAULT_HEADS = 1_024, 16
 _BUFFERS_PER_TOKEN: Final = 12
 """Activations of the model's width alive at once: queries, keys and values, the widened layer, inputs and outputs."""
@@ -69,7 +71,7 @@ def _check_weights(spec: EngineSpec) -> None:
 
 
 def _compute_bytes(spec: EngineSpec, settings: Settings) -> int:
-    """Buffers of the largest batch: vectors for each token, and attention scores of each token with its text."""
+    """Beside the weights: vectors for each token of the largest batch, and its attention scores."""
     tokens = max(settings.batch_tokens, settings.max_tokens)
     width, heads = spec.card.embedding_length or _DEFAULT_WIDTH, spec.card.head_count or _DEFAULT_HEADS
-    return tokens * _FLOAT_BYTES * (width * _BUFFERS_PER_TOKEN + heads * settings.max_tokens)
+    return _FIXED_BYTES + tokens * _FLOAT_BYTES * (width * _BUFFERS_PER_TOKEN + heads * settings.max_tokens)
