@@ -24,7 +24,7 @@ from appliance.engines.llama.batcher import Budget
 from appliance.engines.llama.chat import Marks, prompt_text
 from appliance.engines.llama.grammar import to_gbnf
 from appliance.engines.llama.runtime import Context, ContextOptions, Grammar, Model, Vocabulary
-from appliance.engines.llama.sampler import Sampler
+from appliance.engines.llama.sampler import Law, Sampler
 from appliance.engines.llama.sequence import Cancel, Start
 from appliance.engines.llama.stepper import Command, TextStepper
 from appliance.engines.llama.text import Pieces
@@ -67,7 +67,7 @@ class LlamaTextEngine:
         self._template = model.chat_template()
         self._pieces = Pieces(model.vocabulary)
         self._marks = Marks(self._mark(model.vocabulary.bos), self._mark(model.vocabulary.eos))
-        self._grammars = _Grammars(model.vocabulary)
+        self._grammars = _Grammars(model.vocabulary, self._pieces)
         outbox = Outbox()
         budget = Budget(options.batch_tokens, options.step_seconds)
         context = Context(model, _context_options(model, options))
@@ -156,15 +156,18 @@ class LlamaTextEngine:
     ) -> GenerationStream:
         self._check(prompt, sampling)
         submitted_seconds = self._clock.monotonic_seconds()
-        grammar = await asyncio.to_thread(self._grammars.of, constraint) if constraint is not None else None
-        banned = tuple(self._pieces.hidden()) if grammar is not None else ()
+        law: Law | None = None
+        banned: tuple[int, ...] = ()
+        if constraint is not None:
+            grammar, banned = await asyncio.to_thread(self._grammars.of, constraint)
+            law = Law(grammar, self._pieces)
         stream = GenerationStream(lambda: self._thread.post(Cancel(stream)))
         start = Start(
             receiver=stream,
             prompt=prompt,
             limit_tokens=self._limit(prompt, sampling),
             scope=request.cache_scope,
-            sampler=Sampler(sampling, prompt, grammar=grammar, banned=banned),
+            sampler=Sampler(sampling, prompt, law=law, banned=banned),
             stops=sampling.stop,
             logprobs=sampling.logprobs,
             submitted_seconds=submitted_seconds,
@@ -202,13 +205,19 @@ def _context_options(model: Model, options: TextOptions) -> ContextOptions:
 class _Grammars:
     """Compiled grammars of the last constraints. Used by worker threads."""
 
-    def __init__(self, vocabulary: Vocabulary) -> None:
+    def __init__(self, vocabulary: Vocabulary, pieces: Pieces) -> None:
         self._vocabulary = vocabulary
+        self._pieces = pieces
         self._compiled: OrderedDict[bytes, Grammar] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, constraint: Constraint) -> Grammar:
-        """A fresh grammar for this constraint. Raises InvalidParameter."""
+    def of(self, constraint: Constraint) -> tuple[Grammar, tuple[int, ...]]:
+        """A fresh grammar for this constraint, and the tokens to ban beside it. Raises InvalidParameter."""
+        with self._vocabulary.in_use():
+            banned = tuple(self._pieces.hidden())
+        return self._fresh(constraint), banned
+
+    def _fresh(self, constraint: Constraint) -> Grammar:
         key = type(constraint).__name__.encode() + msgspec.json.encode(constraint)
         with self._lock:
             if key in self._compiled:

@@ -113,6 +113,9 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         """Also refuse methods that turn a number into as much text."""
         return super().is_safe_attribute(obj, attr, value) and not (isinstance(obj, str) and attr in _GROWING_METHODS)
 
+    def wrap_str_format(self, value: Any) -> None:
+        """No safe format either: one field can ask for a billion characters."""
+
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as in jinja2
         """Every call of a template comes through here."""
         _tick()

@@ -23,7 +23,6 @@ from appliance.domain.errors import (
     InvalidParameter,
     NotReady,
     PromptTooLong,
-    WrongWeights,
 )
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, RerankingRequest, RerankingResult
 from appliance.engines.base import EngineStats
@@ -241,8 +240,6 @@ class LlamaRerankingEngine(_PooledEngine):
     """``appliance.engines.base.RerankingEngine`` for GGUF weights with a classifier head."""
 
     def __init__(self, model: Model, options: PooledOptions) -> None:
-        if model.class_count < 1:
-            raise WrongWeights("these weights have no classifier to rank with; use an embedding template")
         super().__init__(model, options, model.class_count)
         self._template = model.chat_template("rerank")
 
@@ -261,16 +258,16 @@ class _Pairing:
         self._vocabulary = vocabulary
         self._template = template.replace("{query}", query) if template else None
         self._query = self._plain(query) if template is None else None
+        frame = vocabulary.tokenize("")
+        self._begin, self._end = np.split(frame, [1 if vocabulary.adds_bos else 0])
 
     def tokens(self, chunk: str) -> Ints:
         """Tokens of the pair."""
         if self._template is not None:
             return self._vocabulary.tokenize(self._template.replace("{document}", chunk), add_special=False)
         vocabulary = self._vocabulary
-        begin = [vocabulary.bos] if vocabulary.adds_bos else []
-        end = [vocabulary.eos if vocabulary.eos >= 0 else vocabulary.sep] if vocabulary.adds_eos else []
-        between = [vocabulary.sep] if vocabulary.adds_sep else []
-        parts: list[Any] = [begin, self._query, end, between, self._plain(chunk), end]
+        middle = [vocabulary.eos] * vocabulary.adds_eos + [vocabulary.sep] * vocabulary.adds_sep
+        parts: list[Any] = [self._begin, self._query, middle or self._end, self._plain(chunk), self._end]
         return np.concatenate([np.asarray(part, dtype=np.int32) for part in parts])
 
     def _plain(self, text: str) -> Ints:

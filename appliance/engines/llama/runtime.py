@@ -14,6 +14,8 @@ import ctypes
 import logging
 import sysconfig
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -118,7 +120,7 @@ def _floats_at(address: int, count: int) -> Floats:
 
 
 class Vocabulary:
-    """Tokens and their bytes. Read-only in C, so any thread may use it while the model is open."""
+    """Tokens and their bytes. Read-only in C: any thread may use it ``in_use``, which holds the model open."""
 
     def __init__(self, model: Any) -> None:
         self._vocab = c.llama_model_get_vocab(model)
@@ -129,12 +131,30 @@ class Vocabulary:
         self.adds_bos: bool = c.llama_vocab_get_add_bos(self._vocab)
         self.adds_eos: bool = c.llama_vocab_get_add_eos(self._vocab)
         self.adds_sep: bool = c.llama_vocab_get_add_sep(self._vocab)
-        self._buffer_bytes = 4096
+        self._gate = threading.Condition()
+        self._users = 0
+        self._closed = False
 
-    @property
-    def handle(self) -> Any:
-        """The C vocabulary."""
-        return self._vocab
+    @contextmanager
+    def in_use(self) -> Iterator[Any]:
+        """The C vocabulary, for a thread that does not own the model. Raises Internal when the model was closed."""
+        with self._gate:
+            if self._closed:
+                raise Internal("the engine no longer runs: its weights were unloaded")
+            self._users += 1
+        try:
+            yield self._vocab
+        finally:
+            with self._gate:
+                self._users -= 1
+                self._gate.notify_all()
+
+    def close(self) -> None:
+        """Let nobody in any more and wait for those inside."""
+        with self._gate:
+            self._closed = True
+            while self._users:
+                self._gate.wait()
 
     def tokenize(self, text: str, *, add_special: bool = True, parse_special: bool = True) -> Ints:
         """Token ids of a text. Raises InvalidParameter for text that UTF-8 cannot carry."""
@@ -156,7 +176,8 @@ class Vocabulary:
 
     def _tokenize(self, raw: bytes, tokens: Ints, add_special: bool, parse_special: bool) -> int:
         pointer = tokens.ctypes.data_as(ctypes.POINTER(c.llama_token))
-        return int(c.llama_tokenize(self._vocab, raw, len(raw), pointer, len(tokens), add_special, parse_special))
+        with self.in_use() as vocab:
+            return int(c.llama_tokenize(vocab, raw, len(raw), pointer, len(tokens), add_special, parse_special))
 
     def piece(self, token: int, *, special: bool) -> bytes:
         """Bytes of one token; a control token has some only when ``special``."""
@@ -187,10 +208,8 @@ class Model:
         if not self._model:
             raise BadWeights(unreadable + _complaint())
         self.on_gpu: bool = bool(c.llama_supports_gpu_offload())
-        self._adapter: Any = None
-        if adapter is not None:
-            self._adapter = self._load_adapter(adapter)
         self.vocabulary = Vocabulary(self._model)
+        self._adapter = self._load_adapter(adapter) if adapter is not None else None
         self.trained_context_tokens: int = c.llama_model_n_ctx_train(self._model)
         self.embedding_length: int = c.llama_model_n_embd(self._model)
         self.class_count: int = c.llama_model_n_cls_out(self._model)
@@ -223,6 +242,7 @@ class Model:
         """Free the weights. Twice is fine."""
         model, self._model = self._model, None
         if model:
+            self.vocabulary.close()
             c.llama_model_free(model)
 
 
@@ -457,7 +477,8 @@ class Grammar:
     def compile(cls, vocabulary: Vocabulary, gbnf: str) -> Grammar:
         """Compile a grammar whose root rule is ``root``. Slow for large ones. Raises InvalidParameter."""
         _complaints.last = ""
-        sampler = c.llama_sampler_init_grammar(vocabulary.handle, gbnf.encode(), b"root")
+        with vocabulary.in_use() as vocab:
+            sampler = c.llama_sampler_init_grammar(vocab, gbnf.encode(), b"root")
         return cls(_take(sampler, InvalidParameter(f"llama.cpp refuses the grammar: {_complaint()}")))
 
     def clone(self) -> Grammar:

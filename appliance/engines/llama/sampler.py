@@ -9,7 +9,9 @@ common_sampler does).
 
 from __future__ import annotations
 
+import codecs
 import secrets
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ import numpy.typing as npt
 from appliance.domain.errors import Internal, InvalidParameter
 from appliance.domain.inference import Sampling
 from appliance.engines.llama.runtime import Candidates, Chain, ChainOptions, Floats, Grammar, Ints
+from appliance.engines.llama.text import Pieces
 
 NEGLIGIBLE_NATS = 30.0
 """Tokens less likely than the best by a factor of e^30 are dropped before a draw."""
@@ -29,9 +32,14 @@ class Sampler:
     """Chooses tokens for one generation. ``close`` when it ends."""
 
     def __init__(
-        self, sampling: Sampling, prompt: Ints, *, grammar: Grammar | None = None, banned: tuple[int, ...] = ()
+        self,
+        sampling: Sampling,
+        prompt: Ints,
+        *,
+        law: Law | None = None,
+        banned: tuple[int, ...] = (),
     ) -> None:
-        self._grammar = grammar
+        self._law = law
         self._bias_tokens = np.array([*sampling.logit_bias, *banned], dtype=np.int32)
         self._bias = np.array([*sampling.logit_bias.values(), *(-np.inf for _ in banned)], dtype=np.float32)
         self._penalties = _Penalties(sampling, prompt) if _has_penalties(sampling) else None
@@ -45,9 +53,9 @@ class Sampler:
         if self._penalties is not None:
             self._penalties.apply(logits)
         token = self._choose(logits, candidates)
-        if self._grammar is not None:
-            token = self._lawful(token, self._grammar, logits, candidates)
-            self._grammar.accept(token)
+        if self._law is not None:
+            token = self._lawful(token, self._law, logits, candidates)
+            self._law.accept(token)
         if self._penalties is not None:
             self._penalties.accept(token)
         return token
@@ -58,50 +66,97 @@ class Sampler:
             raise Internal("the model computed no number for the next token; its weights or its context are damaged")
         if self._chain is None:
             return best
-        likely = np.flatnonzero(logits >= logits[best] - self._margin)
-        candidates.fill(likely.astype(np.int32), logits[likely])
-        return self._chain.choose(candidates)
+        likely = np.flatnonzero(logits >= logits[best] - self._margin).astype(np.int32)
+        return self._draw(likely, logits, candidates)
 
-    def _lawful(self, token: int, grammar: Grammar, logits: Floats, candidates: Candidates) -> int:
-        """The token, or another choice if the grammar forbids it."""
-        one = np.array([token], dtype=np.int32)
-        if len(_allowed(one, grammar, logits, candidates)):
-            return token
-        tokens = self._allowed_tokens(grammar, logits, candidates)
+    def _draw(self, tokens: Ints, logits: Floats, candidates: Candidates) -> int:
+        """One of these tokens: the likeliest, or by chance."""
         if self._chain is None:
             return int(tokens[logits[tokens].argmax()])
         candidates.fill(tokens, logits[tokens])
         return self._chain.choose(candidates)
 
-    def _allowed_tokens(self, grammar: Grammar, logits: Floats, candidates: Candidates) -> Ints:
-        """Every token that the grammar allows and that has a chance beside the best of them."""
+    def _lawful(self, token: int, law: Law, logits: Floats, candidates: Candidates) -> int:
+        """The token, or another choice if it is forbidden."""
+        if law.allows(token, candidates):
+            return token
+        for tokens in self._allowed_tokens(law, logits, candidates):
+            while len(tokens):
+                token = self._draw(tokens, logits, candidates)
+                if law.spells(token):
+                    return token
+                tokens = tokens[tokens != token]
+        raise InvalidParameter(
+            "the grammar reached a place where no token of this model's vocabulary may follow; "
+            "loosen the grammar or the schema"
+        )
+
+    def _allowed_tokens(self, law: Law, logits: Floats, candidates: Candidates) -> Iterator[Ints]:
+        """Those that the grammar allows and that have a chance beside the best of them; in the end all it allows."""
         first = _best_tokens(logits, FIRST_LOOK_TOKENS)
-        tokens = _allowed(first, grammar, logits, candidates)
-        if not len(tokens):
-            tokens = _allowed(np.arange(len(logits), dtype=np.int32), grammar, logits, candidates)
-            if not len(tokens):
-                raise InvalidParameter(
-                    "the grammar reached a place where no token of this model's vocabulary may follow; "
-                    "loosen the grammar or the schema"
-                )
-            return tokens
-        threshold = logits[tokens].max() - self._margin
-        if self._chain is None or threshold >= logits[first].min():
-            return tokens
-        return _allowed(np.flatnonzero(logits >= threshold).astype(np.int32), grammar, logits, candidates)
+        tokens = law.allowed(first, logits, candidates)
+        if len(tokens):
+            threshold = logits[tokens].max() - (self._margin if self._chain is not None else 0)
+            if threshold < logits[first].min():
+                tokens = law.allowed(np.flatnonzero(logits >= threshold).astype(np.int32), logits, candidates)
+            yield tokens
+        yield law.allowed(np.arange(len(logits), dtype=np.int32), logits, candidates)
 
     def close(self) -> None:
         """Free the C objects. Twice is fine."""
         if self._chain is not None:
             self._chain.close()
-        if self._grammar is not None:
-            self._grammar.close()
+        if self._law is not None:
+            self._law.close()
 
 
-def _allowed(tokens: Ints, grammar: Grammar, logits: Floats, candidates: Candidates) -> Ints:
-    candidates.fill(tokens, logits[tokens])
-    grammar.filter(candidates)
-    return tokens[candidates.allowed()]
+class Law:
+    """What constrains an answer: its grammar, and that its bytes stay UTF-8.
+
+    The second because llama.cpp's grammars take any bytes after a character's first one for that character.
+    """
+
+    def __init__(self, grammar: Grammar, pieces: Pieces) -> None:
+        self._grammar = grammar
+        self._pieces = pieces
+        self._decoder = codecs.getincrementaldecoder("utf-8")("strict")
+
+    def allows(self, token: int, candidates: Candidates) -> bool:
+        """Whether the token may come next."""
+        one = np.array([token], dtype=np.int32)
+        candidates.fill(one, np.zeros(1, dtype=np.float32))
+        self._grammar.filter(candidates)
+        return bool(candidates.allowed()[0]) and self.spells(token)
+
+    def allowed(self, tokens: Ints, logits: Floats, candidates: Candidates) -> Ints:
+        """Those of the tokens that the grammar lets come next."""
+        candidates.fill(tokens, logits[tokens])
+        self._grammar.filter(candidates)
+        return tokens[candidates.allowed()]
+
+    def spells(self, token: int) -> bool:
+        """Whether the token's bytes continue as UTF-8."""
+        state = self._decoder.getstate()
+        try:
+            self._spell(token)
+        except UnicodeDecodeError:
+            return False
+        finally:
+            self._decoder.setstate(state)
+        return True
+
+    def _spell(self, token: int) -> None:
+        ends = self._pieces.is_end(token)
+        self._decoder.decode(b"" if ends else self._pieces.raw(token), final=ends)
+
+    def accept(self, token: int) -> None:
+        """The token was chosen."""
+        self._grammar.accept(token)
+        self._spell(token)
+
+    def close(self) -> None:
+        """Free the grammar."""
+        self._grammar.close()
 
 
 def _best_tokens(logits: Floats, count: int) -> Ints:

@@ -79,6 +79,7 @@ class Pieces:
     def __init__(self, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._shown: dict[int, bytes] = {}
+        self._raw: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
         self._hidden: list[int] | None = None
 
@@ -98,7 +99,10 @@ class Pieces:
 
     def raw(self, token: int) -> bytes:
         """The bytes of a token, control tokens included."""
-        return self._lexicon.piece(token, special=True)
+        piece = self._raw.get(token)
+        if piece is None:
+            piece = self._raw[token] = self._lexicon.piece(token, special=True)
+        return piece
 
     def is_end(self, token: int) -> bool:
         """Whether the token ends a generation."""

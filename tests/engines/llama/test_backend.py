@@ -1,0 +1,189 @@
+"""From a spec to an engine: what is checked before native code sees the file, what is estimated, what is loaded."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import msgspec
+import numpy as np
+import pytest
+
+from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter, WrongWeights
+from appliance.domain.inference import CompletionRequest, EmbeddingRequest, RerankingRequest, Sampling
+from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
+from appliance.engines.base import EmbeddingEngine, EngineSpec, RerankingEngine, TextEngine
+from appliance.engines.llama.backend import LlamaBackend, usable_cores
+
+BACKEND = LlamaBackend()
+TEXT_TYPES = (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT)
+CARD = Card(
+    format=WeightsFormat.GGUF,
+    architecture="llama",
+    context_length_tokens=512,
+    embedding_length=64,
+    layer_count=2,
+    head_count=4,
+    kv_head_count=2,
+    head_width=16,
+    vocabulary_size=271,
+    weights_bytes=430_000,
+    model_types=TEXT_TYPES,
+)
+
+
+def spec(
+    weights: Path = Path("x.gguf"),
+    kind: ModelType = ModelType.COMPLETION,
+    parameters: Parameters | None = None,
+    *,
+    slots: int = 4,
+    adapter: Path | None = None,
+    **card: object,
+) -> EngineSpec:
+    return EngineSpec(
+        model_type=kind,
+        weights=weights,
+        card=msgspec.structs.replace(CARD, **card),
+        parameters=parameters or {},
+        slots=slots,
+        adapter=adapter,
+    )
+
+
+def test_the_version_is_that_of_the_library_and_costs_no_load() -> None:
+    """Asking for the version or checking a spec loads no native library."""
+    code = (
+        "import sys; from appliance.engines.llama.backend import LlamaBackend; "
+        "print(LlamaBackend().version, 'llama_cpp' in sys.modules)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert said == [BACKEND.version, "False"]
+    assert BACKEND.version.startswith("0.3.")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "why"),
+    [
+        (spec(format=WeightsFormat.ONNX), WrongWeights, "GGUF"),
+        (spec(adapter_of="llama"), WrongWeights, "adapter"),
+        (spec(model_types=(ModelType.EMBEDDING,)), WrongWeights, "serve EMBEDDING, not COMPLETION"),
+        (spec(kind=ModelType.RERANKING), WrongWeights, "not RERANKING"),
+        (spec(model_types=()), WrongWeights, "no model type"),
+        (spec(parameters={"context_length": 513}), InvalidParameter, "context_length is 513; it must be 16 to 512"),
+        (spec(parameters={"context_length": 256, "cache_tokens": 255}), InvalidParameter, "cache_tokens is 255"),
+        (spec(parameters={"context_length": "x"}), InvalidParameter, "whole number"),
+        (spec(parameters={"threads": 0}), InvalidParameter, "threads"),
+        (spec(parameters={"layers": 1}), InvalidParameter, "unknown parameter 'layers'"),
+        (spec(kind=ModelType.EMBEDDING, parameters={"pooling": "best"}), InvalidParameter, "pooling"),
+        (spec(slots=0), InvalidParameter, "per_worker is 0"),
+        (spec(slots=500), InvalidParameter, "per_worker is 500"),
+        (spec(kind=ModelType.EMBEDDING, adapter=Path("a.gguf")), InvalidParameter, "adapter"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_the_load(
+    wrong: EngineSpec, error: type[ApplianceError], why: str
+) -> None:
+    """Kind of weights, parameters, ranges: each refusal names what is wrong."""
+    with pytest.raises(error, match=why):
+        BACKEND.check(wrong)
+
+
+@pytest.mark.parametrize("kind", TEXT_TYPES)
+def test_text_types_stand_in_for_each_other(kind: ModelType) -> None:
+    """Generating weights serve all three, and embeddings by pooling."""
+    BACKEND.check(spec(kind=kind, model_types=(ModelType.COMPLETION,)))
+    BACKEND.check(spec(kind=ModelType.EMBEDDING))
+
+
+def test_an_estimate_counts_weights_cache_and_buffers() -> None:
+    """The cache is keys and values of every cell in half precision; all of it grows with what was asked for."""
+    small = BACKEND.estimate(spec(parameters={"context_length": 256, "cache_tokens": 1000}))
+    assert small.weights_bytes == 430_000
+    assert small.cache_bytes == 1024 * 2 * 2 * 2 * 2 * 16
+    large = BACKEND.estimate(spec(parameters={"cache_tokens": 4096}, slots=64))
+    assert large.cache_bytes == 4 * small.cache_bytes
+    assert large.compute_bytes > small.compute_bytes
+    assert BACKEND.estimate(spec(kind=ModelType.EMBEDDING)).total_bytes > 430_000
+
+
+async def test_loaded_weights_generate(weights: Path) -> None:
+    """The sizes are those asked for, the cache rounded up to whole blocks."""
+    engine = BACKEND.load(spec(weights, parameters={"context_length": 200, "cache_tokens": 600, "threads": 1}))
+    assert isinstance(engine, TextEngine)
+    assert (engine.context_length_tokens, engine.stats().cache_total_tokens, engine.slots) == (200, 768, 4)
+    stream = await engine.complete(CompletionRequest(prompt="hello", sampling=Sampling(max_tokens=3)))
+    assert [delta async for delta in stream]
+    engine.close()
+
+
+async def test_loaded_encoders_embed_and_rank(bert: Path, rank_bert: Path) -> None:
+    """The same backend serves the two pooled tasks."""
+    encoder = {"architecture": "bert", "context_length_tokens": 128, "pooling": "mean"}
+    embedder = BACKEND.load(spec(bert, ModelType.EMBEDDING, model_types=(ModelType.EMBEDDING,), **encoder))
+    assert isinstance(embedder, EmbeddingEngine)
+    result = await embedder.embed(EmbeddingRequest(texts=("the model",)))
+    assert len(result.vectors[0]) == 64
+    embedder.close()
+    ranking = {**encoder, "pooling": "rank"}
+    ranker = BACKEND.load(spec(rank_bert, ModelType.RERANKING, model_types=(ModelType.RERANKING,), **ranking))
+    assert isinstance(ranker, RerankingEngine)
+    assert len((await ranker.rerank(RerankingRequest(query="the", chunks=("a", "of")))).scores) == 2
+    ranker.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"GGUF", b"not a model at all" * 100])
+def test_a_broken_file_is_bad_weights(tmp_path: Path, content: bytes) -> None:
+    """What llama.cpp cannot load is the file's fault, with llama.cpp's reason."""
+    path = tmp_path / "broken.gguf"
+    path.write_bytes(content)
+    with pytest.raises(BadWeights, match=r"broken\.gguf"):
+        BACKEND.load(spec(path))
+
+
+def write_adapter(path: Path, strength: float) -> Path:
+    """A LoRA adapter over the first layer's output projection."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", 8.0)
+    random = np.random.default_rng(3)
+    down = random.standard_normal((8, 64), dtype=np.float32)
+    up = random.standard_normal((64, 8), dtype=np.float32) * np.float32(strength)
+    writer.add_tensor("blk.0.attn_output.weight.lora_a", down)
+    writer.add_tensor("blk.0.attn_output.weight.lora_b", up)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+async def said_with(weights: Path, adapter: Path | None) -> str:
+    engine = BACKEND.load(spec(weights, adapter=adapter, parameters={"threads": 1}))
+    assert isinstance(engine, TextEngine)
+    request = CompletionRequest(prompt="hello", sampling=Sampling(temperature=0.0, max_tokens=20))
+    text = "".join([delta.text async for delta in await engine.complete(request)])
+    engine.close()
+    return text
+
+
+async def test_an_adapter_changes_what_is_said(weights: Path, tmp_path: Path) -> None:
+    """A LoRA adapter is applied over the weights; one that adds nothing changes nothing."""
+    plain = await said_with(weights, None)
+    assert await said_with(weights, write_adapter(tmp_path / "zero.gguf", 0.0)) == plain
+    assert await said_with(weights, write_adapter(tmp_path / "strong.gguf", 1.0)) != plain
+
+
+def test_a_wrong_adapter_is_refused(weights: Path, bert: Path) -> None:
+    """What is no adapter for these weights is bad weights."""
+    with pytest.raises(BadWeights, match="adapter"):
+        BACKEND.load(spec(weights, adapter=bert))
+
+
+def test_threads_default_to_the_cores_this_process_may_use() -> None:
+    """At least one, at most the processors that the process is allowed."""
+    assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))

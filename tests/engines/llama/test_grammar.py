@@ -1,0 +1,286 @@
+"""Schemas and tools as grammars: what a real model says under them is always valid, what cannot be held is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from appliance.domain.errors import InvalidParameter
+from appliance.domain.inference import FinishReason, GrammarConstraint, JsonConstraint, Sampling, Tool, ToolConstraint
+from appliance.engines.llama.grammar import literal, to_gbnf
+from appliance.engines.llama.runtime import Candidates, Grammar
+from appliance.engines.tools import parse_tool_calls
+from tests.engines.llama.by_hand import Harness
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def harness(weights: Path) -> Iterator[Harness]:
+    harness = Harness(weights, cells=2048, slots=2)
+    yield harness
+    harness.stepper.close()
+
+
+def answer(harness: Harness, gbnf: str, seed: int = 1, most: int = 900) -> str:
+    reader = harness.start("x", most, sampling=Sampling(temperature=1.0, seed=seed), gbnf=gbnf)
+    harness.finish()
+    assert reader.error is None
+    assert reader.reason is FinishReason.STOP
+    return reader.text
+
+
+names = st.text('ab"\\é\n', min_size=1, max_size=3)
+leaves = st.one_of(
+    st.sampled_from([{"type": "integer"}, {"type": "number"}, {"type": "boolean"}, {"type": "null"}]),
+    st.tuples(st.integers(0, 3), st.integers(0, 4)).map(
+        lambda pair: {"type": "string", "minLength": pair[0], "maxLength": pair[0] + pair[1]}
+    ),
+    st.lists(st.sampled_from([1, "a", None, True, 2.5, 'q"\\', [1, {"a": None}]]), min_size=1, max_size=3).map(
+        lambda values: {"enum": values}
+    ),
+    st.sampled_from([{"const": "é"}, {"type": ["integer", "null"]}]),
+)
+
+
+def _containers(inner: st.SearchStrategy[Json]) -> st.SearchStrategy[Json]:
+    arrays = st.tuples(inner, st.integers(0, 2), st.integers(0, 2)).map(
+        lambda t: {"type": "array", "items": t[0], "minItems": t[1], "maxItems": t[1] + t[2]}
+    )
+    objects = st.dictionaries(names, inner, max_size=4).flatmap(
+        lambda properties: st.sets(st.sampled_from(sorted(properties)) if properties else st.nothing()).map(
+            lambda required: {
+                "type": "object",
+                "properties": properties,
+                "required": sorted(required),
+                "additionalProperties": False,
+            }
+        )
+    )
+    return st.one_of(arrays, objects, st.lists(inner, min_size=1, max_size=3).map(lambda each: {"anyOf": each}))
+
+
+schemas = st.recursive(leaves, _containers, max_leaves=5)
+
+
+@given(schemas, st.integers(0, 1000))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_model_says_under_a_schema_is_valid_under_it(harness: Harness, schema: Json, seed: int) -> None:
+    """A random model with random draws: the answer parses and validates, and its blanks are those of json.dumps."""
+    text = answer(harness, to_gbnf(JsonConstraint(schema=schema)), seed)
+    value = json.loads(text)
+    jsonschema.validate(value, schema)
+    assert text.replace("\\", "").count("\n") == 0
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"$defs": {"leaf": {"enum": [1, 2]}}, "type": "array", "items": {"$ref": "#/$defs/leaf"}, "maxItems": 3},
+        {
+            "definitions": {
+                "tree": {
+                    "type": "object",
+                    "properties": {"left": {"anyOf": [{"type": "null"}, {"$ref": "#/definitions/tree"}]}},
+                    "required": ["left"],
+                }
+            },
+            "$ref": "#/definitions/tree",
+        },
+        {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": {"kind": {"const": "a"}, "n": {"type": "integer"}},
+                    "required": ["kind"],
+                },
+                {"type": "object", "properties": {"kind": {"const": "b"}}, "required": ["kind"]},
+            ]
+        },
+        {"oneOf": [{"type": "string", "maxLength": 2}, {"type": "integer"}]},
+        {"type": "object", "properties": {}},
+        {"enum": [1, "x", None], "type": "string"},
+        {"properties": {"a": {"type": "boolean"}}, "title": "annotations", "description": "are fine", "default": {}},
+        {"type": "array", "maxItems": 0},
+        {"type": "object", "additionalProperties": {"type": "boolean"}, "properties": {}, "maxProperties": 0},
+    ],
+    ids=["ref", "recursive-ref", "tagged", "apart-by-type", "no-members", "enum-of-type", "inferred", "empty", "none"],
+)
+def test_a_schema_becomes_answers_that_validate(harness: Harness, schema: Json) -> None:
+    """References, alternatives, annotations and empty things."""
+    jsonschema.validate(json.loads(answer(harness, to_gbnf(JsonConstraint(schema=schema)), seed=3)), schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "where"),
+    [
+        ({"type": "string", "pattern": "a+"}, "schema.pattern"),
+        ({"type": "string", "format": "date"}, "schema.format"),
+        ({"type": "object", "properties": {"n": {"type": "integer", "minimum": 1}}}, "schema.properties.n.minimum"),
+        ({"type": "array", "uniqueItems": True}, "schema.uniqueItems"),
+        ({"type": "array", "items": [{"type": "null"}]}, "schema.items"),
+        ({"allOf": [{"type": "string"}]}, "schema.allOf"),
+        ({"type": "text"}, "schema.type"),
+        ({"type": "string", "maxLength": 100_000}, "schema.maxLength"),
+        ({"type": "string", "minLength": 3, "maxLength": 2}, "minLength 3 is above"),
+        ({"type": "array", "minItems": -1}, "schema.minItems"),
+        ({"$ref": "https://example.com/schema"}, r"schema.\$ref"),
+        ({"$ref": "#/$defs/none"}, r"schema.\$ref"),
+        ({"enum": []}, "schema.enum"),
+        ({"enum": [1], "type": "string"}, "none of the values"),
+        ({"oneOf": [{"type": "integer"}, {"type": "number"}]}, "schema.oneOf"),
+        ({"anyOf": [{"type": "null"}], "properties": {}}, "beside 'properties'"),
+        ({"type": "object", "properties": {"a": {}}, "required": ["b"]}, "schema.required"),
+        ({"type": "object", "properties": {"a": False}}, "schema.properties.a"),
+        ({"type": "object", "properties": 3}, "schema.properties"),
+        ({"minLength": 1, "minItems": 1}, "give a 'type'"),
+        ({"type": "object", "required": ["a"]}, "without 'properties'"),
+    ],
+)
+def test_what_a_grammar_cannot_hold_is_refused_by_name(schema: Json, where: str) -> None:
+    """Nothing is ignored: the message names the keyword and its place."""
+    with pytest.raises(InvalidParameter, match=where):
+        to_gbnf(JsonConstraint(schema=schema))
+
+
+def _deep(levels: int) -> Json:
+    schema: Json = {"type": "null"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema, "maxItems": 1}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        (_deep(80), "nests deeper"),
+        ({"type": "object", "properties": {f"p{n}": {} for n in range(300)}}, "300 properties"),
+        ({"enum": list(range(1000))}, "1000 values"),
+        ({"anyOf": [{"const": n} for n in range(300)]}, "300 alternatives"),
+        ({"type": "array", "items": {"anyOf": [_deep(20) for _ in range(200)]}}, "more than 2000 parts"),
+        (
+            {"type": "object", "properties": {f"p{n}": {"type": "string", "maxLength": 1000} for n in range(50)}},
+            "add up to more than",
+        ),
+    ],
+    ids=["depth", "properties", "enum", "alternatives", "parts", "repetitions"],
+)
+def test_a_schema_is_bounded(schema: Json, why: str) -> None:
+    """Depth, size, alternatives and repetitions have limits, and the message says which."""
+    with pytest.raises(InvalidParameter, match=why):
+        to_gbnf(JsonConstraint(schema=schema))
+
+
+@pytest.mark.parametrize(
+    ("gbnf", "why"),
+    [
+        ("root ::= " + "(" * 100 + '"a"' + ")" * 100, "nest 100 deep"),
+        ("root ::= " + '"' + "a" * 70_000 + '"', "70011 bytes"),
+        ("a::=b\n" * 5000, "5000 rules"),
+        ('root ::= "\0"', "zero"),
+    ],
+    ids=["nesting", "size", "rules", "zero"],
+)
+def test_a_grammar_from_outside_is_bounded(gbnf: str, why: str) -> None:
+    """llama.cpp's parser recurses: what could exhaust its stack is refused before it."""
+    with pytest.raises(InvalidParameter, match=why):
+        to_gbnf(GrammarConstraint(gbnf=gbnf))
+
+
+def test_parentheses_in_literals_classes_and_comments_do_not_nest() -> None:
+    """Only real groups count."""
+    gbnf = 'root ::= "((((\\"((((" [(((\\](((] # ((((((((((\n' + "x ::= " + "(" * 60 + '"a"' + ")" * 60
+    assert to_gbnf(GrammarConstraint(gbnf=gbnf)) == gbnf
+
+
+WEATHER = Tool(
+    name='get "weather"',
+    description="Weather of a place",
+    parameters={
+        "type": "object",
+        "properties": {"place": {"enum": ["here", "there"]}, "days": {"enum": [1, 2, 3]}},
+        "required": ["place"],
+    },
+)
+TIME = Tool(name="time", description="The time", parameters={})
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_required_call_is_one_call_of_an_offered_tool(harness: Harness, seed: int) -> None:
+    """Name and arguments fit, in the exact shape that models were trained on."""
+    text = answer(harness, to_gbnf(ToolConstraint(tools=(WEATHER, TIME), required=True)), seed)
+    content, (call,) = parse_tool_calls(text)
+    assert content == ""
+    assert call.name in (WEATHER.name, TIME.name)
+    arguments = json.loads(call.arguments)
+    if call.name == WEATHER.name:
+        jsonschema.validate(arguments, WEATHER.parameters)
+    shape = json.dumps({"name": call.name, "arguments": arguments})
+    assert text == f"<tool_call>\n{shape}\n</tool_call>"
+
+
+def test_parallel_calls_follow_each_other_on_lines(harness: Harness) -> None:
+    """Several calls are several blocks."""
+    bias = {int(harness.tokens("\n")[-1]): 40.0}
+    reader = harness.start(
+        "x",
+        200,
+        sampling=Sampling(temperature=0.0, logit_bias=bias),
+        gbnf=to_gbnf(ToolConstraint(tools=(TIME,), required=True, parallel=True)),
+    )
+    harness.finish()
+    _, calls = parse_tool_calls(reader.text)
+    assert len(calls) >= 2
+
+
+@pytest.mark.parametrize("text", ["", "hello", "<", "<tool", "<tool_cal", "a<tool_call>", "<tool_calf", "é\n<b>"])
+def test_content_is_any_text_that_does_not_begin_with_a_call(harness: Harness, text: str) -> None:
+    """Free text passes whole, also when it begins almost like a call."""
+    assert _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text)
+
+
+@pytest.mark.parametrize("text", ["<tool_call>", "<tool_call>hello", "<tool_call>\n{}\n</tool_call>"])
+def test_what_begins_like_a_call_must_be_one(harness: Harness, text: str) -> None:
+    """A call that is none cannot be said."""
+    assert not _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text)
+
+
+def _accepts(harness: Harness, gbnf: str, text: str) -> bool:
+    """Whether the grammar lets a model say this text and then end."""
+    vocabulary = harness.model.vocabulary
+    grammar, candidates = Grammar.compile(vocabulary, gbnf), Candidates(vocabulary.size)
+    for token in [*vocabulary.tokenize(text, add_special=False).tolist(), vocabulary.eos]:
+        candidates.fill(np.array([token], dtype=np.int32), np.ones(1, dtype=np.float32))
+        grammar.filter(candidates)
+        if not candidates.allowed()[0]:
+            return False
+        grammar.accept(token)
+    return True
+
+
+def test_tools_without_arguments_of_type_object_are_refused() -> None:
+    """Arguments are an object; a tool list is not empty."""
+    odd = Tool(name="odd", description="", parameters={"type": "string"})
+    with pytest.raises(InvalidParameter, match=r"tools\.0\.parameters"):
+        to_gbnf(ToolConstraint(tools=(odd,)))
+    with pytest.raises(InvalidParameter, match="at least one tool"):
+        to_gbnf(ToolConstraint(tools=()))
+
+
+@given(st.text(max_size=10))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_literal_stands_for_exactly_its_text(harness: Harness, text: str) -> None:
+    """Quotes, backslashes, controls and any script survive the way through the grammar."""
+    if "\0" in text:
+        return
+    reader = harness.start("x", 60, sampling=Sampling(temperature=0.0), gbnf=f"root ::= {literal('.' + text)}")
+    harness.finish()
+    assert reader.text == "." + text

@@ -1,0 +1,303 @@
+"""The batching loop over real weights, one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from appliance.domain.errors import Internal, InvalidParameter
+from appliance.domain.inference import FinishReason, Sampling
+from tests.engines.llama.by_hand import GREEDY, Harness, reference
+
+Make = Callable[..., Harness]
+
+LONG = "it was the best of times it was the worst of times it was the age of wisdom " * 2
+PROMPTS = [f"{number} {LONG[: 20 * number]}" for number in range(1, 9)]
+
+
+def test_eight_in_one_batch_say_what_each_says_alone(make_harness: Make, weights: Path) -> None:
+    """Chunked prefill and sharing steps change nothing: the output is that of a plain loop over one sequence."""
+    harness = make_harness(slots=8, batch=32)
+    readers = [harness.start(prompt, 24, scope=prompt) for prompt in PROMPTS]
+    harness.finish()
+    for prompt, reader in zip(PROMPTS, readers, strict=True):
+        said = reference(weights, prompt, 24).decode("utf-8", "ignore")
+        assert reader.text.replace("\ufffd", "") == said.replace("\ufffd", "")
+        assert reader.usage.response_tokens == 24
+        assert reader.reason is FinishReason.LENGTH
+
+
+def test_a_running_stream_gets_a_token_in_every_step_of_a_long_prefill(make_harness: Make) -> None:
+    """A long prompt beside a stream is taken in chunks, and the stream does not wait for it."""
+    harness = make_harness(batch=32)
+    stream = harness.start("hello", 30)
+    harness.step()
+    late = harness.start(LONG, 4)
+    before = stream.usage.response_tokens
+    harness.step(3)
+    assert harness.stepper.stats.active == 2
+    assert stream.usage.response_tokens + len(stream.deltas) >= before + 3
+    assert not late.deltas
+
+
+def test_cancel_during_prefill_frees_the_slot_at_once(make_harness: Make) -> None:
+    """A reader that leaves while its prompt is computed costs not one more step."""
+    harness = make_harness(slots=1, batch=32)
+    leaving = harness.start(LONG, 8)
+    waiting = harness.start("hello", 2)
+    harness.step()
+    assert (harness.stepper.stats.active, harness.stepper.stats.waiting) == (1, 1)
+    harness.cancel(leaving)
+    assert leaving.reason is FinishReason.CANCELLED
+    assert harness.stepper.stats.active == 0
+    harness.step()
+    assert (harness.stepper.stats.active, harness.stepper.stats.waiting) == (1, 0)
+    harness.finish()
+    assert waiting.reason is FinishReason.LENGTH
+
+
+def test_cancel_during_decode_frees_the_slot_at_once(make_harness: Make) -> None:
+    """A reader that leaves in the middle of its answer costs not one more step, and its count stays right."""
+    harness = make_harness(slots=1)
+    leaving = harness.start("hello", 50)
+    harness.step(5)
+    harness.cancel(leaving)
+    assert (leaving.reason, leaving.usage.response_tokens) == (FinishReason.CANCELLED, 5)
+    assert harness.stepper.step() is False
+
+
+def test_cancel_while_waiting_leaves_the_others_alone(make_harness: Make) -> None:
+    """A reader that leaves the line is gone; those behind it move up."""
+    harness = make_harness(slots=1)
+    first, second, third = (harness.start(text, 3) for text in ("one", "two", "three"))
+    harness.step()
+    harness.cancel(second)
+    harness.finish()
+    assert second.usage.response_tokens == 0
+    assert (first.reason, third.reason) == (FinishReason.LENGTH, FinishReason.LENGTH)
+
+
+def test_those_without_a_slot_wait_in_arrival_order(make_harness: Make) -> None:
+    """More requests than slots: first come, first served, and the line can be seen."""
+    harness = make_harness(slots=2)
+    readers = [harness.start(f"{n} hello", 4) for n in range(5)]
+    harness.step()
+    assert (harness.stepper.stats.active, harness.stepper.stats.waiting) == (2, 3)
+    order: list[int] = []
+    while harness.stepper.step():
+        harness.outbox.flush()
+        order += [i for i, reader in enumerate(readers) if reader.ended and i not in order]
+    harness.outbox.flush()
+    order += [i for i, reader in enumerate(readers) if reader.ended and i not in order]
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_a_repeated_prompt_is_not_computed_again_and_says_the_same(make_harness: Make) -> None:
+    """The second time all but the last token comes from the cache, and the output is identical."""
+    harness = make_harness()
+    first = harness.start(LONG, 12)
+    harness.finish()
+    second = harness.start(LONG, 12)
+    harness.finish()
+    assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, second.usage.prompt_tokens - 1)
+    assert first.text == second.text
+
+
+def test_the_next_turn_continues_the_last_one(make_harness: Make, weights: Path) -> None:
+    """A prompt that begins with an earlier prompt and its answer shares what was computed of both."""
+    harness = make_harness()
+    first = harness.start(LONG, 6)
+    harness.finish()
+    following = harness.start(LONG + " and more", 6)
+    harness.finish()
+    assert following.usage.cached_tokens >= len(harness.tokens(LONG)) - 1
+    said = reference(weights, LONG + " and more", 6).decode("utf-8", "ignore")
+    assert following.text.replace("\ufffd", "") == said.replace("\ufffd", "")
+    assert first.reason is FinishReason.LENGTH
+
+
+def test_another_scope_shares_nothing(make_harness: Make) -> None:
+    """The same prompt from another account is computed anew, so that its timing tells nothing."""
+    harness = make_harness()
+    harness.start(LONG, 4, scope="a")
+    harness.finish()
+    other = harness.start(LONG, 4, scope="b")
+    harness.finish()
+    assert other.usage.cached_tokens == 0
+
+
+def test_a_common_prefix_of_concurrent_requests_is_computed_once(make_harness: Make, weights: Path) -> None:
+    """Those who arrive together with one beginning wait for the first to compute it, then share it."""
+    harness = make_harness(slots=4, batch=32)
+    prompts = [LONG + tail for tail in ("one", "two", "three", "four")]
+    readers = [harness.start(prompt, 8) for prompt in prompts]
+    harness.step()
+    assert harness.stepper.stats.cache_used_tokens == 32
+    harness.finish()
+    common = len(harness.tokens(LONG)) - 1
+    assert readers[0].usage.cached_tokens == 0
+    assert all(reader.usage.cached_tokens >= common for reader in readers[1:])
+    for prompt, reader in zip(prompts, readers, strict=True):
+        said = reference(weights, prompt, 8).decode("utf-8", "ignore")
+        assert reader.text.replace("\ufffd", "") == said.replace("\ufffd", "")
+
+
+def test_the_one_who_computes_a_prefix_may_leave(make_harness: Make) -> None:
+    """When the first reader goes away, those who waited for its prefix go on with what there is."""
+    harness = make_harness(slots=2, batch=32)
+    first = harness.start(LONG + "one", 8)
+    second = harness.start(LONG + "two", 8)
+    harness.step()
+    harness.cancel(first)
+    harness.finish()
+    assert second.reason is FinishReason.LENGTH
+    assert second.usage.cached_tokens == 32
+
+
+def test_a_full_cache_preempts_the_youngest_and_all_finish_right(make_harness: Make, weights: Path) -> None:
+    """With room for two and a half, everybody still says what it says alone, and the counts are right."""
+    harness = make_harness(cells=256, slots=4, batch=64)
+    prompts = [f"{name} {LONG[:40]}" for name in ("ann", "ben", "eve", "tom")]
+    readers = [harness.start(prompt, 60, scope=prompt) for prompt in prompts]
+    harness.finish()
+    assert harness.stepper.preemptions > 0
+    for prompt, reader in zip(prompts, readers, strict=True):
+        said = reference(weights, prompt, 60).decode("utf-8", "ignore")
+        assert reader.text.replace("\ufffd", "") == said.replace("\ufffd", "")
+        assert reader.usage.response_tokens == 60
+
+
+def test_cached_prefixes_give_way_to_running_work(make_harness: Make) -> None:
+    """What is kept for later is dropped, oldest first, when somebody needs the room now."""
+    harness = make_harness(cells=256, slots=1)
+    for name in ("ann", "ben", "eve"):
+        reader = harness.start(f"{name} {LONG[:120]}", 30, scope=name)
+        harness.finish()
+        assert reader.reason is FinishReason.LENGTH
+    assert harness.stepper.preemptions == 0
+    assert harness.stepper.stats.cache_used_tokens <= 256
+
+
+def test_more_kept_prefixes_than_numbers_is_no_problem(make_harness: Make) -> None:
+    """llama.cpp knows a bounded number of sequences; the oldest prefix gives up its number."""
+    harness = make_harness(slots=1, sequences=3)
+    readers = []
+    for name in "abcdefg":
+        readers.append(harness.start(f"{name} {LONG[:100]}", 2, scope=name))
+        harness.finish()
+    assert all(reader.reason is FinishReason.LENGTH for reader in readers)
+
+
+def test_no_room_in_llama_cpp_is_met_with_smaller_steps(make_harness: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A decode that finds no room gives up prefixes, then halves, and the request still finishes."""
+    harness = make_harness(batch=64)
+    harness.start(LONG[:100], 4, scope="old")
+    harness.finish()
+    decode, sizes = harness.context.decode, []
+
+    def tight() -> bool:
+        sizes.append(harness.context.batch.count)
+        return harness.context.batch.count <= 16 and decode()
+
+    monkeypatch.setattr(harness.context, "decode", tight)
+    reader = harness.start(LONG[:100], 4, scope="new")
+    harness.finish()
+    assert reader.reason is FinishReason.LENGTH
+    assert sizes[:4] == [64, 64, 32, 16]
+
+
+def test_no_room_for_one_token_ends_the_engine(make_harness: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cache that refuses a single token is broken: that is our fault, said as such."""
+    harness = make_harness()
+    monkeypatch.setattr(harness.context, "decode", lambda: False)
+    harness.start("hello", 4)
+    with pytest.raises(Internal, match="single token"):
+        harness.finish()
+
+
+def test_seeds_reproduce_and_differ(make_harness: Make) -> None:
+    """One seed, one text; another seed, another text, also beside other requests."""
+    harness = make_harness(slots=4)
+    samplings = [Sampling(temperature=1.5, seed=seed) for seed in (1, 1, 2, -1)]
+    texts = []
+    for sampling in samplings:
+        reader = harness.start("hello", 20, sampling=sampling)
+        harness.start("somebody else", 20)
+        harness.finish()
+        texts.append(reader.text)
+    assert texts[0] == texts[1]
+    assert len(set(texts)) == 3
+
+
+def test_logprobs_are_probabilities_and_greedy_takes_the_likeliest(make_harness: Make) -> None:
+    """Over the whole vocabulary they sum to one, come most likely first, and the chosen one leads them."""
+    harness = make_harness()
+    size = harness.model.vocabulary.size
+    reader = harness.start("hello", 6, sampling=Sampling(temperature=0.0, logprobs=size))
+    harness.finish()
+    logprobs = [each for delta in reader.deltas for each in delta.logprobs]
+    assert len(logprobs) == 6
+    for each in logprobs:
+        values = [top.logprob for top in each.top]
+        assert sum(2.718281828459045**value for value in values) == pytest.approx(1.0, abs=1e-4)
+        assert values == sorted(values, reverse=True)
+        assert each.chosen == each.top[0]
+        assert each.chosen.raw.decode("utf-8", "replace") == each.chosen.token
+
+
+def test_a_biased_token_is_said_or_never_said(make_harness: Make) -> None:
+    """A large bias forces a token, a large negative one forbids it."""
+    harness = make_harness()
+    token = int(harness.tokens("Q")[-1])
+    forced = harness.start("hello", 4, sampling=Sampling(temperature=0.0, logit_bias={token: 100.0}))
+    harness.finish()
+    assert forced.text == "QQQQ"
+    first = harness.start("hello", 1, sampling=Sampling(temperature=0.0, logprobs=0))
+    harness.finish()
+    chosen = harness.tokens("hello")
+    assert first.deltas[0].logprobs[0].top == ()
+    assert len(chosen) == first.usage.prompt_tokens
+
+
+def test_penalties_end_a_loop(make_harness: Make) -> None:
+    """A forced token that is penalised for having occurred gives way to others."""
+    harness = make_harness()
+    token = int(harness.tokens("Q")[-1])
+    bias = {token: 60.0}
+    looping = harness.start("hello", 6, sampling=Sampling(temperature=0.0, logit_bias=bias))
+    harness.finish()
+    for sampling in (
+        Sampling(temperature=0.0, logit_bias=bias, frequency_penalty=100.0),
+        Sampling(temperature=0.0, logit_bias=bias, presence_penalty=200.0),
+        Sampling(temperature=0.0, logit_bias=bias, repetition_penalty=50.0),
+    ):
+        reader = harness.start("hello", 6, sampling=sampling)
+        harness.finish()
+        assert reader.text.startswith("Q")
+        assert reader.text.count("Q") < looping.text.count("Q")
+
+
+def test_a_grammar_holds_the_answer_and_ends_it(make_harness: Make) -> None:
+    """Only what the grammar allows is said, greedy or drawn, and its end is the answer's end."""
+    harness = make_harness()
+    for sampling in (GREEDY, Sampling(temperature=1.0, seed=4), Sampling(temperature=0.7, top_k=5, seed=4)):
+        reader = harness.start("hello", 40, sampling=sampling, gbnf='root ::= ("ja" | "nein") [0-9]{3}')
+        harness.finish()
+        assert reader.reason is FinishReason.STOP
+        assert reader.text[:-3] in ("ja", "nein")
+        assert reader.text[-3:].isdigit()
+
+
+def test_a_grammar_that_the_vocabulary_cannot_follow_fails_that_request_only(make_harness: Make) -> None:
+    """Where every token is forbidden there is nothing to say; others go on."""
+    harness = make_harness()
+    everything = {token: float("-inf") for token in range(harness.model.vocabulary.size) if token > 20}
+    stuck = harness.start(
+        "hello", 5, sampling=Sampling(temperature=0.0, logit_bias=everything), gbnf='root ::= "zebra"'
+    )
+    fine = harness.start("hello", 5)
+    harness.finish()
+    assert isinstance(stuck.error, InvalidParameter)
+    assert fine.reason is FinishReason.LENGTH
