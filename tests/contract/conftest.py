@@ -1,15 +1,29 @@
-"""Fixtures of the contract tests: the call log as an administrator reads it, and the starters' deployments."""
+"""Fixtures of the contract tests: the call log, the starters' deployments, the official scale-egp client."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, TypeAlias
+from uuid import uuid4
 
 import httpx
 import pytest
+from scale_egp.sdk.client import EGPClient
+from scale_egp.sdk.types.model_templates import ModelTemplate
+from scale_egp.sdk.types.models import ModelDeployment, ModelInstance
+from scale_egp.utils import api_utils
 
 from tests.support.server import Server
+
+Connect: TypeAlias = Callable[..., EGPClient]
+Deployed: TypeAlias = tuple[ModelInstance, ModelDeployment]
+Deploy: TypeAlias = Callable[..., Deployed]
+
+
+def name_of_its_own(what: str) -> str:
+    """A name that nothing else on the shared server has."""
+    return f"contract-{what}-{uuid4().hex[:8]}"
 
 
 class CallLog:
@@ -57,3 +71,58 @@ def starters(server: Server) -> Starters:
     """The built-ins."""
     with server.client() as client:
         return Starters(client)
+
+
+@pytest.fixture
+def connect(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    """Makes official clients. They open an httpx.Client per call and leave it open; here all are closed in the end."""
+    opened: list[httpx.Client] = []
+
+    def open_client(**options: Any) -> httpx.Client:
+        opened.append(httpx.Client(**options))
+        return opened[-1]
+
+    monkeypatch.setattr(api_utils, "Client", open_client)
+    yield lambda api_key, **options: EGPClient(api_key=api_key, endpoint_url=server.url, **options)
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def egp(server: Server, connect: Connect) -> EGPClient:
+    """The official client with an admin's key; it finds its account by itself."""
+    return connect(server.admin_key)
+
+
+@pytest.fixture
+def member_egp(server: Server, connect: Connect) -> EGPClient:
+    """The official client with a member's key."""
+    return connect(server.member_key)
+
+
+@pytest.fixture
+def templates(egp: EGPClient) -> dict[str, ModelTemplate]:
+    """All templates by name."""
+    return {template.name: template for template in egp.model_templates().list()}
+
+
+@pytest.fixture
+def deploy(egp: EGPClient, templates: dict[str, ModelTemplate]) -> Iterator[Deploy]:
+    """Makes a model and its deployment from a shipped template, and removes both in the end."""
+    with ExitStack() as undo:
+
+        def make(template: str, weights: str, **parameters: Any) -> Deployed:
+            chosen = templates[template]
+            model = egp.models().create(name_of_its_own("model"), chosen.model_type, model_template_id=chosen.id)
+            undo.callback(egp.models().delete, model.id)
+            deployments = egp.models().deployments()
+            deployment = deployments.create(model, name_of_its_own("deployment"), {"weights": weights, **parameters})
+            undo.callback(deployments.delete, deployment.id, model)
+            return model, deployment
+
+        yield make
+
+
+def text_model(deploy: Deploy, template: str) -> Deployed:
+    """A deployment of the starter's weights with a short context."""
+    return deploy(template, "starter-chat", context_length=1024)
