@@ -74,7 +74,7 @@ set_mode() {
     mode="$1"
 }
 
-absolute() { case "$1" in /*) printf '%s' "$1" ;; *) printf '%s/%s' "$PWD" "$1" ;; esac; }
+absolute() { realpath --canonicalize-missing --no-symlinks "$1"; }
 
 parse_command_line() {
     while [ $# -gt 0 ]; do

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-NEEDED_TOOLS = ["bash", "cat", "cut", "dirname", "getconf", "head", "mktemp", "rm", "sort", "uname"]
+NEEDED_TOOLS = ["bash", "cat", "cut", "dirname", "getconf", "head", "mktemp", "realpath", "rm", "sort", "uname"]
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
