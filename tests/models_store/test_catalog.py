@@ -21,6 +21,9 @@ WEIGHTS = Path(models_store.__file__).parent / "weights"
 GENERATING = (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT)
 
 
+STARTERS = 4
+
+
 def cards_of(entry: ZooModel) -> list[Card]:
     """Cards that say what the entry declares and nothing more, one for each of its names."""
     rule = entry.header
@@ -47,8 +50,13 @@ def a_card(entry_name: str, /, **changes: object) -> Card:
 
 def test_the_zoo_has_its_starters_and_25_more():
     """Chat, embedding and reranking are each covered by well-known models."""
-    assert [entry.name for entry in ENTRIES[:3]] == ["starter-chat", "starter-embed", "starter-rerank"]
-    others = ENTRIES[3:]
+    assert [entry.name for entry in ENTRIES[:STARTERS]] == [
+        "starter-chat",
+        "starter-embed",
+        "starter-embed-int8",
+        "starter-rerank",
+    ]
+    others = ENTRIES[STARTERS:]
     assert len(others) >= 25
     for kind in (ModelType.CHAT_COMPLETION, ModelType.EMBEDDING, ModelType.RERANKING):
         assert sum(kind in entry.model_types for entry in others) >= 5
@@ -56,9 +64,9 @@ def test_the_zoo_has_its_starters_and_25_more():
 
 def test_the_starters_serve_all_five_types():
     """Together they answer every kind of request."""
-    assert {kind for entry in ENTRIES[:3] for kind in entry.model_types} == set(ModelType)
+    assert {kind for entry in ENTRIES[:STARTERS] for kind in entry.model_types} == set(ModelType)
     assert ENTRIES[0].model_types == GENERATING
-    assert [entry.name for entry in catalog().starters] == ["starter-chat", "starter-embed"]
+    assert [entry.name for entry in catalog().starters] == ["starter-chat", "starter-embed", "starter-embed-int8"]
     assert catalog().entry("starter-rerank").weights_of == "starter-embed"
 
 

@@ -59,6 +59,9 @@ class Graph:
 class Linear(Protocol):
     """How matrices stand in the graph and are multiplied with."""
 
+    variant: str
+    """What the file's producer field says of it, after the recipe's name; the catalog tells the files apart by it."""
+
     def embed(self, graph: Graph, tables: Mapping[str, Matrix], epsilon: float) -> str:
         """The first hidden state, normalised. ``tables``: word, position, token_type, gamma, beta."""
 
@@ -71,6 +74,8 @@ class Linear(Protocol):
 
 class Float32:
     """Every number as it was trained."""
+
+    variant = ""
 
     def embed(self, graph: Graph, tables: Mapping[str, Matrix], epsilon: float) -> str:
         """One node for the three tables, their sum and its normalisation."""
@@ -101,7 +106,7 @@ def encoder(weights: Weights, shape: Shape, linear: Linear) -> bytes:
     for index in range(shape.num_hidden_layers):
         last = index == shape.num_hidden_layers - 1
         hidden = _layer(graph, weights, shape, linear, index, hidden, "last_hidden_state" if last else None)
-    return _model(graph, shape)
+    return _model(graph, shape, linear.variant)
 
 
 def _layer(
@@ -142,11 +147,11 @@ def _tables(weights: Weights) -> dict[str, Matrix]:
     return {**tables, "gamma": gamma, "beta": beta}
 
 
-def _model(graph: Graph, shape: Shape) -> bytes:
+def _model(graph: Graph, shape: Shape, variant: str) -> bytes:
     axes = ("batch", "sequence")
     return protobuf.model(
         "encoder",
-        producer="model-appliance starter_embed recipe",
+        producer=f"model-appliance starter_embed recipe{variant}",
         opsets=_OPSETS,
         nodes=graph.nodes,
         initializers=graph.initializers,

@@ -21,7 +21,7 @@ from models_store.recipes.starter_embed.source import Wheel
 
 DIGESTS = {
     "model.onnx": "8692d8ed97c3cd6552ba226252d3d88e2787e05b7972b53cdc7bfc8e7adfd350",
-    "int8/model.onnx": "faea3fec844eb61250a55e43483a449482379f3fa0b7343ee90dd7db794f46aa",
+    "int8/model.onnx": "2095a0173cc49a62811e749dea7bb6258b6f1e901769d9e5df10885ac27730d4",
     "tokenizer.json": "5fd1c882abbd30517dced455a2c9768945ec726b96727927e4959348d9de550b",
 }
 """SHA-256 of what the recipe writes."""

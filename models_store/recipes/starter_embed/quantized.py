@@ -35,6 +35,8 @@ _FINE: Final = frozenset({f"layer.{index}.narrowed" for index in (0, 1, 2)}) | {
 class Int8:
     """Quantized matrices; a CPU provider runs them, CUDA does not."""
 
+    variant = ", int8"
+
     def embed(self, graph: Graph, tables: Mapping[str, Matrix], epsilon: float) -> str:
         """Rows of the word table are restored after the look-up, so that the table stays small in memory."""
         rows, scales = quantize(tables["word"], axis=1)
