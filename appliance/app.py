@@ -36,7 +36,6 @@ from appliance.lifecycle.node import Node
 
 log = logging.getLogger(__name__)
 
-GRACE_SECONDS = 20
 ASSETS = "/schema/assets"
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
@@ -149,7 +148,7 @@ async def serve(home: Path, config: Config, on_ready: Callable[[str], None]) -> 
             server_header=False,
             ssl_certfile=config.tls_certificate,
             ssl_keyfile=config.tls_key,
-            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_graceful_shutdown=config.shutdown_grace_seconds,
             timeout_keep_alive=75,
         )
     )

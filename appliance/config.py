@@ -47,6 +47,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Requests that may wait for one deployment; one more is answered 429."""
     load_timeout_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
     """How long a request waits for an engine to load."""
+    shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=3600)] = 20
+    """How long requests that run may go on after a signal to end; then they are cut off."""
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = GIB
     """Disk space that imports leave free."""
     import_roots: tuple[str, ...] = ("/media", "/mnt", "/run/media")
