@@ -80,12 +80,12 @@ def format_status(status: str) -> Text:
     return Text(status, style=STATUS_STYLES.get(status, ""))
 
 
-def bar(share: float, width: int) -> str:
-    """A bar of ``width`` cells, filled to an eighth of a cell."""
-    eighths = round(max(0.0, min(1.0, share)) * width * 8)
-    full, rest = divmod(eighths, 8)
-    partial = " ▏▎▍▌▋▊▉"[rest] if rest else ""
-    return ("█" * full + partial).ljust(width)
+def bar(share: float, width: int, style: str) -> Text:
+    """A line of ``width`` cells, its first part in the style, to half a cell."""
+    halves = round(max(0.0, min(1.0, share)) * width * 2)
+    full, half = divmod(halves, 2)
+    filled = "━" * full + "╸" * half
+    return Text.assemble((filled, style), ("━" * (width - len(filled)), "grey30"))
 
 
 def without_controls(value: Any) -> Any:

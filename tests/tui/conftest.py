@@ -32,7 +32,7 @@ def fixed_console(node: FixedNode) -> ConsoleApp:
     """The console on the double, with a clock that advances by 50 ms a look."""
     ticks = count()
     client = Client(FIXED_URL, "a-key", httpx.MockTransport(node.answer))
-    return ConsoleApp(client, poll_seconds=0.02, clock=lambda: next(ticks) * 0.05)
+    return ConsoleApp(client, poll_seconds=0.1, clock=lambda: next(ticks) * 0.05)
 
 
 @pytest.fixture
@@ -46,6 +46,15 @@ async def pilot(server: Server) -> AsyncIterator[ConsolePilot]:
 
 async def until(driver: ConsolePilot, condition: Callable[[], object]) -> None:
     """Let the console work until the condition holds; a test that waits a minute has failed."""
-    async with asyncio.timeout(TIME_LIMIT_SECONDS):
-        while not condition():
-            await driver.pause(0.01)
+    try:
+        async with asyncio.timeout(TIME_LIMIT_SECONDS):
+            while not condition():
+                await driver.pause(0.01)
+    except TimeoutError:
+        raise AssertionError(f"this never came:\n{screen_text(driver)}") from None
+
+
+def screen_text(driver: ConsolePilot) -> str:
+    """What the operator sees, as text."""
+    lines = driver.app.screen._compositor.render_strips()
+    return "\n".join(strip.text.rstrip() for strip in lines)

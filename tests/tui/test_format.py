@@ -61,10 +61,12 @@ def test_time() -> None:
     assert format_time(None) == "–"
 
 
-@pytest.mark.parametrize(("share", "cells"), [(0, "    "), (0.5, "██  "), (0.53, "██▏ "), (1, "████"), (7, "████")])
-def test_bar(share: float, cells: str) -> None:
+@pytest.mark.parametrize(("share", "filled"), [(0, ""), (0.5, "━━"), (0.6, "━━╸"), (1, "━━━━"), (7, "━━━━")])
+def test_bar(share: float, filled: str) -> None:
     """A bar has its width whatever the share."""
-    assert bar(share, 4) == cells
+    drawn = bar(share, 4, "green")
+    coloured = "".join(drawn.plain[span.start : span.end] for span in drawn.spans if span.style == "green")
+    assert (coloured, len(drawn.plain)) == (filled, 4)
 
 
 def test_without_controls() -> None:

@@ -68,7 +68,9 @@ class ImportForm(FormDialog[admin.Job]):
 
     def on_import_form_found(self, event: Found) -> None:
         """Show the files."""
-        rows = {file.path: (file.path, file.kind, format_bytes(file.size_bytes)) for file in event.files}
+        rows = {
+            file.path: (PurePosixPath(file.path).name, file.kind, format_bytes(file.size_bytes)) for file in event.files
+        }
         self.query_one(RecordTable).show(rows)
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:

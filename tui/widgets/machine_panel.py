@@ -72,4 +72,4 @@ def _gauge(label: str, used_bytes: int, total_bytes: int, bar_width: int) -> Tex
     share = used_bytes / total_bytes if total_bytes else 0.0
     style = "red" if share >= FULL else "yellow" if share >= ALMOST_FULL else "green"
     numbers = format_share(used_bytes, total_bytes).rjust(SHARE_WIDTH)
-    return Text.assemble(label.ljust(LABEL_WIDTH), (bar(share, bar_width), f"{style} on grey23"), numbers)
+    return Text.assemble(label.ljust(LABEL_WIDTH), bar(share, bar_width, style), numbers)

@@ -43,7 +43,7 @@ class RecordTable(DataTable[Text], inherit_bindings=False):
     ]
 
     def __init__(self, *columns: Column, id: str, empty: str = "") -> None:  # noqa: A002 - Textual's own name
-        super().__init__(id=id, cursor_type="row", header_height=1)
+        super().__init__(id=id, cursor_type="row", cursor_foreground_priority="renderable")
         self._layout_columns = columns
         self._records: dict[str, Sequence[Cell]] = {}
         self._laid_out: tuple[tuple[int, int], ...] = ()

@@ -68,6 +68,6 @@ def job_cells(job: admin.Job) -> tuple[Cell, ...]:
     """A row of the jobs' table."""
     share = job.done_bytes / job.total_bytes if job.total_bytes else float(job.state == "COMPLETED")
     style = {"FAILED": "red", "CANCELED": "dim"}.get(job.state, "green")
-    progress = Text.assemble((bar(share, BAR_WIDTH), f"{style} on grey23"), f" {share:4.0%}")
+    progress = Text.assemble(bar(share, BAR_WIDTH, style), f" {share:4.0%}")
     total = format_share(job.done_bytes, job.total_bytes) if job.total_bytes else "–"
     return f"{job.kind} {job.title}", format_status(job.state), progress, total, format_time(job.created_at)

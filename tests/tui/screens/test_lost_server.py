@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import msgspec
-import pytest
-from textual.widgets import TextArea
 
 from tests.tui.conftest import until
 from tests.tui.support.fixed_node import FixedNode, json_answer, problem
 from tests.tui.support.fixed_records import STATE
 from tui.app import ConsoleApp
+from tui.keymap import AREAS
 from tui.link import LinkState
 from tui.widgets.banner import Banner
 from tui.widgets.record_table import RecordTable
-from tui.widgets.transcript import Turn
 
 
 def _banner(app: ConsoleApp) -> str:
@@ -48,16 +46,16 @@ async def test_lists_come_with_the_server(fixed_console: ConsoleApp, node: Fixed
         await until(pilot, lambda: app.screen.query_one("#key-list", RecordTable).row_count == 3)
 
 
-@pytest.mark.parametrize("area", ["1", "2", "3", "4", "5"])
-async def test_every_screen_without_a_server(fixed_console: ConsoleApp, node: FixedNode, area: str) -> None:
+async def test_every_screen_without_a_server(fixed_console: ConsoleApp, node: FixedNode) -> None:
     """No screen needs a server to open, and none of its keys fails without one."""
     node.gone = True
     app = fixed_console
     async with app.run_test() as pilot:
-        await pilot.press(area)
         await until(pilot, lambda: app.link.state is LinkState.LOST)
-        for key in ("enter", "escape", "n", "escape", "d", "escape", "s", "escape", "x", "escape", "i", "escape", "p"):
-            await pilot.press(key)
+        for area in AREAS:
+            await app.switch_mode(area)
+            for action in AREAS[area].actions:
+                await pilot.press(action.key.split(",")[0], "escape")
         await app.workers.wait_for_complete()
         assert app.link.state is LinkState.LOST
 
@@ -82,22 +80,6 @@ async def test_not_ready(fixed_console: ConsoleApp, node: FixedNode) -> None:
         await until(pilot, lambda: app.link.state is LinkState.NOT_READY)
         await pilot.pause()
         assert _banner(app) == "Not ready: starter-chat is loading"
-
-
-async def test_question_not_lost(fixed_console: ConsoleApp, node: FixedNode) -> None:
-    """A question that could not be sent goes back into the text field, and the reason is shown."""
-    node.routes["POST", "/v1/chat/completions"] = lambda _: problem(503, "'starter-chat' is loading", "not_ready")
-    app = fixed_console
-    async with app.run_test() as pilot:
-        await until(pilot, lambda: app.link.state is LinkState.UP)
-        await pilot.press("4", *"Hi there", "enter")
-        await until(pilot, lambda: app.screen.query(Turn))
-        await app.workers.wait_for_complete()
-        await pilot.pause()
-        assert [(turn.label, turn.text) for turn in app.screen.query(Turn)] == [
-            ("Not ready", "'starter-chat' is loading")
-        ]
-        assert app.screen.query_one(TextArea).text == "Hi there"
 
 
 async def test_member_key(fixed_console: ConsoleApp, node: FixedNode) -> None:

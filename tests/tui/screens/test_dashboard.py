@@ -1,0 +1,54 @@
+"""The dashboard of a real server."""
+
+from __future__ import annotations
+
+from tests.support.server import Server
+from tests.tui.conftest import ConsolePilot, until
+from tui.screens.details import Details
+from tui.screens.playground import PlaygroundScreen
+from tui.widgets.fact_sheet import FactSheet
+from tui.widgets.machine_panel import MachinePanel
+from tui.widgets.record_table import RecordTable
+
+
+def _names(table: RecordTable) -> list[str]:
+    return [table.get_row_at(row)[0].plain for row in range(table.row_count)]
+
+
+async def test_starters(pilot: ConsolePilot) -> None:
+    """The built-in deployments are listed, and the machine's memory is shown, right after the start."""
+    deployments = pilot.app.screen.query_one("#deployments", RecordTable)
+    await until(pilot, lambda: {"starter-embed", "starter-rerank"} <= set(_names(deployments)))
+    assert "cpu" in str(pilot.app.screen.query_one(MachinePanel).render())
+
+
+async def test_live(pilot: ConsolePilot, server: Server) -> None:
+    """A call from elsewhere shows up: the engine becomes resident, the counters grow."""
+    residents = pilot.app.screen.query_one("#residents", RecordTable)
+    with server.client() as client:
+        client.post("/v1/embeddings", json={"model": "starter-embed", "input": "hello"}).raise_for_status()
+    await until(pilot, lambda: "starter-embed" in _names(residents))
+    node = pilot.app.node  # type: ignore[attr-defined]
+    await until(pilot, lambda: any(d.name == "starter-embed" and d.calls > 0 for d in node.deployments))
+
+
+async def test_details(pilot: ConsolePilot) -> None:
+    """Enter opens settings, calls and schemas of a deployment; Escape closes them."""
+    deployments = pilot.app.screen.query_one("#deployments", RecordTable)
+    await until(pilot, lambda: deployments.row_count)
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Details))
+    await until(pilot, lambda: "$ref" in str(pilot.app.screen.query_one("#request-schema").render()))
+    assert pilot.app.screen.query_one(FactSheet)
+    await pilot.press("escape")
+    assert not isinstance(pilot.app.screen, Details)
+
+
+async def test_try(pilot: ConsolePilot) -> None:
+    """The selected deployment opens in the playground."""
+    deployments = pilot.app.screen.query_one("#deployments", RecordTable)
+    await until(pilot, lambda: deployments.row_count)
+    deployment_id = deployments.selected_key
+    await pilot.press("p")
+    await until(pilot, lambda: isinstance(pilot.app.screen, PlaygroundScreen))
+    await until(pilot, lambda: pilot.app.screen.query_one("#deployment").value == deployment_id)

@@ -1,0 +1,66 @@
+"""Keys on a real server: made, shown once, used, revoked."""
+
+from __future__ import annotations
+
+from tests.support.server import Server
+from tests.tui.conftest import ConsolePilot, screen_text, until
+from tui.screens.confirm import Confirm
+from tui.screens.new_key import NewKeyForm
+from tui.screens.secret import SecretDialog
+from tui.widgets.record_table import RecordTable
+
+
+async def test_create_use_and_revoke(pilot: ConsolePilot, server: Server) -> None:
+    """A key made here works at once; revoked here, it is refused; its secret is nowhere after its dialog closed."""
+    await pilot.press("5")
+    await until(pilot, lambda: pilot.app.screen.query_one("#key-list", RecordTable).row_count >= 2)
+    await pilot.press("n", *"console test", "enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, SecretDialog))
+    secret = str(pilot.app.screen.query_one("#secret").render())
+    with server.client(secret) as client:
+        assert client.get("/user-info").status_code == 200
+    await pilot.press("escape")
+    table = pilot.app.screen.query_one("#key-list", RecordTable)
+    await until(pilot, lambda: _row_of(table, "console test") is not None)
+    assert secret not in screen_text(pilot)
+
+    table.move_cursor(row=_row_of(table, "console test"))
+    await pilot.press("x")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+    await pilot.press("y")
+    await until(pilot, lambda: _state_of(table, "console test") == "revoked")
+    with server.client(secret) as client:
+        assert client.get("/user-info").status_code == 401
+
+
+async def test_keep(pilot: ConsolePilot, server: Server) -> None:
+    """The question before a revocation has "keep" under the cursor: Enter changes nothing."""
+    await pilot.press("5")
+    await until(pilot, lambda: pilot.app.screen.query_one("#key-list", RecordTable).row_count >= 2)
+    await pilot.press("x")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Confirm))
+    await pilot.press("enter")
+    await pilot.pause()
+    with server.client() as client:
+        assert client.get("/user-info").status_code == 200
+
+
+async def test_form_refused(pilot: ConsolePilot) -> None:
+    """What the server refuses stays in the form, with the server's words."""
+    await pilot.press("5", "n")
+    await until(pilot, lambda: isinstance(pilot.app.screen, NewKeyForm))
+    pilot.app.screen.query_one("#key-name").value = "n" * 200
+    await pilot.press("enter")
+    refusal = pilot.app.screen.query_one("#refusal")
+    await until(pilot, lambda: refusal.display)
+    assert "128" in str(refusal.render())
+    assert isinstance(pilot.app.screen, NewKeyForm)
+
+
+def _row_of(table: RecordTable, name: str) -> int | None:
+    return next((row for row in range(table.row_count) if table.get_row_at(row)[0].plain == name), None)
+
+
+def _state_of(table: RecordTable, name: str) -> str:
+    row = _row_of(table, name)
+    return "" if row is None else table.get_row_at(row)[3].plain
