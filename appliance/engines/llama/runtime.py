@@ -213,7 +213,6 @@ class Model:
         self.trained_context_tokens: int = c.llama_model_n_ctx_train(self._model)
         self.embedding_length: int = c.llama_model_n_embd(self._model)
         self.class_count: int = c.llama_model_n_cls_out(self._model)
-        self.has_decoder: bool = c.llama_model_has_decoder(self._model)
         self.is_recurrent: bool = c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
 
     def _load_adapter(self, path: Path) -> Any:
@@ -343,11 +342,6 @@ class Context:
         """Cells that the cache really has."""
         return int(c.llama_n_ctx(self._context))
 
-    @property
-    def has_memory(self) -> bool:
-        """False for encoders, which keep nothing between steps."""
-        return bool(self._memory)
-
     def decode(self) -> bool:
         """Compute the batch. False: no room for it, and nothing changed. Raises Internal on a fatal error."""
         status = c.llama_decode(self._context, self.batch.handle)
@@ -404,7 +398,6 @@ class Candidates:
         self._array = c.llama_token_data_array(
             data=self._entries.ctypes.data_as(c.llama_token_data_p), size=0, selected=-1, sorted=False
         )
-        self._data = self._array.data
         self.handle = ctypes.addressof(self._array)
 
     def fill(self, tokens: Ints, logits: Floats) -> None:
@@ -412,59 +405,13 @@ class Candidates:
         count = len(tokens)
         entries = self._entries[:count]
         entries["id"], entries["logit"], entries["p"] = tokens, logits, 0.0
-        self._array.data = self._data  # a sampler may have pointed it elsewhere
         self._array.size = count
         self._array.selected = -1
         self._array.sorted = False
 
-    @property
-    def selected(self) -> int:
-        """The token that the chain chose."""
-        return int(self._array.data[self._array.selected].id)
-
     def allowed(self) -> npt.NDArray[np.bool_]:
         """After a grammar was applied: which of the filled entries it lets pass, in the order they were filled."""
         return np.asarray(self._entries["logit"][: self._array.size] != _REFUSED)
-
-
-class ChainOptions(Struct, frozen=True, kw_only=True):
-    """A stochastic choice: cut the list, then draw."""
-
-    top_k: int
-    top_p: float
-    min_p: float
-    temperature: float
-    seed: int
-
-
-class Chain:
-    """top-k, top-p, min-p, temperature and the draw, in llama.cpp's default order."""
-
-    def __init__(self, options: ChainOptions) -> None:
-        self._chain = c.llama_sampler_chain_init(c.llama_sampler_chain_default_params())
-        links = [
-            c.llama_sampler_init_top_k(options.top_k) if options.top_k > 0 else None,
-            c.llama_sampler_init_top_p(options.top_p, 1) if options.top_p < 1 else None,
-            c.llama_sampler_init_min_p(options.min_p, 1) if options.min_p > 0 else None,
-            c.llama_sampler_init_temp(options.temperature),
-            c.llama_sampler_init_dist(options.seed),
-        ]
-        for link in links:
-            if link is not None:
-                c.llama_sampler_chain_add(self._chain, link)
-
-    def choose(self, candidates: Candidates) -> int:
-        """Draw one of the candidates."""
-        _sampler_apply(self._chain, candidates.handle)
-        return candidates.selected
-
-    def close(self) -> None:
-        """Free the chain. Twice is fine."""
-        chain, self._chain = self._chain, None
-        if chain:
-            _sampler_free(chain)
-
-    __del__ = close
 
 
 class Grammar:

@@ -1,16 +1,14 @@
 """How the next token is chosen from a row of logits.
 
 One ``Sampler`` per generation, used by the engine's thread. Bias and penalties change the row in place, over the few
-tokens they concern; the greedy choice is one argmax; a draw goes through llama.cpp's samplers, over the tokens that can
-have a chance. A grammar is asked about the chosen token first and filters the vocabulary only when it says no, so that
-constrained generation is as fast as free generation wherever the model writes what it should (as llama.cpp's
-common_sampler does).
+tokens they concern; the greedy choice is one argmax, a draw is ``draw``'s. A grammar is asked about the chosen token
+first and filters the vocabulary only when it says no, so that constrained generation is as fast as free generation
+wherever the model writes what it should (as llama.cpp's common_sampler does).
 """
 
 from __future__ import annotations
 
 import codecs
-import secrets
 from collections.abc import Iterator
 
 import numpy as np
@@ -18,14 +16,14 @@ import numpy.typing as npt
 
 from appliance.domain.errors import Internal, InvalidParameter
 from appliance.domain.inference import Sampling
-from appliance.engines.llama.runtime import Candidates, Chain, ChainOptions, Floats, Grammar, Ints
+from appliance.engines.llama.draw import Draw, best_places
+from appliance.engines.llama.runtime import Candidates, Floats, Grammar, Ints
 from appliance.engines.llama.text import Pieces
 
-NEGLIGIBLE_NATS = 30.0
-"""Tokens less likely than the best by a factor of e^30 are dropped before a draw."""
 FIRST_LOOK_TOKENS = 256
 """How many of the best tokens a grammar sees before it must look at the whole vocabulary."""
-_RANDOM_SEED = 0xFFFFFFFF  # llama.cpp takes this one as a wish for a random seed
+NEGLIGIBLE_MASS = 1e-4
+"""Of the probability: what the tokens that a grammar did not see may hold at most, all together."""
 
 
 class Sampler:
@@ -43,8 +41,7 @@ class Sampler:
         self._bias_tokens = np.array([*sampling.logit_bias, *banned], dtype=np.int32)
         self._bias = np.array([*sampling.logit_bias.values(), *(-np.inf for _ in banned)], dtype=np.float32)
         self._penalties = _Penalties(sampling, prompt) if _has_penalties(sampling) else None
-        self._chain = Chain(_chain_options(sampling)) if sampling.temperature > 0 else None
-        self._margin = np.float32(NEGLIGIBLE_NATS * max(sampling.temperature, 1.0))
+        self._draw = Draw(sampling) if sampling.temperature > 0 else None
 
     def pick(self, logits: Floats, candidates: Candidates) -> int:
         """The next token. ``logits`` is changed. Raises InvalidParameter when the grammar admits no token at all."""
@@ -52,7 +49,7 @@ class Sampler:
             logits[self._bias_tokens] += self._bias
         if self._penalties is not None:
             self._penalties.apply(logits)
-        token = self._choose(logits, candidates)
+        token = self._choose(logits)
         if self._law is not None:
             token = self._lawful(token, self._law, logits, candidates)
             self._law.accept(token)
@@ -60,21 +57,15 @@ class Sampler:
             self._penalties.accept(token)
         return token
 
-    def _choose(self, logits: Floats, candidates: Candidates) -> int:
+    def _choose(self, logits: Floats) -> int:
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
             raise Internal("the model computed no number for the next token; its weights or its context are damaged")
-        if self._chain is None:
-            return best
-        likely = np.flatnonzero(logits >= logits[best] - self._margin).astype(np.int32)
-        return self._draw(likely, logits, candidates)
+        return best if self._draw is None else self._draw.choose(logits)
 
-    def _draw(self, tokens: Ints, logits: Floats, candidates: Candidates) -> int:
-        """One of these tokens: the likeliest, or by chance."""
-        if self._chain is None:
-            return int(tokens[logits[tokens].argmax()])
-        candidates.fill(tokens, logits[tokens])
-        return self._chain.choose(candidates)
+    def _choose_among(self, tokens: Ints, logits: Floats) -> int:
+        values = logits[tokens]
+        return int(tokens[values.argmax() if self._draw is None else self._draw.choose(values)])
 
     def _lawful(self, token: int, law: Law, logits: Floats, candidates: Candidates) -> int:
         """The token, or another choice if it is forbidden."""
@@ -82,7 +73,7 @@ class Sampler:
             return token
         for tokens in self._allowed_tokens(law, logits, candidates):
             while len(tokens):
-                token = self._draw(tokens, logits, candidates)
+                token = self._choose_among(tokens, logits)
                 if law.spells(token):
                     return token
                 tokens = tokens[tokens != token]
@@ -93,19 +84,24 @@ class Sampler:
 
     def _allowed_tokens(self, law: Law, logits: Floats, candidates: Candidates) -> Iterator[Ints]:
         """Those that the grammar allows and that have a chance beside the best of them; in the end all it allows."""
-        first = _best_tokens(logits, FIRST_LOOK_TOKENS)
-        tokens = law.allowed(first, logits, candidates)
-        if len(tokens):
-            threshold = logits[tokens].max() - (self._margin if self._chain is not None else 0)
-            if threshold < logits[first].min():
-                tokens = law.allowed(np.flatnonzero(logits >= threshold).astype(np.int32), logits, candidates)
+        tokens = law.allowed(best_places(logits, FIRST_LOOK_TOKENS).astype(np.int32), logits, candidates)
+        if len(tokens) and self._is_nearly_all(tokens, logits):
             yield tokens
         yield law.allowed(np.arange(len(logits), dtype=np.int32), logits, candidates)
 
+    def _is_nearly_all(self, tokens: Ints, logits: Floats) -> bool:
+        """Whether the tokens that were not looked at can be neglected beside the allowed ones."""
+        if self._draw is None:
+            return True
+        spread = np.float32(self._draw.spread)
+        best = logits[tokens].max()
+        allowed = np.exp((logits[tokens] - best) / spread).sum(dtype=np.float64)
+        seen = best_places(logits, FIRST_LOOK_TOKENS)
+        unseen = np.delete(logits, seen)
+        return bool(np.exp((unseen - best) / spread).sum(dtype=np.float64) <= NEGLIGIBLE_MASS * allowed)
+
     def close(self) -> None:
         """Free the C objects. Twice is fine."""
-        if self._chain is not None:
-            self._chain.close()
         if self._law is not None:
             self._law.close()
 
@@ -159,25 +155,8 @@ class Law:
         self._grammar.close()
 
 
-def _best_tokens(logits: Floats, count: int) -> Ints:
-    if count >= len(logits):
-        return np.arange(len(logits), dtype=np.int32)
-    return np.argpartition(logits, -count)[-count:].astype(np.int32)
-
-
 def _has_penalties(sampling: Sampling) -> bool:
     return sampling.repetition_penalty != 1.0 or bool(sampling.frequency_penalty or sampling.presence_penalty)
-
-
-def _chain_options(sampling: Sampling) -> ChainOptions:
-    seed = secrets.randbits(32) if sampling.seed is None else sampling.seed & 0xFFFFFFFF
-    return ChainOptions(
-        top_k=sampling.top_k,
-        top_p=sampling.top_p,
-        min_p=sampling.min_p,
-        temperature=sampling.temperature,
-        seed=seed if seed != _RANDOM_SEED else seed - 1,
-    )
 
 
 class _Penalties:
@@ -216,5 +195,4 @@ def most_likely(log_probs: npt.NDArray[np.float32], count: int) -> list[int]:
     """The ``count`` most likely tokens, most likely first."""
     if count <= 0:
         return []
-    best = _best_tokens(log_probs, min(count, len(log_probs)))
-    return [int(token) for token in best[np.argsort(-log_probs[best], kind="stable")]]
+    return [int(token) for token in best_places(log_probs, count)]

@@ -1,0 +1,88 @@
+"""Draws from a row of logits: the cuts keep what the textbook keeps, the frequencies are the probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from appliance.domain.inference import Sampling
+from appliance.engines.llama.draw import Draw, best_places
+
+Floats = npt.NDArray[np.float32]
+
+
+def row(size: int, seed: int, spread: float = 4.0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(size, dtype=np.float32) * np.float32(spread)
+
+
+def by_the_book(logits: Floats, sampling: Sampling) -> set[int]:
+    order = np.argsort(-logits, kind="stable")
+    if sampling.top_k > 0:
+        order = order[: sampling.top_k]
+    if sampling.top_p < 1:
+        weights = np.exp(logits[order].astype(np.float64))
+        order = order[: int(np.searchsorted(weights.cumsum() / weights.sum(), sampling.top_p)) + 1]
+    if sampling.min_p > 0:
+        order = order[logits[order] >= logits.max() + np.float32(np.log(sampling.min_p))]
+    return set(order.tolist())
+
+
+@given(st.integers(1, 5000), st.integers(0, 99), st.integers(1, 400))
+@settings(max_examples=60, deadline=None)
+def test_the_best_places_are_those_of_a_full_sort(size: int, seed: int, count: int) -> None:
+    """For any row and count, largest first, ties by place."""
+    logits = np.round(row(size, seed), 1)
+    assert best_places(logits, count).tolist() == np.argsort(-logits, kind="stable")[:count].tolist()
+
+
+@given(
+    st.integers(1, 9000),
+    st.integers(0, 99),
+    st.sampled_from([0, 1, 7, 300]),
+    st.sampled_from([0.1, 0.9, 0.999, 1.0]),
+    st.sampled_from([0.0, 0.05, 1.0]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_cuts_keep_what_the_textbook_keeps(size: int, seed: int, top_k: int, top_p: float, min_p: float) -> None:
+    """Every draw is one of the places that a full sort with the same cuts leaves."""
+    logits = row(size, seed)
+    sampling = Sampling(temperature=3.0, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
+    draw = Draw(sampling)
+    allowed = by_the_book(logits, sampling)
+    assert {draw.choose(logits) for _ in range(20)} <= allowed
+
+
+@pytest.mark.parametrize("cuts", [{}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_frequencies_are_the_probabilities(cuts: dict[str, float], temperature: float) -> None:
+    """Eight thousand draws come within what chance explains."""
+    logits = row(200, 3, 2.0)
+    sampling = Sampling(temperature=temperature, seed=5, **cuts)
+    kept = sorted(by_the_book(logits, sampling))
+    expected = np.zeros(200)
+    expected[kept] = np.exp(logits[kept] / temperature)
+    expected /= expected.sum()
+    draw, draws = Draw(sampling), 8_000
+    counts = np.bincount([draw.choose(logits) for _ in range(draws)], minlength=200)
+    assert not counts[expected == 0].any()
+    tolerance = 5 * np.sqrt(draws * expected * (1 - expected)) + 1
+    assert (np.abs(counts - draws * expected) <= tolerance).all()
+
+
+def test_forbidden_places_are_never_drawn() -> None:
+    """A logit of minus infinity has no chance, at the end of the row neither."""
+    logits = np.full(130, -np.inf, dtype=np.float32)
+    logits[[3, 64]] = 1.0
+    draw = Draw(Sampling(temperature=1.0, seed=1))
+    assert {draw.choose(logits) for _ in range(200)} == {3, 64}
+
+
+def test_a_seed_repeats_its_draws() -> None:
+    """Same seed, same places; negative seeds are seeds too; without one, every draw is fresh."""
+    logits = row(1000, 1)
+    once, again, other = (Draw(Sampling(temperature=1.0, seed=seed)) for seed in (-7, -7, 8))
+    first, second, third = ([draw.choose(logits) for _ in range(30)] for draw in (once, again, other))
+    assert first == second != third
