@@ -11,7 +11,8 @@ Slow work (load, close) runs in a thread and comes back as one more call on the 
 6. it is not in memory → CannotFit if it never can be, else a load joins the line for room.
 
 The line is first come first served, high priority first. Its head takes free bytes, else evicts idle residents that
-are not pinned, least recently used first, else waits for a lease to end. A waiter that leaves costs nothing: the last
+are not pinned, least recently used first, else waits for a lease to end; what does not fit beside the pinned ones is
+refused, for it would hold up the line for ever. A waiter that leaves costs nothing: the last
 one to leave takes the wish with it, if the load has not begun.
 """
 
@@ -26,14 +27,16 @@ import psutil
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, Internal, NotFound, NotReady, QueueFull
+from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
 from appliance.engines.base import Engine
 from appliance.engines.probe import probe
 from appliance.scheduler import policy
-from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.ledger import Ledger, gib
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
 
 log = logging.getLogger(__name__)
+
+_IN_MEMORY = frozenset({ResidentState.LOADING, ResidentState.READY})
 
 
 class Failure(Struct, frozen=True, kw_only=True):
@@ -103,7 +106,13 @@ class Scheduler:
         Raises what the load or the probe raises; then the old one keeps serving.
         """
         self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec).total_bytes)
-        successor = await self._wait_for(self._enqueue(wanted))
+        candidate = self._enqueue(wanted)
+        try:
+            successor = await self._wait_for(candidate)
+        except asyncio.CancelledError:
+            if candidate in self._line or candidate.state in _IN_MEMORY:
+                self._retire(candidate)
+            raise
         try:
             await self._probe(successor)
         except BaseException:
@@ -253,6 +262,12 @@ class Scheduler:
             head = self._line[0]
             missing = self.ledger.missing_bytes(head.need.total_bytes)
             if missing:
+                try:
+                    self._check_room_beside_pinned(head)
+                except CannotFit as error:
+                    self._line.pop(0)
+                    self._spawn(self._load_failed(head, error))
+                    continue
                 self._make_room(missing)
                 return
             self._line.pop(0)
@@ -267,6 +282,20 @@ class Scheduler:
         ready = [r for r in self._current.values() if r.state is ResidentState.READY]
         for holder in policy.victims((r.as_candidate() for r in ready), missing_bytes) or []:
             self._evict(next(r for r in ready if r.holder == holder))
+
+    def _check_room_beside_pinned(self, resident: Resident) -> None:
+        """Raise CannotFit when even an empty machine but for what is pinned would be too small: it would wait forever,
+        and keep everyone behind it in the line waiting.
+        """
+        pinned = [r for r in self._current.values() if r.wanted.pinned and r.state in _IN_MEMORY]
+        pinned_bytes = sum(r.need.total_bytes for r in pinned)
+        if resident.need.total_bytes + pinned_bytes > self.ledger.budget_bytes:
+            names = ", ".join(sorted(f"'{r.wanted.name}'" for r in pinned))
+            raise CannotFit(
+                f"'{resident.wanted.name}' needs {gib(resident.need.total_bytes)}, and of the {self.ledger.device}'s "
+                f"{gib(self.ledger.budget_bytes)} for all models {gib(pinned_bytes)} are pinned by {names}; "
+                "unpin (min_workers 0) or delete one of those"
+            )
 
     def _evict(self, resident: Resident) -> None:
         log.info("evicting '%s'", resident.wanted.name)

@@ -282,3 +282,54 @@ async def test_close_unloads_everyone(clock: FakeClock) -> None:
     await made.close()
     assert backend.loads[0].closed
     assert made.ledger.reserved_bytes == 0
+
+
+async def test_no_room_beside_the_pinned(scheduler: Scheduler) -> None:
+    """What can never fit beside pinned residents is refused by name at once, and nobody waits behind it."""
+    pinned, large, small = FakeBackend(20), FakeBackend(10), FakeBackend(5)
+    scheduler.want(wanted("pinned", pinned, pinned=True))
+    (await scheduler.acquire("pinned")).release()
+    scheduler.want(wanted("large", large))
+    scheduler.want(wanted("small", small))
+
+    refused = asyncio.create_task(scheduler.acquire("large"))
+    served = asyncio.create_task(scheduler.acquire("small"))
+
+    with pytest.raises(CannotFit, match=r"'pinned'.*min_workers"):
+        await refused
+    (await served).release()
+    assert large.loads == []
+    failure = scheduler.failure_of("large")
+    assert failure is not None
+
+
+async def test_a_pinned_resident_is_not_replaced_without_room_for_both(scheduler: Scheduler) -> None:
+    """A replacement that fits only where the pinned old one stands is refused; the old one serves on."""
+    backend = FakeBackend(20)
+    scheduler.want(wanted("a", backend, pinned=True))
+    (await scheduler.acquire("a")).release()
+
+    with pytest.raises(CannotFit):
+        await scheduler.replace(wanted("a", backend, pinned=True, tag=1))
+
+    (await scheduler.acquire("a")).release()
+    assert len(backend.loads) == 1
+
+
+async def test_a_cancelled_replacement_leaves_nothing(scheduler: Scheduler) -> None:
+    """When nobody waits for a new engine any more it is unloaded as soon as it is there; the old one serves on."""
+    old, new = FakeBackend(), FakeBackend()
+    scheduler.want(wanted("a", old))
+    (await scheduler.acquire("a")).release()
+    new.gate.clear()
+    replacing = asyncio.create_task(scheduler.replace(wanted("a", new, tag=1)))
+    await until(lambda: scheduler.ledger.reserved_bytes == 20)
+
+    replacing.cancel()
+    await asyncio.gather(replacing, return_exceptions=True)
+    new.gate.set()
+
+    await until(lambda: scheduler.ledger.reserved_bytes == 10)
+    assert [engine.closed for engine in new.loads] == [True]
+    (await scheduler.acquire("a")).release()
+    assert len(old.loads) == 1
