@@ -17,6 +17,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--minutes", type=float, default=90.0, help="time to train")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, help="checkpoint to go on from")
+    parser.add_argument("--rate-scale", type=float, default=1.0, help="factor on the learning rates")
     parser.add_argument("--decay-from", type=float, default=0.55, help="share of the time after which the rates fall")
     parser.add_argument("--gguf", type=Path, default=STORE / "weights" / "starter-chat.gguf")
     parser.add_argument("--card", type=Path, default=STORE / "cards" / "starter-chat.md")
@@ -46,7 +47,13 @@ def _tokenizer(folder: Path) -> None:
 def _train(options: argparse.Namespace) -> None:
     from .train import Settings, train
 
-    settings = Settings(minutes=options.minutes, seed=options.seed, decay_from=options.decay_from)
+    settings = Settings(
+        minutes=options.minutes,
+        seed=options.seed,
+        decay_from=options.decay_from,
+        muon_rate=Settings.muon_rate * options.rate_scale,
+        adam_rate=Settings.adam_rate * options.rate_scale,
+    )
     train(options.folder, settings, options.resume)
 
 
