@@ -70,6 +70,12 @@ class _Weights:
     def vector(self, name: str, length: int, fill: float = 0.0) -> None:
         self._writer.add_tensor(name, np.full(length, fill, dtype=np.float32))
 
+    def output(self, *, quiet_end: bool) -> None:
+        values = self._random.standard_normal((len(vocabulary()), WIDTH), dtype=np.float32)
+        if quiet_end:
+            values[: len(CONTROL)] = 0
+        self._writer.add_tensor("output.weight", values)
+
 
 def _save(writer: gguf.GGUFWriter) -> None:
     writer.write_header_to_file()
@@ -108,10 +114,7 @@ def write_llama(
     weights = _Weights(writer, seed)
     weights.matrix("token_embd.weight", len(tokens), WIDTH, 1.0)
     weights.vector("output_norm.weight", WIDTH, 1.0)
-    output = np.random.default_rng(seed + 1000).standard_normal((len(tokens), WIDTH), dtype=np.float32)
-    if quiet_end:
-        output[: len(CONTROL)] = 0
-    writer.add_tensor("output.weight", output)
+    weights.output(quiet_end=quiet_end)
     for layer in range(LAYERS):
         _llama_layer(weights, f"blk.{layer}.")
     _save(writer)
@@ -199,3 +202,75 @@ def _bert_layer(weights: _Weights, name: str) -> None:
     weights.vector(name + "ffn_up.bias", FEED_FORWARD)
     weights.matrix(name + "ffn_down.weight", WIDTH, FEED_FORWARD)
     weights.vector(name + "ffn_down.bias", WIDTH)
+
+
+def _generating(path: Path, architecture: str, context_length: int = 512) -> gguf.GGUFWriter:
+    tokens = vocabulary()
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(f"tiny-{architecture}")
+    writer.add_context_length(context_length)
+    writer.add_embedding_length(WIDTH)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(tokens))
+    _bpe(writer, tokens, add_bos=True, control_marks=False)
+    return writer
+
+
+def _ends_of(weights: _Weights) -> None:
+    weights.matrix("token_embd.weight", len(vocabulary()), WIDTH, 1.0)
+    weights.vector("output_norm.weight", WIDTH, 1.0)
+    weights.output(quiet_end=True)
+
+
+def write_mamba(path: Path, *, seed: int = 1) -> Path:
+    """A recurrent model: a state per sequence that cannot be cut."""
+    inner, state, rank, kernel = 2 * WIDTH, 8, 4, 4
+    writer = _generating(path, "mamba")
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_ssm_conv_kernel(kernel)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    weights = _Weights(writer, seed)
+    _ends_of(weights)
+    for layer in range(LAYERS):
+        name = f"blk.{layer}."
+        weights.vector(name + "attn_norm.weight", WIDTH, 1.0)
+        weights.matrix(name + "ssm_in.weight", 2 * inner, WIDTH)
+        weights.matrix(name + "ssm_conv1d.weight", inner, kernel)
+        weights.vector(name + "ssm_conv1d.bias", inner)
+        weights.matrix(name + "ssm_x.weight", rank + 2 * state, inner)
+        weights.matrix(name + "ssm_dt.weight", inner, rank)
+        weights.vector(name + "ssm_dt.bias", inner, -3.0)
+        writer.add_tensor(name + "ssm_a", -np.tile(np.arange(1, state + 1, dtype=np.float32), (inner, 1)))
+        weights.vector(name + "ssm_d", inner, 1.0)
+        weights.matrix(name + "ssm_out.weight", WIDTH, inner)
+    _save(writer)
+    return path
+
+
+def write_windowed(path: Path, *, window: int = 16, seed: int = 1) -> Path:
+    """A model whose layers, one in six apart, see a sliding window only."""
+    layers = 6
+    writer = _generating(path, "gemma3")
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(FEED_FORWARD)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS // 2)
+    writer.add_key_length(WIDTH // HEADS)
+    writer.add_value_length(WIDTH // HEADS)
+    writer.add_rope_freq_base(10000.0)
+    writer.add_sliding_window(window)
+    weights = _Weights(writer, seed)
+    _ends_of(weights)
+    for layer in range(layers):
+        name = f"blk.{layer}."
+        _llama_layer(weights, name)
+        for part in ("attn_q_norm", "attn_k_norm"):
+            weights.vector(f"{name}{part}.weight", WIDTH // HEADS, 1.0)
+        for part in ("post_attention_norm", "post_ffw_norm"):
+            weights.vector(f"{name}{part}.weight", WIDTH, 1.0)
+    _save(writer)
+    return path
