@@ -35,4 +35,18 @@ def request_schema(model_type: ModelType) -> dict[str, Any]:
 @cache
 def response_schema(model_type: ModelType) -> dict[str, Any]:
     """Self-contained JSON Schema of the execute answer. Do not change the returned object."""
-    return msgspec.json.schema(RESPONSES[model_type])
+    schema: dict[str, Any] = _for_every_draft(msgspec.json.schema(RESPONSES[model_type]))
+    return schema
+
+
+def _for_every_draft(schema: Any) -> Any:
+    """A pair as an array of two: ``prefixItems`` is new in draft 2020-12, and what validators of older drafts (the
+    official client's among them) make of the ``items: false`` beside it is "no items at all"."""
+    if isinstance(schema, list):
+        return [_for_every_draft(value) for value in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: _for_every_draft(value) for key, value in schema.items()}
+    if "prefixItems" in found:
+        found["items"] = {"anyOf": found.pop("prefixItems")}
+    return found

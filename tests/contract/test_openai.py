@@ -55,6 +55,7 @@ def test_models_are_listed_and_retrieved(client: OpenAI) -> None:
     for name in (CHAT, EMBED, RERANK):
         assert client.models.retrieve(name) == listed[name]
         assert listed[name].owned_by == "appliance"
+    assert client.models.retrieve(f"any-vendor/{CHAT}") == listed[CHAT]  # the slash travels as %2F
 
 
 # --- completions -----------------------------------------------------------------------------------------------------

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import fastjsonschema
+import jsonschema
 import pytest
 from pydantic import PydanticDeprecatedSince20
 from scale_egp.sdk.client import EGPClient
@@ -140,10 +142,10 @@ def test_a_model_from_json_file_to_answer(
         ),
     ],
 )
-def test_every_types_schema_accepts_what_executes(
+def test_every_types_schemas_fit_what_is_said(
     template: str, weights: str, body: dict[str, Any], run: Run, written: Written, templates: dict[str, ModelTemplate]
 ) -> None:
-    """The client compiles a model's request schema, validates with it, and sends what comes out: it executes."""
+    """What the client's validator makes of a request executes, and the answer fits the response schema of any draft."""
     parameters: dict[str, Any] = {"weights": weights}
     if weights == "starter-chat":
         parameters["context_length"] = 512
@@ -157,7 +159,9 @@ def test_every_types_schema_accepts_what_executes(
     deployment = run("model-deployment", "create", written({}), "--model-instance-id", model["id"])
     file = written(body)
     assert run("model-instance", "validate-request", model["id"], file) == []  # no complaint
-    assert run("model-deployment", "execute", model["id"], deployment["id"], file)
+    answer = run("model-deployment", "execute", model["id"], deployment["id"], file)
+    fastjsonschema.compile(model["response_schema"])(answer)
+    jsonschema.validate(answer, model["response_schema"])
     wrong = run("model-instance", "validate-request", model["id"], written({"nonsense": 1}))
     assert wrong.startswith("Data failed validation")
     run("model-deployment", "delete", model["id"], deployment["id"])
