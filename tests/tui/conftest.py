@@ -32,13 +32,13 @@ def fixed_console(node: FixedNode) -> ConsoleApp:
     """The console on the double, with a clock that advances by 50 ms a look."""
     ticks = count()
     client = Client(FIXED_URL, "a-key", httpx.MockTransport(node.answer))
-    return ConsoleApp(client, poll_seconds=0.1, clock=lambda: next(ticks) * 0.05)
+    return ConsoleApp(client, poll_seconds=0.3, clock=lambda: next(ticks) * 0.05)
 
 
 @pytest.fixture
 async def pilot(server: Server) -> AsyncIterator[ConsolePilot]:
     """A pilot in the console of a real server, an admin's key in hand, the first state received."""
-    app = ConsoleApp(Client(server.url, server.admin_key), poll_seconds=0.1)
+    app = ConsoleApp(Client(server.url, server.admin_key), poll_seconds=0.3)
     async with app.run_test(size=(120, 40)) as driver:
         await until(driver, lambda: app.node and app.role)
         yield driver

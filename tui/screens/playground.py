@@ -11,6 +11,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any
 
+from textual import events
 from textual.app import ComposeResult
 from textual.containers import Horizontal
 from textual.message import Message
@@ -97,6 +98,8 @@ class PlaygroundScreen(ConsoleScreen):
         self._wanted: str | None = None
         self._talking_to: str | None = None
         self._request: Worker[None] | None = None
+        self._choosing = False
+        """True while the list of deployments is open."""
         self._question_turn: Turn | None = None
         self._answer_turn: Turn | None = None
 
@@ -116,7 +119,7 @@ class PlaygroundScreen(ConsoleScreen):
         super().on_mount()
         self._show_settings()
         self._fit_to_type()
-        self.query_one(Composer).focus()
+        self._focus_text()
 
     # --- which deployment ------------------------------------------------------------------------------------
 
@@ -152,6 +155,15 @@ class PlaygroundScreen(ConsoleScreen):
             self._choose(self._talking_to)
             return
         self._begin_with(self._chosen_id)
+        self._focus_text()
+
+    def on_descendant_focus(self, event: events.DescendantFocus) -> None:
+        """Closing the list, with or without a choice, leads back to where text is typed."""
+        if event.widget is self._select and self._choosing:
+            self._focus_text()
+        self._choosing = event.widget.parent is self._select
+
+    def _focus_text(self) -> None:
         self._query.focus() if self._query.display else self.query_one(Composer).focus()
 
     def _begin_with(self, deployment_id: str) -> None:

@@ -112,6 +112,18 @@ async def test_settings(fixed_console: ConsoleApp, node: FixedNode) -> None:
     assert b"Be short." in sent.content
 
 
+async def test_list_of_deployments(fixed_console: ConsoleApp) -> None:
+    """Closing the list leads back into the text field, with a choice or without."""
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.role)
+        screen = await _open(pilot, "starter-chat")
+        await pilot.press("ctrl+o", "escape", *"Hi")
+        await until(pilot, lambda: screen.query_one(TextArea).text == "Hi")
+        await pilot.press("ctrl+o", "down", "enter")
+        await until(pilot, lambda: screen._talking_to == "dep-2" and screen.query_one(Composer).has_focus)
+
+
 async def test_question_not_lost(fixed_console: ConsoleApp, node: FixedNode) -> None:
     """A question that could not be sent goes back into the text field, and the reason is shown."""
     node.routes["POST", "/v1/chat/completions"] = lambda _: problem(503, "'starter-chat' is loading", "not_ready")
