@@ -129,7 +129,9 @@ def keys() -> None:
 @keys.command("create")
 @home_option
 @json_option
-@click.option("--role", type=click.Choice(["admin", "member"]), required=True)
+@click.option(
+    "--role", type=click.Choice(["admin", "member"]), required=True, help="Only admins change templates, keys, weights."
+)
 @click.option("--name", required=True, help="What the key is for.")
 @click.option("--account", default=None, help="Id of the account it acts for. Default: the default account.")
 @click.option("--quiet", is_flag=True, help="Print only the key.")

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
-from litestar.middleware import AbstractMiddleware
+from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from appliance.domain.errors import Forbidden, InvalidRequest, Unauthenticated
@@ -26,21 +26,20 @@ OPEN_PATHS = ("/livez", "/readyz", "/metrics", "/schema")
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 
 
-class Gate(AbstractMiddleware):
+class Gate(ASGIMiddleware):
     """Checks host, origin and key; leaves the ``Caller`` in ``request.state.caller``."""
 
-    def __init__(self, app: ASGIApp, node: Node, allowed_hosts: Iterable[str]) -> None:
-        super().__init__(app)
+    def __init__(self, node: Node, allowed_hosts: Iterable[str]) -> None:
         self._node = node
         self._hosts = LOOPBACK_NAMES | {host.lower() for host in allowed_hosts}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Let the request through or raise; the exception handlers render what is raised."""
         request: Request[Any, Any, Any] = Request(scope)
         self._check_host(request)
         if not _is_open(scope["path"]) or (scope["path"] == "/metrics" and not _from_loopback(scope)):
             scope.setdefault("state", {})["caller"] = await self._authenticate(request)
-        await self.app(scope, receive, send)
+        await next_app(scope, receive, send)
 
     def _check_host(self, request: Request[Any, Any, Any]) -> None:
         host = _host_name(request.headers.get("host", ""))

@@ -21,6 +21,7 @@ from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as deployment_rows
 from appliance.registry.models import models as model_rows
 from appliance.store.importing import Store
+from models_store.catalog import catalog
 
 
 class ArtifactPaths(Struct, frozen=True):
@@ -64,7 +65,7 @@ class Artifacts:
         Raises NotFound, InUse naming the models that stand on it, Immutable for a starter.
         """
         artifact = self._directory.artifact(name)
-        if artifact.created_by_user_id == _system_user(self._directory):
+        if artifact.created_by_user_id == _system_user(self._directory) and _is_starter(name):
             raise Immutable(f"'{name}' belongs to the starter models and comes back at every start; it stays")
         standing = self._directory.models_using_artifact(name)
         own = [model.name for model in standing if model.account_id != SYSTEM_ACCOUNT_ID]
@@ -83,6 +84,11 @@ class Artifacts:
 
         await self._database.run(work)
         await asyncio.to_thread(self._importer.discard, artifact)
+
+
+def _is_starter(name: str) -> bool:
+    """The command line imports in the system's name too, so that alone does not make weights ours."""
+    return any(entry.name == name and entry.starter_path for entry in catalog().starters)
 
 
 def _system_user(directory: Directory) -> str | None:

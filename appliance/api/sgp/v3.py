@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from litestar import Controller, delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 
 from appliance.api.auth import require_admin
 from appliance.api.sgp import views
@@ -13,7 +13,7 @@ from appliance.domain.models import Caller
 from appliance.lifecycle.node import Node
 from appliance.wire import sgp_v3
 
-AccountFilter = Annotated[str | None, Parameter(query="account_id", description="only this account's")]
+AccountFilter = Annotated[str | None, QueryParameter(name="account_id", description="only this account's")]
 
 
 class TemplateController(Controller):
