@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from litestar import Litestar, Request, get
+from litestar.response import Stream
+from litestar.testing import AsyncTestClient
 
+from appliance.api.streaming import EventStream, event
+from appliance.domain.errors import QueueFull
 from tests.contract.conftest import CallLog, Starters
 
 PROMPT = "Hello, what can you do?"
@@ -111,3 +117,30 @@ def test_usage_comes_last_and_only_when_asked_for(member: httpx.Client, calls: C
 
     without = frames(member, "/v1/chat/completions", CHAT_BODY)
     assert not any("usage" in json.loads(data) for data in without[:-1])
+
+
+@pytest.mark.parametrize("path", ["/v1/stream", "/v2/stream"])
+async def test_a_failure_in_the_middle_is_an_event(path: str) -> None:
+    """What fails after the first byte ends the stream with an ``error`` event; under ``/v1`` it holds the object that
+    the openai client raises from, because that client looks at no event's name."""
+
+    @get(path)
+    async def fails(request: Request[Any, Any, Any]) -> Stream:
+        async def events() -> AsyncIterator[bytes]:
+            yield event({"text": "half of"})
+            raise QueueFull("too much at once; wait a little")
+
+        return EventStream(request, events(), lambda: None)
+
+    async with AsyncTestClient(Litestar([fails], logging_config=None)) as client:
+        answer = await client.get(path)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    first, last, rest = answer.text.split("\n\n")
+    assert (first, rest) == ('data: {"text":"half of"}', "")
+    name, data = last.split("\n")
+    assert name == "event: error"
+    problem = json.loads(data.removeprefix("data: "))
+    assert problem["code"] == "queue_full"
+    assert ("error" in problem) == path.startswith("/v1/")
+    if "error" in problem:
+        assert problem["error"]["message"] == problem["detail"]
