@@ -34,8 +34,8 @@ def event(value: Any) -> bytes:
 class EventStream(Stream):
     """An SSE response with status 200. A failure after the first byte becomes an ``error`` event.
 
-    ``close`` is called when the response has ended, in whatever way. The events cannot be trusted with that: a client
-    that left in time cancels the sending before the first event was asked for, and a generator that never started
+    ``close`` is called when the response has ended, in whatever way. The events cannot be trusted with that: when the
+    connection breaks under the head of the answer nobody asks for the first one, and a generator that never started
     never runs its ``finally``.
     """
 

@@ -1,0 +1,81 @@
+"""Random bodies: whatever is sent, the answer is a 2xx or a 4xx of the one shape, never a fault of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.api.conftest import Stage
+from tests.api.test_error_shape import check_shape
+from tests.support.server import Server
+
+HELLO = [{"role": "user", "content": "hello"}]
+TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+MODEL = {"name": "api-fuzz", "model_type": "CHAT_COMPLETION", "model_creation_parameters": {"weights": "api-llama"}}
+
+SOUND: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/chat/completions", {"model": "api-chat", "messages": HELLO, "max_tokens": 2, "tools": [TOOL], "stop": "x"}),
+    ("/v1/completions", {"model": "api-chat", "prompt": "hello", "max_tokens": 2, "logit_bias": {}, "stream": False}),
+    ("/v1/embeddings", {"model": "api-embed", "input": ["the model"], "encoding_format": "float"}),
+    ("/v2/completions", {"model": "api-chat", "prompt": "hello", "model_parameters": {"max_tokens": 2}}),
+    ("{chat}/execute", {"messages": HELLO, "max_tokens": 2, "model_request_parameters": {"bindings": {"seed": "1"}}}),
+    ("/v3/models", MODEL),
+]
+
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc_", max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@st.composite
+def bodies(draw: st.DrawFn) -> tuple[str, Any]:
+    """A sound body with some of its values, at any depth, replaced by anything; or anything at all."""
+    path, sound = draw(st.sampled_from(SOUND))
+    if draw(st.integers(0, 9)) == 0:
+        return path, draw(VALUES)
+    return path, _bent(draw, sound, 0.25)
+
+
+def _bent(draw: st.DrawFn, value: Any, share: float) -> Any:
+    if draw(st.floats(0, 1)) < share:
+        return draw(VALUES)
+    if isinstance(value, dict):
+        return {key: _bent(draw, inner, share) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_bent(draw, inner, share) for inner in value]
+    return value
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Iterator[httpx.Client]:
+    with server.client() as found:
+        yield found
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(sent=bodies())
+def test_no_body_is_a_fault_of_ours(sent: tuple[str, Any], client: httpx.Client, stage: Stage, server: Server) -> None:
+    """No JSON value on a main route is answered with a 5xx."""
+    path, body = sent
+
+    answer = client.post(path.replace("{chat}", stage.chat.path), json=body)
+
+    assert answer.status_code < 500, answer.text
+    if answer.status_code >= 400:
+        check_shape(answer, server)
+    elif path == "/v3/models":
+        client.delete(f"/v3/models/{answer.json()['id']}").raise_for_status()
