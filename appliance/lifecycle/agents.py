@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -86,14 +85,3 @@ def _system(instructions: str | None, messages: Sequence[Message]) -> tuple[Mess
     parts = [instructions or "", *(m.content or "" for m in messages if m.role == "system")]
     text = "\n\n".join(part for part in parts if part)
     return (Message(role="system", content=text),) if text else ()
-
-
-def arguments_text(arguments: str) -> str:
-    """Tool arguments as compact JSON text; InvalidParameter when they are not a JSON object."""
-    try:
-        value = json.loads(arguments)
-    except ValueError as error:
-        raise InvalidParameter(f"tool arguments are not JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InvalidParameter("tool arguments must be a JSON object")
-    return json.dumps(value, ensure_ascii=False)

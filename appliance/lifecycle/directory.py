@@ -95,11 +95,15 @@ class Directory:
     # --- what a caller may see -----------------------------------------------------------------------------------
 
     def visible(self, caller: Caller, items: Iterable[OwnedT], account_id: str | None = None) -> list[OwnedT]:
-        """The items this caller may see, oldest first as they were registered; of one account if it is named."""
+        """The items this caller may see, oldest first as they were registered.
+
+        With an account: that account's, and what is built in, which every account has.
+        """
         return [
             item
             for item in items
-            if self._may_see(caller, item) and account_id in (None, item.account_id, self._shared(item))
+            if self._may_see(caller, item)
+            and (account_id is None or item.account_id in (account_id, SYSTEM_ACCOUNT_ID))
         ]
 
     def get(self, caller: Caller, items: dict[str, OwnedT], item_id: str, kind: str) -> OwnedT:
@@ -177,10 +181,6 @@ class Directory:
             if template.name == name and template.built_in:
                 return template
         raise Conflict(f"the built-in template '{name}' is not in the registry; run appliance init")
-
-    @staticmethod
-    def _shared(item: Owned) -> str | None:
-        return item.account_id if item.account_id == SYSTEM_ACCOUNT_ID else None
 
     @staticmethod
     def _may_see(caller: Caller, item: Owned) -> bool:
