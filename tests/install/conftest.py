@@ -1,12 +1,15 @@
-"""What the installation tests share: the checkout, the script, and a way to call its functions one at a time."""
+"""What the installation tests share: the checkout, the functions of install.sh, one real bundle, and no network."""
 
+import os
+import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+WITHOUT_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -29,3 +32,41 @@ def function() -> Run:
         )
 
     return call
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder that is gone afterwards: bundle and installation are more than a gigabyte."""
+    folder = tmp_path_factory.mktemp("install")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def bundle(checkout: Path, work: Path) -> Path:
+    """A real bundle of this checkout: about 420 MiB, with all wheels and starters."""
+    if not (checkout / ".venv" / ".installed" / "dependencies").exists():
+        pytest.skip("install.sh did not make this .venv and should not change it; ./install.sh --test runs this")
+    path = work / "bundle.tar"
+    command = [checkout / "install.sh", "--bundle", path]
+    made = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    assert made.returncode == 0, made.stdout + made.stderr
+    return path
+
+
+@pytest.fixture(scope="session")
+def bare(work: Path, bundle: Path) -> Path:
+    """A folder with nothing but the install.sh out of the bundle."""
+    folder = work / "bare"
+    folder.mkdir()
+    subprocess.run(["tar", "--extract", "--file", bundle, "--directory", folder, "install.sh"], check=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def without_network() -> list[str]:
+    """The command that runs another one in a network namespace without interfaces."""
+    tried = subprocess.run([*WITHOUT_NETWORK, "true"], capture_output=True, text=True)
+    if tried.returncode != 0:
+        pytest.skip(f"this kernel forbids network namespaces here: {tried.stderr.strip()}")
+    return WITHOUT_NETWORK

@@ -2,62 +2,23 @@
 
 import hashlib
 import io
-import os
 import platform
 import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 MAIN_JOB = Path(__file__).with_name("main_job.py")
-WITHOUT_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
 
 Members = dict[str, bytes]
 
 
 def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)  # type: ignore[call-overload, no-any-return]
-
-
-@pytest.fixture(scope="module")
-def work(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that is gone afterwards: bundle and installation are more than a gigabyte."""
-    folder = tmp_path_factory.mktemp("install")
-    yield folder
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="module")
-def bundle(checkout: Path, work: Path) -> Path:
-    """A real bundle of this checkout: about 420 MiB, with all wheels and starters."""
-    if not (checkout / ".venv" / ".installed" / "dependencies").exists():
-        pytest.skip("install.sh did not make this .venv and should not change it; ./install.sh --test runs this")
-    path = work / "bundle.tar"
-    made = run(checkout / "install.sh", "--bundle", path)
-    assert made.returncode == 0, made.stdout + made.stderr
-    return path
-
-
-@pytest.fixture(scope="module")
-def bare(work: Path, bundle: Path) -> Path:
-    """A folder with nothing but the install.sh out of the bundle."""
-    folder = work / "bare"
-    folder.mkdir()
-    subprocess.run(["tar", "--extract", "--file", bundle, "--directory", folder, "install.sh"], check=True)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def without_network() -> list[str]:
-    """The command that runs another one in a network namespace without interfaces."""
-    tried = run(*WITHOUT_NETWORK, "true")
-    if tried.returncode != 0:
-        pytest.skip(f"this kernel forbids network namespaces here: {tried.stderr.strip()}")
-    return WITHOUT_NETWORK
 
 
 @pytest.fixture(scope="module")
