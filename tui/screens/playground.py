@@ -176,7 +176,8 @@ class PlaygroundScreen(ConsoleScreen):
     def _fit_to_type(self) -> None:
         model_type = self._model_type
         composer = self.query_one(Composer)
-        composer.border_title = PROMPTS.get(model_type, "Message")
+        tool = self._conversation.awaited_tool
+        composer.border_title = f"Result of {tool}" if tool else PROMPTS.get(model_type, "Message")
         composer.enter_sends = model_type not in ("EMBEDDING", "RERANKING")
         composer.border_subtitle = "Enter sends · Ctrl+J new line" if composer.enter_sends else "Ctrl+R runs"
         self._query.display = model_type == "RERANKING"
@@ -239,9 +240,7 @@ class PlaygroundScreen(ConsoleScreen):
     def _embed(self, deployment: admin.DeploymentState, text: str) -> None:
         texts = [line for line in text.splitlines() if line.strip()]
         embed = partial(self.client.embed, deployment.id, texts)
-        self._request = in_background(
-            self, partial(self._answer, embed, partial(self.Embedded, texts)), group="request"
-        )
+        self._begin(partial(self._answer, embed, partial(self.Embedded, texts)))
 
     def _rerank(self, deployment: admin.DeploymentState, text: str) -> None:
         documents = [line for line in text.splitlines() if line.strip()]
@@ -251,9 +250,7 @@ class PlaygroundScreen(ConsoleScreen):
             self._query.focus()
             return
         rerank = partial(self.client.rerank, deployment.id, query, documents)
-        self._request = in_background(
-            self, partial(self._answer, rerank, partial(self.Ranked, documents)), group="request"
-        )
+        self._begin(partial(self._answer, rerank, partial(self.Ranked, documents)))
 
     def _begin(self, work: Work) -> None:
         self._request = in_background(self, work, group="request")
@@ -304,6 +301,7 @@ class PlaygroundScreen(ConsoleScreen):
             )
             self._answer_turn.end(f"wants {request.name}: type its result" if request else "")
         self._answer_turn = None
+        self._fit_to_type()
 
     def on_playground_screen_embedded(self, event: Embedded) -> None:
         """Show the vectors."""

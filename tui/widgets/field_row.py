@@ -41,7 +41,7 @@ class FieldRow(Horizontal):
         elif isinstance(self._control, Select) and not self._control.is_blank():
             value = str(self._control.value)
         if self._required and not value:
-            raise FieldError(f"{self.label} is missing: {self.hint or 'give a value'}", self)
+            raise FieldError(f"{self.label} is missing", self)
         return value
 
     def number(self) -> int | None:

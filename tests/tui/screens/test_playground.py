@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 
 import httpx
 from textual.widgets import Input, Select, TextArea
 
 from tests.tui.conftest import ConsolePilot, screen_text, until
-from tests.tui.support.fixed_node import FixedNode, problem
+from tests.tui.support.fixed_node import FixedNode, json_answer, problem
 from tui.app import ConsoleApp
 from tui.screens.playground import PlaygroundScreen
 from tui.screens.playground_settings import SettingsForm
@@ -110,6 +111,31 @@ async def test_settings(fixed_console: ConsoleApp, node: FixedNode) -> None:
     sent = next(request for request in node.requests if request.url.path == "/v1/chat/completions")
     assert b'"temperature":0' in sent.content.replace(b" ", b"")
     assert b"Be short." in sent.content
+
+
+async def test_agent(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """An agent's wish for a tool is shown; what is typed next goes back as that tool's result."""
+    wish = {"name": "weather", "arguments": '{"city": "Oslo"}'}
+    steps = iter(
+        [
+            {"action": "tool_request", "context": {"tool_request": wish}},
+            {"action": "content", "context": {"content": "It is 4 degrees in Oslo."}},
+        ]
+    )
+    node.routes["POST", "/v3/models/mod-5/deployments/dep-5/execute"] = lambda _: json_answer(next(steps))
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.role)
+        screen = await _open(pilot, "invoice-agent")
+        await pilot.press(*"Oslo", "enter")
+        await until(pilot, lambda: screen.query_one(Composer).border_title == "Result of weather")
+        assert screen.query(Turn).last().text == 'weather({"city": "Oslo"})'
+        await pilot.press("4", "enter")
+        await until(pilot, lambda: screen.query(Turn).last().text == "It is 4 degrees in Oslo.")
+        assert screen.query_one(Composer).border_title == "Message to the agent"
+    bodies = [json.loads(request.content) for request in node.requests if request.url.path.endswith("/execute")]
+    assert bodies[1]["messages"][-1]["role"] == "tool"
+    assert bodies[1]["messages"][-1]["name"] == "weather"
 
 
 async def test_list_of_deployments(fixed_console: ConsoleApp) -> None:

@@ -43,7 +43,7 @@ async def test_missing_weights() -> None:
     async with _Bench().run_test() as pilot:
         fields = pilot.app.query_one(ParameterFields)
         await fields.show(FIELDS, ARTIFACTS)
-        with pytest.raises(FieldError, match="weights is missing: name of an imported artifact"):
+        with pytest.raises(FieldError, match="weights is missing"):
             fields.values()
 
 
