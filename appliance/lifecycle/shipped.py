@@ -16,7 +16,11 @@ WEIGHTS = Parameter(name="weights", type="str", description="name of an imported
 
 LLAMA_COMMON = (
     WEIGHTS,
-    Parameter(name="threads", type="int", description="CPU threads; default: the cores this process may use"),
+    Parameter(
+        name="threads",
+        type="int",
+        description="CPU threads; default: the cores this process may use, one for very small weights",
+    ),
 )
 LLAMA_TEXT = (
     *LLAMA_COMMON,

@@ -148,7 +148,6 @@ def _create_models(db: sqlite_utils.Database) -> None:
             _references("models", "account_id", "accounts"),
             _references("models", "model_template_id", "templates"),
             _references("models", "model_group_id", "groups"),
-            _references("models", "base_model_id", "models"),
         ],
         strict=True,
     )

@@ -9,7 +9,7 @@ from appliance.registry.records import Records
 
 
 class Models(Records[Model]):
-    """Weights plus metadata; each may stand on a template, a group and a base model."""
+    """Weights plus metadata; each may stand on a template and a group. A base model may be any name, as in SGP."""
 
     def by_name(self, db: sqlite_utils.Database, account_id: str, name: str) -> Model | None:
         """The account's model of this name, or None."""

@@ -5,7 +5,7 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-24 12:04:13.901005+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-24 13:02:07.972083+00:00');
 CREATE TABLE "accounts" (
    "id" TEXT PRIMARY KEY,
    "name" TEXT NOT NULL,
@@ -98,7 +98,7 @@ CREATE TABLE "models" (
    "model_vendor" TEXT,
    "model_template_id" TEXT REFERENCES "templates"("id") ON DELETE RESTRICT,
    "model_group_id" TEXT REFERENCES "groups"("id") ON DELETE RESTRICT,
-   "base_model_id" TEXT REFERENCES "models"("id") ON DELETE RESTRICT,
+   "base_model_id" TEXT,
    "base_model_metadata" TEXT,
    "creation_parameters" TEXT,
    "description" TEXT,
