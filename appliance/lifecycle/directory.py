@@ -129,13 +129,18 @@ class Directory:
         return deployment
 
     def callable_deployment(self, caller: Caller, name: str) -> Deployment | None:
-        """By built-in name, by deployment name in the caller's account, or by deployment id."""
+        """By deployment id, by built-in name, or by deployment name in the caller's account.
+
+        Ids come first, so that a deployment named like another's id never answers in its place.
+        """
+        found = self.deployments.get(name)
+        if found is not None and self._may_see(caller, found):
+            return found
         for account_id in (SYSTEM_ACCOUNT_ID, caller.account_id):
             deployment_id = self._deployments_by_name.get((account_id, name))
             if deployment_id is not None:
                 return self.deployments[deployment_id]
-        found = self.deployments.get(name)
-        return found if found is not None and self._may_see(caller, found) else None
+        return None
 
     def account_for(self, caller: Caller, requested: str | None) -> str:
         """The account that a new thing belongs to. Raises Forbidden for one that the key cannot use."""

@@ -145,7 +145,7 @@ class Node:
         for mark in await self.database.run(loading_marks.list):
             reason = (
                 f"loading it ended the server on {mark.started_at:%Y-%m-%d %H:%M} UTC; "
-                "change its parameters or weights to try again"
+                "change its parameters or weights, or restart the appliance, to try again"
             )
             await self.statuses.set(mark.deployment_id, DeploymentStatus.FAILED, reason)
             self.scheduler.fail(mark.deployment_id, Internal(reason))

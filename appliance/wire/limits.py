@@ -25,10 +25,10 @@ MAX_LOGIT_BIAS = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_WORKERS = 256
 
-NO_CONTROL_CHARACTERS = r"^(?![\s\S]*[\x00-\x1f\x7f])"
-"""A name is printed in logs, tables and terminals."""
+PRINTABLE = r"^(?=[\s\S]*\S)(?![\s\S]*[\x00-\x1f\x7f])"
+"""A name is shown in logs, tables and terminals: no control characters, and not blanks alone."""
 
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=NO_CONTROL_CHARACTERS)]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=PRINTABLE)]
 Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
 Description: TypeAlias = Annotated[str, Meta(max_length=65_536)]
 StopText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_LENGTH)]

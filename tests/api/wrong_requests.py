@@ -311,6 +311,14 @@ FIELDS = [
     ),
     Wrong("no messages", "POST", "/v1/chat/completions", 422, ("messages",), chat(messages=[])),
     Wrong(
+        "arguments of a call that are no JSON",
+        "POST",
+        "{agent}/execute",
+        422,
+        ("'look'", "not JSON"),
+        {"messages": [*HELLO, {"role": "agent", "tool_request": {"name": "look", "arguments": "nope"}}], "tools": []},
+    ),
+    Wrong(
         "an image",
         "POST",
         "/v1/chat/completions",
@@ -545,6 +553,8 @@ REGISTRY = [
     ),
     Wrong("renamed to a taken name", "PATCH", "{chat}", 409, ("api-embed",), {"name": "api-embed"}),
     Wrong("an empty name", "POST", "/v3/model-groups", 422, ("name", "1"), {"name": ""}),
+    Wrong("a name of blanks", "POST", "/v3/model-groups", 422, ("name",), {"name": "  "}),
+    Wrong("null for a name", "PATCH", "{chat}", 422, ("name", "null"), {"name": None}),
     Wrong("a name with a line break", "POST", "/v3/model-groups", 422, ("name",), {"name": "a\nb"}),
     Wrong("a name that ends in a line break", "POST", "/v3/model-groups", 422, ("name",), {"name": "a\n"}),
     Wrong(

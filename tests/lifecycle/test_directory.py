@@ -74,6 +74,16 @@ def test_names_are_called_within_the_account(directory: Directory) -> None:
     assert [d.id if d else None for d in found] == ["f", "d", "f", None, None]
 
 
+def test_a_name_like_an_id_takes_nobodys_calls(directory: Directory) -> None:
+    """A deployment named like the id of another does not answer in its place."""
+    directory.put_deployment(deployment("g", "mine", name="d"))
+
+    found = directory.callable_deployment(caller(), "d")
+
+    assert found is not None
+    assert found.id == "d"
+
+
 def test_a_renamed_deployment_leaves_its_old_name(directory: Directory) -> None:
     """The index of names follows changes and removals."""
     directory.put_deployment(deployment("d", "mine", name="new"))
