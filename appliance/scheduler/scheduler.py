@@ -306,9 +306,9 @@ class Scheduler:
 
     async def _load(self, resident: Resident) -> None:
         wanted = resident.wanted
-        await self._hooks.load_begins(wanted.deployment_id)
         before_bytes = _process_bytes()
         try:
+            await self._hooks.load_begins(wanted.deployment_id)
             engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
         except ApplianceError as error:
             await self._load_failed(resident, error)
@@ -317,8 +317,15 @@ class Scheduler:
             await self._load_failed(resident, Internal(f"'{wanted.name}' could not be loaded: {error}"))
         else:
             resident.measured_bytes = max(0, _process_bytes() - before_bytes)
-            await self._hooks.load_ended(wanted.deployment_id, None)
+            await self._tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
+
+    async def _tell_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
+        """A registry that cannot be written (a full disk) must not keep requests from what was decided here."""
+        try:
+            await self._hooks.load_ended(deployment_id, error)
+        except Exception:
+            log.exception("the end of a load of %s could not be noted", deployment_id)
 
     def _loaded(self, resident: Resident, engine: Engine) -> None:
         resident.engine = engine
@@ -344,9 +351,9 @@ class Scheduler:
         if self._current.get(deployment_id) is resident:
             del self._current[deployment_id]
             self._note_failure(deployment_id, error)
-            await self._hooks.load_ended(deployment_id, error)
+            await self._tell_ended(deployment_id, error)
         else:
-            await self._hooks.load_ended(deployment_id, None)
+            await self._tell_ended(deployment_id, None)
         self._fail_waiters(resident, error)
         resident.gone.set()
         self._advance()

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from appliance.domain.errors import BadWeights, CannotFit, NotFound, NotReady, QueueFull
+from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, DiskFull, NotFound, NotReady, QueueFull
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.resident import ResidentState
-from appliance.scheduler.scheduler import Scheduler
+from appliance.scheduler.scheduler import Hooks, Scheduler
 from tests.support.fake_engine import FakeBackend, FakeClock, wanted
 
 
@@ -333,3 +333,34 @@ async def test_a_cancelled_replacement_leaves_nothing(scheduler: Scheduler) -> N
     assert [engine.closed for engine in new.loads] == [True]
     (await scheduler.acquire("a")).release()
     assert len(old.loads) == 1
+
+
+class BrokenHooks(Hooks):
+    """An outside that cannot write anything down."""
+
+    def __init__(self) -> None:
+        self.begins: DiskFull | None = DiskFull("the disk is full")
+
+    async def load_begins(self, deployment_id: str) -> None:
+        if self.begins is not None:
+            raise self.begins
+
+    async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
+        raise DiskFull("the disk is full")
+
+
+async def test_hooks_that_fail(clock: FakeClock) -> None:
+    """A load that cannot be marked is refused with the reason, one whose end cannot be noted serves; nobody hangs."""
+    hooks, backend = BrokenHooks(), FakeBackend()
+    scheduler = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, hooks=hooks)
+    scheduler.want(wanted("a", backend))
+
+    with pytest.raises(DiskFull):
+        await scheduler.acquire("a")
+    assert scheduler.ledger.reserved_bytes == 0
+    assert backend.loads == []
+
+    hooks.begins = None
+    clock.seconds += 600
+    (await scheduler.acquire("a")).release()
+    await scheduler.close()
