@@ -102,9 +102,9 @@ class ConsoleApp(App[None]):
             return
         finally:
             self._polling = False
-        self.post_message(self.Polled(node))
         if user is not None:
-            self.post_message(self.Recognised(user))
+            self.post_message(self.Recognised(user))  # first: what screens ask for depends on the role
+        self.post_message(self.Polled(node))
 
     def on_console_app_polled(self, event: Polled) -> None:
         """Hand the state to the screens."""

@@ -22,6 +22,8 @@ from tui.widgets.top_bar import TopBar
 
 T = TypeVar("T")
 
+ADMIN = "admin"
+
 
 class ConsoleScreen(Screen[None]):
     """A screen of the console. Subclasses give ``area``, ``compose_body`` and what they fetch in ``reload``."""
@@ -53,6 +55,11 @@ class ConsoleScreen(Screen[None]):
         self.watch(self.app, "link", self._show_link)
         self.watch(self.app, "role", self._show_role)
         self.watch(self.app, "node", self._show_node)
+
+    @property
+    def for_admin(self) -> bool:
+        """Whether the key may ask for weights, jobs and keys."""
+        return str(getattr(self.app, "role", "")) == ADMIN
 
     def on_screen_resume(self) -> None:
         """Fetch again whenever the screen comes back into view."""

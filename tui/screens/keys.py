@@ -54,7 +54,7 @@ class KeysScreen(ConsoleScreen):
 
     def compose_body(self) -> ComposeResult:
         """One table."""
-        table = RecordTable(*COLUMNS, id="key-list", empty="none shown: an admin key is needed")
+        table = RecordTable(*COLUMNS, id="key-list", empty="none")
         table.border_title = "API keys"
         yield table
 
@@ -64,7 +64,9 @@ class KeysScreen(ConsoleScreen):
         self._table.focus()
 
     def reload(self) -> None:
-        """Ask for the keys."""
+        """Ask for the keys. A member's question is asked too: the server says why there is no answer."""
+        if not self.for_admin:
+            self._table.border_subtitle = "an admin's key is needed"
         self.ask(self.client.keys, self.Arrived, group="keys")
 
     def action_reload(self) -> None:

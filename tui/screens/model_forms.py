@@ -24,7 +24,9 @@ class NewModelForm(FormDialog[sgp_v3.Model]):
 
     heading = "New model"
 
-    def __init__(self, client: Client, templates: list[sgp_v3.Template], artifacts: list[admin.Artifact]) -> None:
+    def __init__(
+        self, client: Client, templates: list[sgp_v3.Template], artifacts: list[admin.Artifact] | None
+    ) -> None:
         super().__init__()
         self.client = client
         self._templates = {template.id: template for template in templates}
@@ -44,8 +46,8 @@ class NewModelForm(FormDialog[sgp_v3.Model]):
         """Ask for the chosen template's parameters."""
         if event.select.id == "template" and not event.select.is_blank():
             template = self._templates[str(event.select.value)]
-            fitting = [a for a in self._artifacts if template.model_type in a.model_types]
-            await self.query_one(ParameterFields).show(template_fields(template), fitting)
+            artifacts = fitting(self._artifacts, template.model_type)
+            await self.query_one(ParameterFields).show(template_fields(template), artifacts)
 
     def submission(self) -> Callable[[], Awaitable[sgp_v3.Model]]:
         """The model to create."""
@@ -73,14 +75,14 @@ class NewDeploymentForm(FormDialog[sgp_v3.Deployment]):
         client: Client,
         model: sgp_v3.Model,
         template: sgp_v3.Template | None,
-        artifacts: list[admin.Artifact],
+        artifacts: list[admin.Artifact] | None,
     ) -> None:
         super().__init__()
         self.heading = f"Deploy '{model.name}'"
         self.client = client
         self._model = model
         self._template = template
-        self._artifacts = [artifact for artifact in artifacts if model.model_type in artifact.model_types]
+        self._artifacts = fitting(artifacts, model.model_type)
 
     def compose_fields(self) -> ComposeResult:
         """The fixed rows, then one row per parameter that may be overridden."""
@@ -151,6 +153,11 @@ def template_fields(template: sgp_v3.Template) -> list[sgp_v3.ParameterField]:
     """The creation parameters of a template, those that must be given first."""
     schema = template.model_creation_parameters_schema
     return sorted(schema.parameters, key=lambda field: not field.required) if schema else []
+
+
+def fitting(artifacts: list[admin.Artifact] | None, model_type: str) -> list[admin.Artifact] | None:
+    """The artifacts that can serve a model type; None when they are not known."""
+    return None if artifacts is None else [artifact for artifact in artifacts if model_type in artifact.model_types]
 
 
 def _is_parameter(row: FieldRow) -> bool:

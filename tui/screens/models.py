@@ -44,7 +44,7 @@ class ModelsScreen(ConsoleScreen):
         """Models, templates and artifacts: all that the forms need."""
 
         def __init__(
-            self, models: list[sgp_v3.Model], templates: list[sgp_v3.Template], artifacts: list[admin.Artifact]
+            self, models: list[sgp_v3.Model], templates: list[sgp_v3.Template], artifacts: list[admin.Artifact] | None
         ) -> None:
             super().__init__()
             self.models = models
@@ -63,7 +63,8 @@ class ModelsScreen(ConsoleScreen):
         super().__init__(client)
         self._models: dict[str, sgp_v3.Model] = {}
         self._templates: dict[str, sgp_v3.Template] = {}
-        self._artifacts: list[admin.Artifact] = []
+        self._artifacts: list[admin.Artifact] | None = None
+        """None: this key may not see them, so their names are typed."""
         self._deployments: dict[str, admin.DeploymentState] = {}
 
     def compose_body(self) -> ComposeResult:
@@ -85,8 +86,9 @@ class ModelsScreen(ConsoleScreen):
         """Ask for models, templates and artifacts; deployments come with the node's state."""
         self.ask(self._fetch, lambda found: self.Arrived(*found), group="models")
 
-    async def _fetch(self) -> tuple[list[sgp_v3.Model], list[sgp_v3.Template], list[admin.Artifact]]:
-        return await self.client.models(), await self.client.templates(), await self.client.artifacts()
+    async def _fetch(self) -> tuple[list[sgp_v3.Model], list[sgp_v3.Template], list[admin.Artifact] | None]:
+        artifacts = await self.client.artifacts() if self.for_admin else None
+        return await self.client.models(), await self.client.templates(), artifacts
 
     def on_models_screen_arrived(self, event: Arrived) -> None:
         """Keep and show what came."""

@@ -118,10 +118,13 @@ class ZooScreen(ConsoleScreen):
     # --- fetching --------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
-        """Ask for all three lists."""
+        """Ask for all three lists; weights and jobs are shown to admins only."""
         self.ask(self.client.zoo, self.CatalogueArrived, group="zoo")
-        self.ask(self.client.artifacts, self.ArtifactsArrived, group="artifacts")
-        self._reload_jobs()
+        if self.for_admin:
+            self.ask(self.client.artifacts, self.ArtifactsArrived, group="artifacts")
+            self._reload_jobs()
+        else:
+            self._artifact_list.border_subtitle = self._job_list.border_subtitle = "an admin's key is needed"
 
     def _reload_jobs(self) -> None:
         self.ask(self.client.jobs, self.JobsArrived, group="jobs")
@@ -129,7 +132,7 @@ class ZooScreen(ConsoleScreen):
     def show_node(self, node: admin.State) -> None:
         """Follow the jobs at the pace of the node's state while one runs or the list is in view."""
         watching = self._panes.active == "jobs" or any(job.state in ACTIVE for job in self._jobs.values())
-        if self.is_current and watching:
+        if self.is_current and watching and self.for_admin:
             self._reload_jobs()
 
     def on_zoo_screen_catalogue_arrived(self, event: CatalogueArrived) -> None:

@@ -14,7 +14,7 @@ WEIGHTS = "weights"
 
 
 class ParameterFields(Vertical):
-    """See the module."""
+    """See the module. Where artifacts are None, not known, their names are typed."""
 
     def __init__(self) -> None:
         super().__init__(id="parameters")
@@ -23,7 +23,7 @@ class ParameterFields(Vertical):
     async def show(
         self,
         fields: list[sgp_v3.ParameterField],
-        artifacts: list[admin.Artifact],
+        artifacts: list[admin.Artifact] | None,
         *,
         present: sgp_v3.FlatParameters | None = None,
     ) -> None:
@@ -40,7 +40,7 @@ class ParameterFields(Vertical):
 
 
 def _row(
-    field: sgp_v3.ParameterField, artifacts: list[admin.Artifact], present: sgp_v3.FlatParameters | None
+    field: sgp_v3.ParameterField, artifacts: list[admin.Artifact] | None, present: sgp_v3.FlatParameters | None
 ) -> FieldRow:
     if present is None:
         return FieldRow(field.name, _control(field, artifacts, "default"), field.description, required=field.required)
@@ -48,15 +48,15 @@ def _row(
     return FieldRow(field.name, _control(field, artifacts, unchanged), field.description)
 
 
-def _control(field: sgp_v3.ParameterField, artifacts: list[admin.Artifact], unchanged: str) -> Widget:
+def _control(field: sgp_v3.ParameterField, artifacts: list[admin.Artifact] | None, unchanged: str) -> Widget:
     """The control; ``unchanged`` says what an empty one means."""
-    if field.name == WEIGHTS:
+    if field.name == WEIGHTS and artifacts is not None:
         none = "choose an artifact" if artifacts else "no artifact fits: import one first (screen 2)"
         prompt = none if unchanged == "default" else unchanged
         return Select([(artifact.name, artifact.name) for artifact in artifacts], prompt=prompt, compact=True)
     if field.type == "bool":
         return Select([("true", "true"), ("false", "false")], prompt=unchanged, compact=True)
-    return Input(placeholder=unchanged, compact=True)
+    return Input(placeholder="" if field.required and unchanged == "default" else unchanged, compact=True)
 
 
 def _typed(field: sgp_v3.ParameterField, text: str) -> sgp_v3.ParameterValue:

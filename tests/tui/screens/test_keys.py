@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.support.server import Server
 from tests.tui.conftest import ConsolePilot, screen_text, until
+from tui.app import ConsoleApp
+from tui.client import Client
 from tui.screens.confirm import Confirm
 from tui.screens.new_key import NewKeyForm
 from tui.screens.secret import SecretDialog
@@ -64,3 +66,14 @@ def _row_of(table: RecordTable, name: str) -> int | None:
 def _state_of(table: RecordTable, name: str) -> str:
     row = _row_of(table, name)
     return "" if row is None else table.get_row_at(row)[3].plain
+
+
+async def test_member(server: Server) -> None:
+    """With a member's key the console says so, and the list of keys is refused in the server's words."""
+    app = ConsoleApp(Client(server.url, server.member_key), poll_seconds=0.3)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.role == "member")
+        await pilot.press("5")
+        await until(pilot, lambda: app._notifications)
+        (notification,) = app._notifications
+        assert (notification.title, "role admin" in notification.message) == ("Not allowed", True)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import msgspec
+from textual.widgets import Select
 
 from tests.tui.conftest import until
 from tests.tui.support.fixed_node import FixedNode, json_answer, problem
-from tests.tui.support.fixed_records import STATE
+from tests.tui.support.fixed_records import STATE, TEMPLATES, USER
 from tui.app import ConsoleApp
 from tui.keymap import AREAS
 from tui.link import LinkState
+from tui.screens.model_forms import NewModelForm
 from tui.widgets.banner import Banner
 from tui.widgets.record_table import RecordTable
 
@@ -80,6 +82,26 @@ async def test_not_ready(fixed_console: ConsoleApp, node: FixedNode) -> None:
         await until(pilot, lambda: app.link.state is LinkState.NOT_READY)
         await pilot.pause()
         assert _banner(app) == "Not ready: starter-chat is loading"
+
+
+async def test_member(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """A member's console does not ask for what only admins may see, and lets the name of weights be typed."""
+    profile = {"role": "member", "account": {"id": "acc-1", "name": "default"}}
+    node.routes["GET", "/user-info"] = lambda _: json_answer({**USER, "access_profiles": [profile]})
+    app = fixed_console
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.role == "member" and app.link.state is LinkState.UP)
+        await pilot.press("2", "j")
+        await pilot.press("3")
+        await until(pilot, lambda: app.screen.query_one("#model-list", RecordTable).row_count > len(STATE.deployments))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, NewModelForm))
+        await pilot.pause()
+        app.screen.query_one("#template", Select).value = TEMPLATES[0].id
+        await until(pilot, lambda: app.screen.query("ParameterFields FieldRow"))
+        assert len(app.screen.query("ParameterFields Select")) == 0
+    asked = {request.url.path for request in node.requests}
+    assert asked.isdisjoint({"/admin/artifacts", "/admin/jobs", "/admin/importable"})
 
 
 async def test_member_key(fixed_console: ConsoleApp, node: FixedNode) -> None:
