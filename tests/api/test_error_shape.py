@@ -10,9 +10,14 @@ import pytest
 
 from appliance.api.errors import STATUS_OF_CODE
 from tests.api.conftest import Stage
-from tests.api.wrong_requests import WRONG, Wrong
+from tests.api.wrong_doors import BODIES, KEYS, ROUTES
+from tests.api.wrong_intents import IMPORTS, REGISTRY
+from tests.api.wrong_numbers import NUMBERS
+from tests.api.wrong_questions import FIELDS, TARGETS
+from tests.api.wrong_requests import Wrong
 from tests.support.server import Server
 
+WRONG = [*KEYS, *ROUTES, *BODIES, *NUMBERS, *FIELDS, *TARGETS, *REGISTRY, *IMPORTS]
 CODES = {*STATUS_OF_CODE, "method_not_allowed"}
 
 
