@@ -126,7 +126,7 @@ class PlaygroundScreen(ConsoleScreen):
     def show_node(self, node: admin.State) -> None:
         """Offer the deployments that exist now; the chosen one stays chosen."""
         offered = {deployment.id: deployment for deployment in node.deployments}
-        if [d.name for d in offered.values()] != [d.name for d in self._deployments.values()]:
+        if _names(offered) != _names(self._deployments):
             chosen = self._wanted or self._chosen_id
             self._deployments = offered
             self._select.set_options([(f"{d.name}  {d.model_type}", d.id) for d in offered.values()])
@@ -389,3 +389,7 @@ class PlaygroundScreen(ConsoleScreen):
     @property
     def _transcript(self) -> Transcript:
         return self.query_one(Transcript)
+
+
+def _names(deployments: dict[str, admin.DeploymentState]) -> list[tuple[str, str]]:
+    return [(deployment.id, deployment.name) for deployment in deployments.values()]
