@@ -10,13 +10,15 @@ from typing import Any
 from uuid import uuid4
 
 from litestar import Request, get, post
+from litestar.params import JSONBody
 from litestar.response import Stream
 
+from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.openai import render, translate
 from appliance.api.streaming import DONE, EventStream, event, while_connected
 from appliance.domain.errors import InvalidParameter, NotFound
 from appliance.domain.inference import Delta, EmbeddingRequest, RerankingRequest
-from appliance.domain.models import Caller, ModelType
+from appliance.domain.models import ModelType
 from appliance.engines.tools import ToolCallSplitter, parse_tool_calls
 from appliance.lifecycle.execution import TextExecution
 from appliance.lifecycle.node import Node
@@ -27,13 +29,13 @@ TAGS = ["OpenAI"]
 
 
 @get("/v1/models", operation_id="openaiListModels", tags=TAGS)
-async def list_models(node: Node, caller: Caller) -> dict[str, Any]:
+async def list_models(node: TheNode, caller: TheCaller) -> dict[str, Any]:
     """Everything that can be called by this key: built-ins and deployments."""
     return {"object": "list", "data": [_model_object(node, d.id) for d in node.callable_deployments(caller)]}
 
 
 @get("/v1/models/{model:path}", operation_id="openaiGetModel", tags=TAGS)
-async def get_model(node: Node, caller: Caller, model: str) -> dict[str, Any]:
+async def get_model(node: TheNode, caller: TheCaller, model: PathId) -> dict[str, Any]:
     """One of them, by name or deployment id."""
     return _model_object(node, node.inference.by_name(caller, model.removeprefix("/")).deployment.id)
 
@@ -56,7 +58,7 @@ def _model_object(node: Node, deployment_id: str) -> dict[str, Any]:
 
 @post("/v1/chat/completions", operation_id="openaiCreateChatCompletion", status_code=200, tags=TAGS)
 async def create_chat_completion(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.ChatCompletionCreate
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChatCompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Answer a conversation."""
     target = node.inference.by_name(caller, data.model)
@@ -110,7 +112,7 @@ def _chat_chunk_choices(index: int, delta: Delta, splitter: ToolCallSplitter | N
 
 @post("/v1/completions", operation_id="openaiCreateCompletion", status_code=200, tags=TAGS)
 async def create_completion(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.CompletionCreate
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.CompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Continue one or several prompts."""
     target = node.inference.by_name(caller, data.model)
@@ -141,7 +143,7 @@ async def _text_events(
 
 @post("/v1/embeddings", operation_id="openaiCreateEmbeddings", status_code=200, tags=TAGS)
 async def create_embeddings(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.EmbeddingsCreate
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.EmbeddingsCreate]
 ) -> dict[str, Any]:
     """One vector per input. ``dimensions`` cuts and scales again, for models trained so that this makes sense."""
     target = node.inference.by_name(caller, data.model)
@@ -169,7 +171,7 @@ def _vector(vector: list[float], body: wire.EmbeddingsCreate) -> list[float] | s
 
 @post("/v1/rerank", operation_id="rerank", status_code=200, tags=TAGS)
 async def create_rerank(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.RerankCreate
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.RerankCreate]
 ) -> dict[str, Any]:
     """Documents by descending relevance, cut to ``top_n``."""
     target = node.inference.by_name(caller, data.model)

@@ -6,12 +6,13 @@ import asyncio
 from typing import Annotated, Any
 
 from litestar import Controller, delete, get, post
-from litestar.params import Parameter
+from litestar.params import JSONBody, QueryParameter
 
 from appliance.api.auth import require_admin
+from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.ops.state import state_of
 from appliance.api.sgp.views import deployment_view
-from appliance.domain.models import Artifact, Caller, Job, Key, Role
+from appliance.domain.models import Artifact, Job, Key, Role
 from appliance.lifecycle.importable import find_importable
 from appliance.lifecycle.importing import allowed_path
 from appliance.lifecycle.node import Node
@@ -19,7 +20,7 @@ from appliance.wire import admin as wire
 from appliance.wire import sgp_v3
 from models_store.catalog import ZooModel, catalog
 
-Limit = Annotated[int, Parameter(ge=1, le=1000)]
+Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
 
 
 class StateController(Controller):
@@ -29,18 +30,20 @@ class StateController(Controller):
     tags = ("administration",)
 
     @get("/state", operation_id="adminState")
-    async def state(self, node: Node, caller: Caller) -> wire.State:
+    async def state(self, node: TheNode, caller: TheCaller) -> wire.State:
         """The node at this moment."""
         return await state_of(node, caller)
 
     @get("/zoo", operation_id="adminZoo")
-    async def zoo(self, node: Node) -> list[wire.ZooEntry]:
+    async def zoo(self, node: TheNode) -> list[wire.ZooEntry]:
         """The models that become callable by name when their file is imported."""
         installed = {artifact.zoo_name for artifact in node.artifacts.list()}
         return [_zoo_view(entry, installed) for entry in catalog().entries]
 
     @get("/deployments/{deployment_id:str}/calls", operation_id="adminCalls")
-    async def calls(self, node: Node, caller: Caller, deployment_id: str, limit: Limit = 100) -> list[dict[str, Any]]:
+    async def calls(
+        self, node: TheNode, caller: TheCaller, deployment_id: PathId, limit: Limit = 100
+    ) -> list[dict[str, Any]]:
         """The newest logged calls of a deployment; of a built-in one only the caller's account's, admins see all."""
         node.directory.get(caller, node.directory.deployments, deployment_id, "model deployment")
         account_id = None if caller.is_admin else caller.account_id
@@ -48,7 +51,9 @@ class StateController(Controller):
         return [{name: getattr(call, name) for name in call.__struct_fields__} for call in found]
 
     @post("/deployments/{deployment_id:str}/swap", operation_id="adminSwap", status_code=200)
-    async def swap(self, node: Node, caller: Caller, deployment_id: str, data: wire.SwapCreate) -> sgp_v3.Deployment:
+    async def swap(
+        self, node: TheNode, caller: TheCaller, deployment_id: PathId, data: JSONBody[wire.SwapCreate]
+    ) -> sgp_v3.Deployment:
         """Point a deployment at another model: that one is loaded first, the old one serves until then.
 
         It runs to its end even when the client leaves, so that registry and memory agree.
@@ -64,56 +69,56 @@ class AdminController(Controller):
     guards = (require_admin,)
 
     @get("/importable", operation_id="adminImportable")
-    async def importable(self, node: Node) -> list[wire.ImportableFile]:
+    async def importable(self, node: TheNode) -> list[wire.ImportableFile]:
         """Weights files below the import roots of the server."""
         return await asyncio.to_thread(find_importable, node.import_roots())
 
     @post("/imports", operation_id="adminImport", status_code=200)
-    async def start_import(self, node: Node, caller: Caller, data: wire.ImportCreate) -> wire.Job:
+    async def start_import(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.ImportCreate]) -> wire.Job:
         """Start an import; its job tells how it goes."""
         paths = [allowed_path(path, node.import_roots()) for path in data.paths]
         return _job_view(await node.imports.start(caller, paths, data.name))
 
     @get("/jobs", operation_id="adminJobs")
-    async def jobs(self, node: Node) -> list[wire.Job]:
+    async def jobs(self, node: TheNode) -> list[wire.Job]:
         """Jobs, newest first."""
         return [_job_view(job) for job in node.imports.list()]
 
     @get("/jobs/{job_id:str}", operation_id="adminJob")
-    async def job(self, node: Node, job_id: str) -> wire.Job:
+    async def job(self, node: TheNode, job_id: PathId) -> wire.Job:
         """One job."""
         return _job_view(node.imports.get(job_id))
 
     @delete("/jobs/{job_id:str}", operation_id="adminCancelJob", status_code=200)
-    async def cancel_job(self, node: Node, job_id: str) -> wire.Job:
+    async def cancel_job(self, node: TheNode, job_id: PathId) -> wire.Job:
         """Cancel a job."""
         return _job_view(node.imports.cancel(job_id))
 
     @get("/artifacts", operation_id="adminArtifacts")
-    async def artifacts(self, node: Node) -> list[wire.Artifact]:
+    async def artifacts(self, node: TheNode) -> list[wire.Artifact]:
         """Imported weights."""
         return [_artifact_view(node, artifact) for artifact in node.artifacts.list()]
 
     @delete("/artifacts/{name:str}", operation_id="adminDeleteArtifact", status_code=200)
-    async def delete_artifact(self, node: Node, caller: Caller, name: str) -> sgp_v3.Deleted:
+    async def delete_artifact(self, node: TheNode, caller: TheCaller, name: PathId) -> sgp_v3.Deleted:
         """Delete weights that no model stands on."""
         await node.delete_artifact(caller, name)
         return sgp_v3.Deleted(count=1)
 
     @get("/keys", operation_id="adminKeys")
-    async def keys(self, node: Node, caller: Caller) -> list[wire.Key]:
+    async def keys(self, node: TheNode, caller: TheCaller) -> list[wire.Key]:
         """Keys, without their secrets."""
         return [_key_view(key) for key in node.keys.list(caller)]
 
     @post("/keys", operation_id="adminCreateKey", status_code=200)
-    async def create_key(self, node: Node, caller: Caller, data: wire.KeyCreate) -> wire.NewKey:
+    async def create_key(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.KeyCreate]) -> wire.NewKey:
         """A new key; its secret is in this answer and nowhere else."""
         account_id = node.directory.account_for(caller, data.account_id)
         key, secret = await node.keys.create(caller, data.name, Role(data.role), account_id)
         return wire.NewKey(key=_key_view(key), secret=secret)
 
     @delete("/keys/{key_id:str}", operation_id="adminRevokeKey", status_code=200)
-    async def revoke_key(self, node: Node, caller: Caller, key_id: str) -> wire.Key:
+    async def revoke_key(self, node: TheNode, caller: TheCaller, key_id: PathId) -> wire.Key:
         """Revoke a key."""
         return _key_view(await node.keys.revoke(caller, key_id))
 

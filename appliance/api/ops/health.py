@@ -7,8 +7,8 @@ from typing import Any
 from litestar import Response, get
 from msgspec import Struct
 
+from appliance.api.handlers import TheNode
 from appliance.api.ops.metrics import render_metrics
-from appliance.lifecycle.node import Node
 
 
 class Health(Struct, kw_only=True):
@@ -25,7 +25,7 @@ def livez() -> Health:
 
 
 @get("/readyz", operation_id="readyz", tags=["health"], sync_to_thread=False)
-def readyz(node: Node) -> Response[Health]:
+def readyz(node: TheNode) -> Response[Health]:
     """200 when every pinned deployment can answer, else 503 with the reasons."""
     reasons = node.not_ready_reasons()
     status = "not ready" if reasons else "ok"
@@ -33,6 +33,6 @@ def readyz(node: Node) -> Response[Health]:
 
 
 @get("/metrics", operation_id="metrics", tags=["health"], media_type="text/plain; version=0.0.4", sync_to_thread=False)
-def metrics(node: Node) -> Response[Any]:
+def metrics(node: TheNode) -> Response[Any]:
     """Prometheus metrics."""
     return Response(render_metrics(node), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from litestar import get, post
+from litestar.params import JSONBody
 from msgspec import Struct
 
 from appliance.api.auth import require_admin
+from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.domain.errors import NotFound
 from appliance.domain.models import Account, Caller, User
 from appliance.lifecycle.node import Node
@@ -23,7 +25,7 @@ class NewAccount(Struct, kw_only=True):
 
 
 @get("/user-info", operation_id="userInfo", tags=TAGS)
-async def user_info(node: Node, caller: Caller) -> dict[str, Any]:
+async def user_info(node: TheNode, caller: TheCaller) -> dict[str, Any]:
     """Who this key belongs to, and the accounts it can act for."""
     user = node.directory.users[caller.user_id]
     profiles = [_profile(user, caller, account) for account in _accounts_of(node, caller)]
@@ -31,7 +33,7 @@ async def user_info(node: Node, caller: Caller) -> dict[str, Any]:
 
 
 @get("/users/{user_id:str}", operation_id="getUser", tags=TAGS)
-async def get_user(node: Node, caller: Caller, user_id: str) -> dict[str, Any]:
+async def get_user(node: TheNode, caller: TheCaller, user_id: PathId) -> dict[str, Any]:
     """One user of an account this key can see."""
     user = node.directory.users.get(user_id)
     if user is None or (user.account_id != caller.account_id and not caller.is_admin):
@@ -41,7 +43,7 @@ async def get_user(node: Node, caller: Caller, user_id: str) -> dict[str, Any]:
 
 
 @post("/accounts", operation_id="createAccount", status_code=200, guards=[require_admin], tags=TAGS)
-async def create_account(node: Node, caller: Caller, data: AccountCreate) -> NewAccount:
+async def create_account(node: TheNode, caller: TheCaller, data: JSONBody[AccountCreate]) -> NewAccount:
     """A new tenant."""
     return NewAccount(account_id=(await node.keys.create_account(caller, data.account_name)).id)
 

@@ -8,6 +8,7 @@ from typing import Any
 from litestar import Controller, Request, post
 
 from appliance.api.bodies import decode
+from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.sgp import views
 from appliance.api.streaming import while_connected
 from appliance.domain.inference import EmbeddingRequest, FinishReason, RerankingRequest, Sampling
@@ -31,7 +32,7 @@ class ExecuteController(Controller):
 
     @post("/execute", operation_id="v3ExecuteModelDeployment", status_code=200)
     async def execute(
-        self, request: Request[Any, Any, Any], node: Node, caller: Caller, model_id: str, deployment_id: str
+        self, request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, model_id: PathId, deployment_id: PathId
     ) -> (
         sgp_v3.CompletionResult
         | sgp_v3.ChatCompletionResult

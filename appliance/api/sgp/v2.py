@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from litestar import Request, Response, post
+from litestar.params import JSONBody
 from litestar.response import Stream
 
+from appliance.api.handlers import TheCaller, TheNode
 from appliance.api.sgp.views import sampling_of
 from appliance.api.streaming import EventStream, event, while_connected
 from appliance.domain.errors import InvalidRequest
@@ -21,7 +23,7 @@ from appliance.wire import sgp_v2
 
 @post("/v2/completions", operation_id="v2CreateCompletion", status_code=200, tags=["v2 completions"])
 async def complete_v2(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, data: sgp_v2.CompletionRequest
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[sgp_v2.CompletionRequest]
 ) -> Response[sgp_v2.CompletionResponse] | Stream:
     """Complete a prompt by a model's unique name; ``stream`` true sends the pieces as they come."""
     return await _complete(request, node, caller, data, "sgp_v2")
@@ -29,7 +31,7 @@ async def complete_v2(
 
 @post("/egp/v1/completions", operation_id="egpV1CreateCompletion", status_code=200, tags=["v2 completions"])
 async def complete_egp_v1(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, data: sgp_v2.CompletionRequest
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[sgp_v2.CompletionRequest]
 ) -> Response[sgp_v2.CompletionResponse] | Stream:
     """Complete a prompt by a model's unique name; ``model`` and ``prompt`` are enough."""
     return await _complete(request, node, caller, data, "egp_v1")
