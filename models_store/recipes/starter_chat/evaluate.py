@@ -10,12 +10,12 @@ import ctypes
 import datetime
 import json
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import conversations, facts, grammar, tools
+from . import conversations, everyday, facts, grammar, tools
 
 Json = dict[str, Any]
 
@@ -145,6 +145,20 @@ def _calls(model: Model, count: int, constrained: bool) -> Iterable[Item]:
         )
 
 
+def _everyday(model: Model) -> Iterable[Item]:
+    offered = list(everyday.TOOLS)
+    for request, name, arguments in everyday.REQUESTS:
+        answer = model.chat([{"role": "user", "content": request}], offered, grammar.of_tools(offered))
+        right = _same_call(answer, {"name": name, "arguments": json.dumps(arguments)})
+        yield request, tools.call_json(name, arguments), answer, right
+
+
+def _asked_anew(items: Iterable[Item]) -> list[Item]:
+    """Those calls whose request begins in a way that training never saw."""
+    starts = tuple(opening.split("{")[0] for opening in tools.HELD_OUT_OPENINGS)
+    return [item for item in items if item[0].lower().startswith(starts)]
+
+
 def _results(model: Model, count: int) -> Iterable[Item]:
     rng = random.Random("results")
     for _ in range(count):
@@ -187,23 +201,22 @@ def measure(model: Model, scale: float = 1.0) -> list[Row]:
 
     phrases = "answer contains the fact's key phrases"
     call = "one call, right name, JSON-equal arguments"
-    plan: list[tuple[str, str, Callable[[], Iterable[Item]]]] = [
-        ("Questions about the appliance, new paraphrases", phrases, lambda: _questions(model, n(300))),
-        ("The same and open-world ones as raw text, no chat template", phrases, lambda: _raw_questions(model, n(100))),
-        ("Tool calls on unseen tools, with grammar", call, lambda: _calls(model, n(300), True)),
-        ("Tool calls on unseen tools, without grammar", call, lambda: _calls(model, n(300), False)),
-        ("Answer from a tool's result", "exact text", lambda: _results(model, n(150))),
-        ("No tool fits: answer in words, with grammar", phrases, lambda: _needless(model, n(100))),
-        ("Spans from unseen passages", "exact text", lambda: _exact(model, n(300), "passages")),
-        (
-            "Sums up to 50, products up to 10 x 10, unseen pairs",
-            "exact text",
-            lambda: _exact(model, n(150), "arithmetic"),
-        ),
-        ("Open-world questions declined, new patterns", "says it is a starter model", lambda: _refusals(model, n(100))),
-        ("Repeat a text", "exact text", lambda: _exact(model, n(100), "repeat")),
+    guided, free = list(_calls(model, n(400), True)), list(_calls(model, n(400), False))
+    return [
+        _row("Questions about the appliance, new paraphrases", phrases, _questions(model, n(300))),
+        _row("These and open-world ones as raw text, no chat template", phrases, _raw_questions(model, n(100))),
+        _row("Tool calls on unseen tools, with grammar", call, guided),
+        _row("- of these, asked in a way never trained on", call, _asked_anew(guided)),
+        _row("Tool calls on unseen tools, without grammar", call, free),
+        _row("- of these, asked in a way never trained on", call, _asked_anew(free)),
+        _row("Hand-written everyday tools, four offered, with grammar", call, _everyday(model)),
+        _row("Answer from a tool's result", "exact text", _results(model, n(150))),
+        _row("No tool fits: answer in words, with grammar", phrases, _needless(model, n(100))),
+        _row("Spans from unseen passages", "exact text", _exact(model, n(300), "passages")),
+        _row("Sums up to 50, products up to 10 x 10, unseen pairs", "exact text", _exact(model, n(150), "arithmetic")),
+        _row("Open-world questions declined, new patterns", "says it is a starter model", _refusals(model, n(100))),
+        _row("Repeat a text", "exact text", _exact(model, n(100), "repeat")),
     ]
-    return [_row(skill, criterion, ask()) for skill, criterion, ask in plan]
 
 
 def _table(rows: list[Row]) -> str:

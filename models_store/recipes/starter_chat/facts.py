@@ -163,7 +163,6 @@ _OPEN = (
     "Is {c} bigger than {d}?",
     "Who invented the {n}?",
     "How do I cook a {n}?",
-    "What is the weather in {t}?",
     "write an essay about {c}",
     "When was {p} born?",
 )

@@ -317,28 +317,28 @@ def _spoken(argument: Argument, value: Value, rng: random.Random) -> str:
     return rng.choice(NAMED).format(name=name, value=quoted)
 
 
-OPENINGS = (
-    "{v} the {t}",
-    "{v} a {t}",
-    "please {v} the {t}",
-    "can you {v} a {t}",
-    "could you {v} the {t}",
-    "I want to {v} a {t}",
-    "I need you to {v} the {t}",
-    "help me {v} a {t}",
-    "I would like to {v} the {t}",
-    "{v} {t}",
+STARTS = (
+    *("", "", "", "please", "can you", "could you", "I want to", "I need you to", "I would like to", "help me"),
+    *("let us", "now", "try to", "you should", "we have to", "I have to", "is it possible to", "do me a favour and"),
+    *("my job is to", "the next step is to", "ok,", "hey,", "first", "quickly", "can we", "I was told to", "just"),
+    *("remember to", "my friend asked me to", "somebody must", "will you", "you may", "I was going to", "next,"),
 )
+OBJECTS = ("the {t}", "the {t}", "a {t}", "a {t}", "{t}", "my {t}", "this {t}", "that {t}", "one {t}", "our {t}")
+ENDS = ("", "", "", "", "", "", "for me", "now", "today", "right away", "if you can", "again", "as soon as possible")
+"""Parts of a request to do something; many, because a network that has seen few learns them by heart."""
+
 MENTIONS = (
-    "what is the {t}",
-    "tell me the {t}",
-    "what about the {t}",
-    "I need the {t}",
-    "the {t} please",
-    "give me the {t}",
-    "what's the {t}",
-    "how is the {t}",
-    "I want to know the {t}",
+    *("what is the {t}", "what's the {t}", "tell me the {t}", "what about the {t}", "I need the {t}", "the {t} please"),
+    *(
+        "give me the {t}",
+        "how is the {t}",
+        "I want to know the {t}",
+        "do you know the {t}",
+        "any news on the {t}",
+        "{t}",
+    ),
+    *("I am curious about the {t}", "we need that {t}", "can I have the {t}", "is there a {t}", "show me the {t}"),
+    *("I wonder about the {t}", "I am looking for the {t}", "my question is about the {t}", "we talked about the {t}"),
 )
 """Requests that name the thing only; used when no other offered tool is about it."""
 
@@ -356,13 +356,14 @@ def _opening(rng: random.Random, split: Split, wanted: Tool, others: list[Tool])
     if rng.random() < 0.08:
         return rng.choice(("call {n}", "use {n}", "run {n}", "use the tool {n}")).format(n=wanted.name)
     unambiguous = not any(set(wanted.thing.split()) & set(other.thing.split()) for other in others)
-    patterns: tuple[str, ...] = OPENINGS
-    if split == "held_out" and rng.random() < 0.3:
-        patterns = HELD_OUT_OPENINGS
-    elif unambiguous and rng.random() < 0.3:
-        patterns = MENTIONS
     verb = _verb(rng, wanted) if unambiguous else wanted.verb
-    return rng.choice(patterns).format(v=verb, t=wanted.thing)
+    if split == "held_out" and rng.random() < 0.3:
+        return rng.choice(HELD_OUT_OPENINGS).format(v=verb, t=wanted.thing)
+    if unambiguous and rng.random() < 0.3:
+        return rng.choice(MENTIONS).format(t=wanted.thing)
+    start = f"{words.invented(rng, split).capitalize()}," if rng.random() < 0.08 else rng.choice(STARTS)
+    parts = (start, verb, rng.choice(OBJECTS).format(t=wanted.thing), rng.choice(ENDS))
+    return " ".join(part for part in parts if part)
 
 
 def _request(

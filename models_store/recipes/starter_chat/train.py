@@ -21,7 +21,7 @@ from torch.nn import functional
 from . import conversations, tokenizer
 from .model import Llama, Shape
 
-SAVE_SECONDS = 180
+SAVE_SECONDS = 120
 REPORT_SECONDS = 900
 
 WIDTHS = (64, 96, 128, 192, 256, 384)
