@@ -133,8 +133,10 @@ def check_exposure(config: Config) -> None:
 
 
 async def serve(home: Path, config: Config, on_ready: Callable[[str], None]) -> None:
-    """Run the server until a signal ends it. ``on_ready`` gets the URL once requests are answered."""
-    check_exposure(config)
+    """Run the server until a signal ends it. ``on_ready`` gets the URL once requests are answered.
+
+    The caller has passed ``config`` to ``check_exposure``.
+    """
     node = Node(home, config)
     server = uvicorn.Server(
         uvicorn.Config(

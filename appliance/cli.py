@@ -67,18 +67,23 @@ def serve(home: Path | None, host: str | None, port: int | None, insecure: bool 
     """Serve until a signal ends it. Makes the home on the first start and shows the admin key once."""
     import uvloop
 
-    from appliance.app import serve as run_server  # here only: other commands start without the server's libraries
+    from appliance.app import check_exposure  # here only: other commands start without the server's libraries
+    from appliance.app import serve as run_server
 
     home = _home(home)
     config = load_config(home, host=host, port=port, insecure=insecure)
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
     )
+    check_exposure(config)
     secret = _first_key(home)
+    if secret:  # before anything can fail: the key is made, and nobody could show it again
+        click.echo(f"\nAdmin key, shown this once: {secret}\n")
+        sys.stdout.flush()
 
     def ready(url: str) -> None:
         if secret:
-            click.echo(f"\nAdmin key, shown this once: {secret}\n\nTry it:\n  {_curl_line(url, secret)}\n")
+            click.echo(f"Try it:\n  {_curl_line(url, secret)}\n")
         click.echo(f"Serving on {url} from {home} (Ctrl-C ends it)")
         sys.stdout.flush()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -289,3 +290,19 @@ def test_the_module_is_the_command(home: Path) -> None:
 
     assert done.returncode == 2
     assert "sevre" in done.stderr
+
+
+def test_a_first_start_that_fails_has_shown_the_key(tmp_path: Path) -> None:
+    """The first admin key is printed before the server can fail, here on a port in use."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = subprocess.run(
+            [sys.executable, "-m", "appliance", "serve", "--port", port, "--home", str(tmp_path / "home")],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+    assert done.returncode != 0
+    assert "shown this once: sk-" in done.stdout
+    assert "Traceback" not in done.stderr

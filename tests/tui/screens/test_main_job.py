@@ -113,6 +113,8 @@ async def _swap(pilot: ConsolePilot, server: Server, name: str, *, to: str) -> N
     await until(pilot, lambda: not isinstance(pilot.app.screen, SwapForm))
     deployment = next(d for d in server.state()["deployments"] if d["name"] == name)
     assert (deployment["model_name"], deployment["status"]) == (to, "READY")
+    models = _table(pilot, "#model-list")
+    await until(pilot, lambda: _row_of(models, f"  └ {name}") == (_row_of(models, to) or 0) + 1)
 
 
 async def _remove(pilot: ConsolePilot, label: str) -> None:
