@@ -10,7 +10,7 @@ STORE = Path(__file__).resolve().parents[2]
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="starter_chat", description="Build starter-chat from nothing.")
-    parser.add_argument("command", choices=("show", "tokenizer", "train", "export", "evaluate", "all"))
+    parser.add_argument("command", choices=("show", "tokenizer", "train", "export", "evaluate", "reopen", "all"))
     parser.add_argument(
         "--folder", type=Path, default=Path("starter-chat-build"), help="scratch folder for tokenizer and checkpoint"
     )
@@ -63,6 +63,12 @@ def _export(options: argparse.Namespace) -> None:
     export(options.folder / "checkpoint.pt", options.folder / "tokenizer.json", options.gguf)
 
 
+def _reopen(options: argparse.Namespace) -> None:
+    from .reopen import reopen
+
+    reopen(options.gguf, options.folder)
+
+
 def _evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
 
@@ -75,6 +81,8 @@ def main() -> None:
     every = options.command == "all"
     if options.command == "show":
         _show(options.seed)
+    if options.command == "reopen":
+        _reopen(options)
     if every or options.command == "tokenizer":
         _tokenizer(options.folder)
     if every or options.command == "train":

@@ -100,7 +100,12 @@ def build(samples: int = 40_000, seed: int = 7) -> Tokenizer:
     spaced = _spaced(corpus, pieces)
     merges += [(_SPACE, word) for word in spaced]
     pieces += [_SPACE + word for word in spaced]
-    vocabulary = {piece: index for index, piece in enumerate((*CONTROL, *MARKS, *pieces))}
+    return assemble([*CONTROL, *MARKS, *pieces], merges)
+
+
+def assemble(pieces: list[str], merges: list[tuple[str, str]]) -> Tokenizer:
+    """A tokenizer of these pieces, in the order of their ids, and these merges, first come first."""
+    vocabulary = {piece: index for index, piece in enumerate(pieces)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
     tokenizer.pre_tokenizer = _splitter()
     tokenizer.decoder = decoders.ByteLevel()

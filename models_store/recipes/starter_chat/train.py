@@ -184,8 +184,9 @@ class Run:
     def _restore(self, path: Path) -> None:
         kept = torch.load(path, weights_only=True)
         self.network.load_state_dict(kept["model"])
-        for tool, state in zip(self.tools, kept["optimizers"], strict=True):
-            tool.load_state_dict(state)
+        if kept["optimizers"]:  # a reopened file has none
+            for tool, state in zip(self.tools, kept["optimizers"], strict=True):
+                tool.load_state_dict(state)
         self.spent = Spent(kept["tokens"], kept["seconds"], kept["progress"])
 
     def save(self, seconds: float) -> None:
