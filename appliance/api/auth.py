@@ -6,7 +6,6 @@ loopback too). Every route but the open ones wants a key in ``x-api-key`` or ``A
 
 from __future__ import annotations
 
-import hashlib
 import ipaddress
 from collections.abc import Iterable
 from typing import Any
@@ -55,7 +54,7 @@ class Gate(ASGIMiddleware):
         secret = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
         if not secret:
             raise Unauthenticated("no key; send one as 'x-api-key: KEY' or 'Authorization: Bearer KEY'")
-        caller = await self._node.keys.caller_of(hashlib.sha256(secret.encode()).hexdigest())
+        caller = await self._node.keys.caller_of(secret)
         return self._node.keys.select_account(caller, request.headers.get("x-selected-account-id"))
 
 

@@ -18,8 +18,8 @@ from appliance.registry.accounts import accounts as account_rows
 from appliance.registry.accounts import users as user_rows
 from appliance.registry.audit import AuditEntry, audit
 from appliance.registry.database import Database
+from appliance.registry.keys import digest_of, new_secret
 from appliance.registry.keys import keys as key_rows
-from appliance.registry.keys import new_secret
 
 
 class Keys:
@@ -31,11 +31,12 @@ class Keys:
         self._clock = clock
         self._refresher = refresher
 
-    async def caller_of(self, digest: str) -> Caller:
-        """The caller that a key's SHA-256 digest stands for. Raises Unauthenticated.
+    async def caller_of(self, secret: str) -> Caller:
+        """The caller that a key's secret stands for. Raises Unauthenticated.
 
         A key made a moment ago by the command line is found too: an unknown one makes us look at the registry again.
         """
+        digest = digest_of(secret)
         key = self._directory.key_by_digest(digest)
         if key is None:
             await self._refresher.refresh_if_changed()

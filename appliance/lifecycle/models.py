@@ -9,7 +9,7 @@ from msgspec import UNSET, structs
 from appliance.domain.clock import Clock
 from appliance.domain.errors import InUse, InvalidParameter
 from appliance.domain.ids import new_id
-from appliance.domain.models import Caller, Model, ModelType, Template
+from appliance.domain.models import Caller, Model, Template
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
 from appliance.registry.database import Database
@@ -44,7 +44,7 @@ class Models:
             id=new_id(),
             account_id=self._directory.account_for(caller, body.account_id),
             name=body.name,
-            model_type=ModelType(body.model_type.value),
+            model_type=body.model_type,
             model_vendor=body.model_vendor.value if body.model_vendor else None,
             model_template_id=body.model_template_id,
             model_group_id=body.model_group_id,
@@ -126,8 +126,6 @@ def _changes(body: sgp_v3.ModelUpdate) -> dict[str, Any]:
         value = getattr(body, field.name)
         if value is not UNSET and field.name != "account_id":
             changes[renamed.get(field.name, field.name)] = value
-    if changes.get("model_type") is not None:
-        changes["model_type"] = ModelType(changes["model_type"].value)
     if changes.get("model_vendor") is not None:
         changes["model_vendor"] = changes["model_vendor"].value
     return changes

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from appliance.domain.models import BackendName, ModelType, Parameter
+from appliance.wire import sgp_v3
 
 WEIGHTS = Parameter(name="weights", type="str", description="name of an imported artifact", required=True)
 
@@ -136,32 +138,10 @@ SHIPPED = (
 
 
 def vendor_configuration(backend: BackendName, version: str, endpoint_type: str) -> dict[str, Any]:
-    """LAUNCH configuration of a shipped template, every field spelled out."""
-    return {
-        "vendor": "LAUNCH",
-        "bundle_config": {
-            "registry": "local",
-            "image": backend.value,
-            "tag": version,
-            "command": [],
-            "env": {},
-            "streaming_command": None,
-            "readiness_initial_delay_seconds": 120,
-            "healthcheck_route": "/readyz",
-            "predict_route": "/predict",
-            "streaming_predict_route": "/generate_streaming",
-        },
-        "endpoint_config": {
-            "cpus": 3,
-            "memory": "8Gi",
-            "storage": "16Gi",
-            "gpus": 0,
-            "gpu_type": None,
-            "min_workers": 0,
-            "max_workers": 1,
-            "per_worker": 10,
-            "endpoint_type": endpoint_type,
-            "high_priority": False,
-        },
-        "fine_tuning_job_bundle_config": None,
-    }
+    """LAUNCH configuration of a shipped template, every default of the wire spelled out."""
+    configuration = sgp_v3.LaunchConfiguration(
+        bundle_config=sgp_v3.BundleConfig(registry="local", image=backend.value, tag=version),
+        endpoint_config=sgp_v3.EndpointConfig(endpoint_type=sgp_v3.EndpointType(endpoint_type)),
+    )
+    built: dict[str, Any] = msgspec.to_builtins(configuration)
+    return built

@@ -12,7 +12,7 @@ from msgspec import UNSET, structs
 from appliance.domain.clock import Clock
 from appliance.domain.errors import InUse, InvalidParameter
 from appliance.domain.ids import new_id
-from appliance.domain.models import BackendName, Caller, ModelType, Parameter, Template
+from appliance.domain.models import BackendName, Caller, Parameter, Template
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.keys import made_by_operator
 from appliance.registry.audit import audit
@@ -45,7 +45,7 @@ class Templates:
             id=new_id(),
             account_id=account_id,
             name=body.name,
-            model_type=ModelType(body.model_type.value),
+            model_type=body.model_type,
             endpoint_type=body.endpoint_type.value,
             endpoint_protocol=body.endpoint_protocol.value if body.endpoint_protocol else None,
             vendor_configuration=_vendor_configuration(body.vendor_configuration),
@@ -96,7 +96,7 @@ class Templates:
         if body.endpoint_type is not UNSET:
             changes["endpoint_type"] = body.endpoint_type.value
         if body.model_type is not UNSET:
-            changes["model_type"] = ModelType(body.model_type.value)
+            changes["model_type"] = body.model_type
         if body.endpoint_protocol is not UNSET:
             changes["endpoint_protocol"] = body.endpoint_protocol.value if body.endpoint_protocol else None
         if body.vendor_configuration is not UNSET:

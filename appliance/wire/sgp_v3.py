@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
+from appliance.domain.models import ModelType as ModelType
 from appliance.wire.limits import (
     MAX_CHUNKS,
     MAX_MESSAGES,
@@ -27,16 +28,6 @@ from appliance.wire.limits import (
     Text,
     UnitTemperature,
 )
-
-
-class ModelType(StrEnum):
-    """``model_type`` of the wire."""
-
-    COMPLETION = "COMPLETION"
-    CHAT_COMPLETION = "CHAT_COMPLETION"
-    EMBEDDING = "EMBEDDING"
-    RERANKING = "RERANKING"
-    AGENT = "AGENT"
 
 
 class EndpointType(StrEnum):
