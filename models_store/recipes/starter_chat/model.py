@@ -73,8 +73,8 @@ class Block(nn.Module):  # type: ignore[misc]
         self.ffn_up = nn.Linear(width, shape.feed_forward, bias=False)
         self.ffn_down = nn.Linear(shape.feed_forward, width, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-        """Residual stream (batch, tokens, width) to the next one."""
+    def attend(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """Residual stream (batch, tokens, width) to the one after attention."""
         batch, tokens, width = x.shape
         y = self.attn_norm(x)
         split = (batch, tokens, self.shape.heads, self.shape.head_width)
@@ -82,7 +82,10 @@ class Block(nn.Module):  # type: ignore[misc]
         k = rotate(self.attn_k(y).view(split).transpose(1, 2), cos, sin)
         v = self.attn_v(y).view(split).transpose(1, 2)
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.attn_output(mixed.transpose(1, 2).reshape(batch, tokens, width))
+        return x + self.attn_output(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Residual stream (..., width) to the one after the feed-forward layer."""
         y = self.ffn_norm(x)
         return x + self.ffn_down(functional.silu(self.ffn_gate(y)) * self.ffn_up(y))
 
@@ -113,16 +116,20 @@ class Llama(nn.Module):  # type: ignore[misc]
         elif isinstance(module, nn.Embedding):
             nn.init.normal_(module.weight, std=0.05)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Ids (batch, tokens) to normalised hidden states (batch, tokens, width)."""
+    def forward(self, ids: Tensor, chosen: Tensor) -> Tensor:
+        """Ids (batch, tokens) to the normalised hidden states (n, width) of the n places where ``chosen`` is true.
+
+        After the last attention the other places are dropped: nothing looks at them any more.
+        """
         x = self.token_embd(ids)
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.bfloat16)
         cos = self.cos[: ids.shape[1]].to(x.dtype)
         sin = self.sin[: ids.shape[1]].to(x.dtype)
-        for block in self.blk:
-            x = block(x, cos, sin)
-        return self.output_norm(x)
+        for block in self.blk[:-1]:
+            x = block.feed(block.attend(x, cos, sin))
+        last = self.blk[-1]
+        return self.output_norm(last.feed(last.attend(x, cos, sin)[chosen]))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states (n, width) to scores (n, vocabulary), through the tied embedding."""

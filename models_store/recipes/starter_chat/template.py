@@ -1,5 +1,8 @@
 """The chat format: ChatML with a compact tool section, as a Jinja template and as Python that agrees with it.
 
+The tools stand after the last request, not before the conversation: a decoder reads from left to right, so each
+tool is then read by a network that knows what is wanted, and finding the one that fits is a single look back.
+
 The Jinja text goes into the GGUF and is what every server runs. Training renders with `segments`, which also
 says which parts the model itself writes; a test holds the two to the same characters.
 """
@@ -11,14 +14,16 @@ from typing import Any
 Json = dict[str, Any]
 
 CHAT_TEMPLATE = """\
-{%- set ns = namespace(system='', open=false) -%}
-{%- for message in messages if message.role in ('system', 'developer') -%}
+{%- set ns = namespace(system='', open=false, asked=-1) -%}
+{%- for message in messages -%}
+{%- if message.role in ('system', 'developer') -%}
 {%- set ns.system = ns.system + ('\\n' if ns.system else '') + message.content -%}
+{%- elif message.role == 'user' -%}
+{%- set ns.asked = loop.index0 -%}
+{%- endif -%}
 {%- endfor -%}
-{%- if ns.system or tools -%}
-{{- '<|im_start|>system\\n' + ns.system -}}
-{%- if tools -%}
-{{- ('\\n' if ns.system else '') + '<tools>' -}}
+{%- macro listing() -%}
+{{- '<tools>' -}}
 {%- for tool in tools -%}
 {%- set function = tool.function if tool.function is defined else tool -%}
 {%- set parameters = function.parameters if function.parameters else {} -%}
@@ -33,7 +38,11 @@ CHAT_TEMPLATE = """\
 {{- ')' -}}
 {%- endfor -%}
 {{- '\\n</tools>' -}}
-{%- endif -%}
+{%- endmacro -%}
+{%- set in_system = tools and ns.asked < 0 -%}
+{%- if ns.system or in_system -%}
+{{- '<|im_start|>system\\n' + ns.system -}}
+{{- ('\\n' if ns.system else '') + listing() if in_system else '' -}}
 {{- '<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for message in messages -%}
@@ -45,6 +54,7 @@ CHAT_TEMPLATE = """\
 {%- elif message.role not in ('system', 'developer') -%}
 {%- set ns.open = false -%}
 {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') -}}
+{{- '\\n' + listing() if tools and loop.index0 == ns.asked else '' -}}
 {%- if message.tool_calls -%}
 {%- for call in message.tool_calls -%}
 {%- set function = call.function if call.function is defined else call -%}
@@ -85,16 +95,16 @@ def tool_line(tool: Json) -> str:
     return f"{meaning}{function['name']}({', '.join(arguments)})"
 
 
-def _system(messages: list[Json], tools: list[Json]) -> str:
-    """The system turn, or nothing."""
+def _listing(tools: list[Json]) -> str:
+    """The tool section."""
+    return "<tools>" + "".join("\n" + tool_line(tool) for tool in tools) + "\n</tools>"
+
+
+def _system(messages: list[Json], listing: str) -> str:
+    """The system turn, or nothing; `listing` is given only where no request could carry it."""
     said = "\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
-    if not said and not tools:
-        return ""
-    listing = ""
-    if tools:
-        lines = "".join("\n" + tool_line(tool) for tool in tools)
-        listing = ("\n" if said else "") + f"<tools>{lines}\n</tools>"
-    return f"<|im_start|>system\n{said}{listing}<|im_end|>\n"
+    body = "\n".join(part for part in (said, listing) if part)
+    return f"<|im_start|>system\n{body}<|im_end|>\n" if body else ""
 
 
 def _written(message: Json) -> str:
@@ -109,17 +119,25 @@ def _written(message: Json) -> str:
 
 
 def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segment]:
-    """The conversation cut where the author changes; the end-of-turn mark belongs to who writes it."""
-    found: list[Segment] = [(_system(messages, tools or []), False)]
+    """The conversation cut where the author changes; the end-of-turn mark belongs to who writes it.
+
+    Where there are tools, what the model wrote before the last request is not for it to learn: the tools that it saw
+    then stand elsewhere now.
+    """
+    asked = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=-1)
+    listing = _listing(tools) if tools else ""
+    found: list[Segment] = [(_system(messages, listing if asked < 0 else ""), False)]
     for index, message in enumerate(messages):
         role = message["role"]
         if role == "assistant":
-            found += [("<|im_start|>assistant\n", False), (_written(message) + "<|im_end|>", True), ("\n", False)]
+            ours = not tools or index > asked
+            found += [("<|im_start|>assistant\n", False), (_written(message) + "<|im_end|>", ours), ("\n", False)]
         elif role == "tool":
             opening = "" if index and messages[index - 1]["role"] == "tool" else "<|im_start|>user"
             last = index + 1 == len(messages) or messages[index + 1]["role"] != "tool"
             body = f"{opening}\n<tool_response>\n{message['content']}\n</tool_response>"
             found.append((body + ("<|im_end|>\n" if last else ""), False))
         elif role == "user":
-            found.append((f"<|im_start|>user\n{message['content']}<|im_end|>\n", False))
+            offer = f"\n{listing}" if listing and index == asked else ""
+            found.append((f"<|im_start|>user\n{message['content']}{offer}<|im_end|>\n", False))
     return found

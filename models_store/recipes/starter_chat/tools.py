@@ -444,7 +444,7 @@ class Size:
     most_arguments: int = 4
     results: float = 0.6
     """Share of calls that get a result and an answer; a conversation ends at the first that does not."""
-    turns: tuple[int, ...] = (1, 1, 1, 1, 2)
+    turns: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 2)
 
 
 def conversation(rng: random.Random, split: Split, size: Size | None = None) -> Json:

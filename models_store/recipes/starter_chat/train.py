@@ -20,12 +20,13 @@ from torch.nn import functional
 
 from . import conversations, tokenizer
 from .model import Llama, Shape
+from .muon import Muon
 
 SAVE_SECONDS = 120
 REPORT_SECONDS = 900
 
-WIDTHS = (64, 96, 128, 192, 256, 384)
-"""Row lengths in tokens; each is compiled once."""
+WIDTHS = tuple(range(32, 385, 16))
+"""Row lengths in tokens; rows are padded to the next one."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,6 @@ class Settings:
     """Weight of the loss on text the model does not write, at the start; it falls to zero with the ramp."""
     long_share: float = 0.03
     """Share of batches whose rows are filled with many conversations up to the full context."""
-    compile: bool = True
 
 
 Row = tuple[list[int], list[float]]
@@ -113,12 +113,21 @@ class Batches:
         return ids, weights
 
 
-def loss_of(network: Llama, run: Any, ids: Tensor, weights: Tensor) -> Tensor:
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 itself; emulated, it is 25 times slower than float32."""
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def precision() -> torch.autocast:
+    """bfloat16 for matrix products where the processor has it, else float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=has_bfloat16())
+
+
+def loss_of(network: Llama, ids: Tensor, weights: Tensor) -> Tensor:
     """Mean cross entropy over the weighted targets of a batch (rows, width + 1)."""
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = run(ids[:, :-1])
-        chosen = weights[:, 1:] > 0
-        scores = network.logits(hidden[chosen])
+    chosen = weights[:, 1:] > 0
+    with precision():
+        scores = network.logits(network(ids[:, :-1], chosen))
     each = functional.cross_entropy(scores.float(), ids[:, 1:][chosen], reduction="none")
     weight = weights[:, 1:][chosen]
     return (each * weight).sum() / weight.sum()
@@ -129,7 +138,8 @@ def optimizers(network: Llama, settings: Settings) -> list[torch.optim.Optimizer
     matrices = [p for p in network.blk.parameters() if p.ndim == 2]
     known = {id(p) for p in matrices}
     others = [p for p in network.parameters() if id(p) not in known]
-    muon = torch.optim.Muon(matrices, lr=settings.muon_rate, momentum=0.95, weight_decay=0.01)
+    dtype = torch.bfloat16 if has_bfloat16() else torch.float32
+    muon = Muon(matrices, lr=settings.muon_rate, momentum=0.95, weight_decay=0.01, dtype=dtype)
     adam = torch.optim.AdamW(others, lr=settings.adam_rate, betas=(0.9, 0.95), weight_decay=0.0)
     return [muon, adam]
 
@@ -140,11 +150,10 @@ def exact(network: Llama, codec: Tokenizer, exercise: str, count: int = 64) -> f
     right = 0
     for _ in range(count):
         ids, weights = encode(codec, conversations.sample(rng, exercise, "held_out", 1.0), 0.0)
-        row = torch.tensor([ids])
-        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-            guess = network.logits(network(row[:, :-1])[0]).argmax(-1)
-        ours = torch.tensor(weights)[1:] > 0
-        right += bool((guess == row[0, 1:])[ours].all())
+        row, ours = torch.tensor([ids]), torch.tensor([weights])[:, 1:] > 0
+        with torch.no_grad(), precision():
+            guess = network.logits(network(row[:, :-1], ours)).argmax(-1)
+        right += bool((guess == row[:, 1:][ours]).all())
     return right / count
 
 
@@ -179,7 +188,6 @@ class Run:
         if resume:
             self._restore(resume)
         self.batches = Batches(self.codec, settings, settings.seed)
-        self.forward = torch.compile(self.network, dynamic=False) if settings.compile else self.network
 
     def _restore(self, path: Path) -> None:
         kept = torch.load(path, weights_only=True)
@@ -212,7 +220,7 @@ class Run:
             for group in tool.param_groups:
                 group["lr"] = rate * scale
         ids, weights = self.batches.next(self.spent.progress)
-        loss = loss_of(self.network, self.forward, ids, weights)
+        loss = loss_of(self.network, ids, weights)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         for tool in self.tools:
