@@ -20,7 +20,7 @@ from msgspec import structs
 from appliance.config import Config
 from appliance.domain.clock import Clock, SystemClock
 from appliance.domain.errors import ApplianceError, Conflict, Internal
-from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStatus, Role
+from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStatus, LearnedNeed, Role
 from appliance.engines.backends import all_backends
 from appliance.engines.base import Backend
 from appliance.hardware.probe import Probe
@@ -43,8 +43,11 @@ from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import loading_marks
 from appliance.registry.migrations import REGISTRY
+from appliance.registry.needs import needs
 from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.scheduler import Scheduler
+from appliance.scheduler.needs import Learned
+from appliance.scheduler.policy import Rules
+from appliance.scheduler.scheduler import Scheduler, Watch
 from appliance.store.importing import Store
 
 log = logging.getLogger(__name__)
@@ -79,6 +82,8 @@ class Node:
             Ledger("cpu", config.memory_budget_bytes or self._default_budget_bytes()),
             idle_seconds=config.idle_seconds,
             queue_limit=config.queue_limit,
+            rules=Rules(min_stay_seconds=config.min_stay_seconds, max_wait_seconds=config.max_wait_seconds),
+            watch=Watch(every_seconds=config.canary_seconds, patience_seconds=config.canary_patience_seconds),
             hooks=self.statuses,
         )
         self.importer = Importer(self.database, self.store, self.clock)
@@ -105,6 +110,7 @@ class Node:
         await asyncio.to_thread(self.builtins.ensure, starters_folder())
         await self.refresher.load()
         self.refresher.on_change = self._reconcile
+        self.scheduler.needs.recall([_recalled(row) for row in await self.database.run(needs.list)])
         await self.imports.load()
         await asyncio.to_thread(self.store.clean_incoming, LEFTOVER_SECONDS)
         await self._condemn_marked()
@@ -227,3 +233,7 @@ def _lock_home(home: Path) -> IO[str]:
     handle.write(str(os.getpid()))
     handle.flush()
     return handle
+
+
+def _recalled(record: LearnedNeed) -> Learned:
+    return Learned(id=record.id, peak_bytes=record.peak_bytes, loads=record.loads)

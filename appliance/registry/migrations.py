@@ -232,6 +232,18 @@ def _create_bookkeeping(db: sqlite_utils.Database) -> None:
         )
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m002_learned_needs(db: sqlite_utils.Database) -> None:
+    """What loads took, by a digest of what decides it."""
+    db.create_table(
+        "learned_needs",
+        {"id": str, "peak_bytes": int, "loads": int, "measured_at": str},
+        pk="id",
+        not_null={"peak_bytes", "loads", "measured_at"},
+        strict=True,
+    )
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

@@ -1,7 +1,7 @@
 """The chat format: ChatML with a compact tool section, as a Jinja template and as Python that agrees with it.
 
-The tools stand after the last request, not before the conversation: a decoder reads from left to right, so each
-tool is then read by a network that knows what is wanted, and finding the one that fits is a single look back.
+The last request stands twice: in its turn, and before the tools. A decoder reads from left to right, so each tool is
+then read by a network that knows what is wanted (reading twice: Arora et al., 2024, "Just read twice").
 
 The Jinja text goes into the GGUF and is what every server runs. Training renders with `segments`, which also
 says which parts the model itself writes; a test holds the two to the same characters.
@@ -13,16 +13,23 @@ from typing import Any
 
 Json = dict[str, Any]
 
+LONGEST_PREVIEW = 400
+"""Characters of the request that stand before the tools."""
+
 CHAT_TEMPLATE = """\
-{%- set ns = namespace(system='', open=false, asked=-1) -%}
+{%- set ns = namespace(system='', request='', open=false) -%}
 {%- for message in messages -%}
 {%- if message.role in ('system', 'developer') -%}
 {%- set ns.system = ns.system + ('\\n' if ns.system else '') + message.content -%}
 {%- elif message.role == 'user' -%}
-{%- set ns.asked = loop.index0 -%}
+{%- set ns.request = message.content -%}
 {%- endif -%}
 {%- endfor -%}
-{%- macro listing() -%}
+{%- if ns.system or tools -%}
+{{- '<|im_start|>system\\n' + ns.system -}}
+{%- if tools -%}
+{{- '\\n' if ns.system else '' -}}
+{{- ns.request[:400] + '\\n' if ns.request else '' -}}
 {{- '<tools>' -}}
 {%- for tool in tools -%}
 {%- set function = tool.function if tool.function is defined else tool -%}
@@ -38,11 +45,7 @@ CHAT_TEMPLATE = """\
 {{- ')' -}}
 {%- endfor -%}
 {{- '\\n</tools>' -}}
-{%- endmacro -%}
-{%- set in_system = tools and ns.asked < 0 -%}
-{%- if ns.system or in_system -%}
-{{- '<|im_start|>system\\n' + ns.system -}}
-{{- ('\\n' if ns.system else '') + listing() if in_system else '' -}}
+{%- endif -%}
 {{- '<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for message in messages -%}
@@ -54,7 +57,6 @@ CHAT_TEMPLATE = """\
 {%- elif message.role not in ('system', 'developer') -%}
 {%- set ns.open = false -%}
 {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') -}}
-{{- '\\n' + listing() if tools and loop.index0 == ns.asked else '' -}}
 {%- if message.tool_calls -%}
 {%- for call in message.tool_calls -%}
 {%- set function = call.function if call.function is defined else call -%}
@@ -95,13 +97,14 @@ def tool_line(tool: Json) -> str:
     return f"{meaning}{function['name']}({', '.join(arguments)})"
 
 
-def _listing(tools: list[Json]) -> str:
-    """The tool section."""
-    return "<tools>" + "".join("\n" + tool_line(tool) for tool in tools) + "\n</tools>"
+def _listing(request: str, tools: list[Json]) -> str:
+    """The tool section, with what is wanted before it."""
+    lines = "".join("\n" + tool_line(tool) for tool in tools)
+    return (f"{request[:LONGEST_PREVIEW]}\n" if request else "") + f"<tools>{lines}\n</tools>"
 
 
 def _system(messages: list[Json], listing: str) -> str:
-    """The system turn, or nothing; `listing` is given only where no request could carry it."""
+    """The system turn, or nothing."""
     said = "\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
     body = "\n".join(part for part in (said, listing) if part)
     return f"<|im_start|>system\n{body}<|im_end|>\n" if body else ""
@@ -121,12 +124,12 @@ def _written(message: Json) -> str:
 def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segment]:
     """The conversation cut where the author changes; the end-of-turn mark belongs to who writes it.
 
-    Where there are tools, what the model wrote before the last request is not for it to learn: the tools that it saw
-    then stand elsewhere now.
+    Where there are tools, what the model wrote before the last request is not for it to learn: another request
+    stood before the tools then.
     """
     asked = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    listing = _listing(tools) if tools else ""
-    found: list[Segment] = [(_system(messages, listing if asked < 0 else ""), False)]
+    request = messages[asked]["content"] if asked >= 0 else ""
+    found: list[Segment] = [(_system(messages, _listing(request, tools) if tools else ""), False)]
     for index, message in enumerate(messages):
         role = message["role"]
         if role == "assistant":
@@ -138,6 +141,5 @@ def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segm
             body = f"{opening}\n<tool_response>\n{message['content']}\n</tool_response>"
             found.append((body + ("<|im_end|>\n" if last else ""), False))
         elif role == "user":
-            offer = f"\n{listing}" if listing and index == asked else ""
-            found.append((f"<|im_start|>user\n{message['content']}{offer}<|im_end|>\n", False))
+            found.append((f"<|im_start|>user\n{message['content']}<|im_end|>\n", False))
     return found
