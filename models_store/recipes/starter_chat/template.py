@@ -1,7 +1,8 @@
 """The chat format: ChatML with a compact tool section, as a Jinja template and as Python that agrees with it.
 
-The last request stands twice: in its turn, and before the tools. A decoder reads from left to right, so each tool is
-then read by a network that knows what is wanted (reading twice: Arora et al., 2024, "Just read twice").
+The tools stand in the order of the words that they share with the request, the likeliest first. A network this small
+finds the right one among several in three of four cases; the words alone find it in nearly all. It still reads every
+tool and may take another, where the words mislead.
 
 The Jinja text goes into the GGUF and is what every server runs. Training renders with `segments`, which also
 says which parts the model itself writes; a test holds the two to the same characters.
@@ -13,11 +14,18 @@ from typing import Any
 
 Json = dict[str, Any]
 
-LONGEST_PREVIEW = 400
-"""Characters of the request that stand before the tools."""
+PUNCTUATION = ',.?!:;"()='
+COMMON = frozenset(
+    "the and for you can could with please that this what where need want would like from about now use set get has "
+    "have will may our".split()
+)
+"""Words that say nothing about which tool is meant."""
+LEAST_WORD = 3
+MOST_WORDS = 80
+"""Words of a request that are looked at."""
 
 CHAT_TEMPLATE = """\
-{%- set ns = namespace(system='', request='', open=false) -%}
+{%- set ns = namespace(system='', request='', ranked=[], score=0, text='', open=false) -%}
 {%- for message in messages -%}
 {%- if message.role in ('system', 'developer') -%}
 {%- set ns.system = ns.system + ('\\n' if ns.system else '') + message.content -%}
@@ -28,11 +36,22 @@ CHAT_TEMPLATE = """\
 {%- if ns.system or tools -%}
 {{- '<|im_start|>system\\n' + ns.system -}}
 {%- if tools -%}
-{{- '\\n' if ns.system else '' -}}
-{{- ns.request[:400] + '\\n' if ns.request else '' -}}
-{{- '<tools>' -}}
+{%- set ns.request = ns.request | lower -%}
+{%- for mark in 'PUNCTUATION' -%}{%- set ns.request = ns.request.replace(mark, ' ') -%}{%- endfor -%}
+{%- set common = 'COMMON'.split() -%}
 {%- for tool in tools -%}
 {%- set function = tool.function if tool.function is defined else tool -%}
+{%- set ns.score = 0 -%}
+{%- set ns.text = ((function.description or '') + ' ' + function.name) | lower -%}
+{%- for word in ns.request.split()[:MOST_WORDS] | unique if word | length >= LEAST_WORD and word not in common -%}
+{%- if word in ns.text or (word[-1] == 's' and word[:-1] in ns.text) -%}
+{%- set ns.score = ns.score + word | length -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set ns.ranked = ns.ranked + [[ns.score, function]] -%}
+{%- endfor -%}
+{{- ('\\n' if ns.system else '') + '<tools>' -}}
+{%- for score, function in ns.ranked | sort(attribute='0', reverse=true) -%}
 {%- set parameters = function.parameters if function.parameters else {} -%}
 {%- set required = parameters.required if parameters.required else [] -%}
 {{- '\\n' + (function.description + ' -> ' if function.description else '') + function.name + '(' -}}
@@ -70,6 +89,13 @@ CHAT_TEMPLATE = """\
 {%- endif -%}
 {%- endfor -%}
 {{- '<|im_start|>assistant\\n' if add_generation_prompt else '' -}}"""
+for _name, _value in (
+    ("'PUNCTUATION'", f"'{PUNCTUATION}'"),
+    ("'COMMON'", f"'{' '.join(sorted(COMMON))}'"),
+    ("MOST_WORDS", str(MOST_WORDS)),
+    ("LEAST_WORD", str(LEAST_WORD)),
+):
+    CHAT_TEMPLATE = CHAT_TEMPLATE.replace(_name, _value)
 
 Segment = tuple[str, bool]
 """Some text, and whether the model writes it (and is trained on it)."""
@@ -97,10 +123,25 @@ def tool_line(tool: Json) -> str:
     return f"{meaning}{function['name']}({', '.join(arguments)})"
 
 
+def shared_words(request: str, tool: Json) -> int:
+    """How much a request and a tool have in common: the letters of the request's words that the tool's text holds."""
+    function = tool.get("function", tool)
+    text = f"{function.get('description') or ''} {function['name']}".lower()
+    request = request.lower()
+    for mark in PUNCTUATION:
+        request = request.replace(mark, " ")
+    words = {word for word in request.split()[:MOST_WORDS] if len(word) >= LEAST_WORD and word not in COMMON}
+    return sum(len(word) for word in words if word in text or (word[-1] == "s" and word[:-1] in text))
+
+
+def ranked(request: str, tools: list[Json]) -> list[Json]:
+    """The tools, the likeliest first; equal ones in the order given."""
+    return sorted(tools, key=lambda tool: shared_words(request, tool), reverse=True)
+
+
 def _listing(request: str, tools: list[Json]) -> str:
-    """The tool section, with what is wanted before it."""
-    lines = "".join("\n" + tool_line(tool) for tool in tools)
-    return (f"{request[:LONGEST_PREVIEW]}\n" if request else "") + f"<tools>{lines}\n</tools>"
+    """The tool section."""
+    return "<tools>" + "".join("\n" + tool_line(tool) for tool in ranked(request, tools)) + "\n</tools>"
 
 
 def _system(messages: list[Json], listing: str) -> str:
@@ -124,8 +165,8 @@ def _written(message: Json) -> str:
 def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segment]:
     """The conversation cut where the author changes; the end-of-turn mark belongs to who writes it.
 
-    Where there are tools, what the model wrote before the last request is not for it to learn: another request
-    stood before the tools then.
+    Where there are tools, what the model wrote before the last request is not for it to learn: the tools stood in
+    another order then.
     """
     asked = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=-1)
     request = messages[asked]["content"] if asked >= 0 else ""
