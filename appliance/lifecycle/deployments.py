@@ -220,8 +220,7 @@ class Deployments:
 
     def _checked(self, deployment: Deployment, model: Model) -> Wanted:
         wanted = self._recipes.wanted(deployment, model)
-        need = wanted.backend.estimate(wanted.spec)
-        self._scheduler.ledger.check_possible(deployment.name, need.total_bytes)
+        self._scheduler.ledger.check_possible(deployment.name, wanted.backend.estimate(wanted.spec))
         return wanted
 
     def _check_name(self, account_id: str, name: str, but: str | None = None) -> None:

@@ -12,8 +12,8 @@ Slow work (load, close) runs in a thread and comes back as one more call on the 
 
 The line is first come first served, high priority first. Its head takes free bytes, else evicts idle residents that
 are not pinned, least recently used first, else waits for a lease to end; what does not fit beside the pinned ones is
-refused, for it would hold up the line for ever. A waiter that leaves costs nothing: the last
-one to leave takes the wish with it, if the load has not begun.
+refused, for it would hold up the line for ever. Weights that the head shares with those who make room for it are kept.
+A waiter that leaves costs nothing: the last one to leave takes the wish with it, if the load has not begun.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Iterable
+from typing import Any
 
 import psutil
 from msgspec import Struct
@@ -30,8 +31,10 @@ from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
 from appliance.engines.base import Engine
 from appliance.engines.probe import probe
+from appliance.engines.shared import Hold
 from appliance.scheduler import policy
-from appliance.scheduler.ledger import Ledger, gib
+from appliance.scheduler.keeping import Keeper
+from appliance.scheduler.ledger import Ledger, gib, held_bytes
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
 
 log = logging.getLogger(__name__)
@@ -72,6 +75,7 @@ class Scheduler:
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
         self._line: list[Resident] = []
+        self._keeper = Keeper(ledger)
         self._failures: dict[str, Failure] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
@@ -105,7 +109,7 @@ class Scheduler:
 
         Raises what the load or the probe raises; then the old one keeps serving.
         """
-        self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec).total_bytes)
+        self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec))
         candidate = self._enqueue(wanted)
         try:
             successor = await self._wait_for(candidate)
@@ -189,7 +193,7 @@ class Scheduler:
             return resident
         wanted = self._wanted[deployment_id]
         self._check_backoff(wanted)
-        self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec).total_bytes)
+        self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec))
         resident = self._enqueue(wanted)
         self._current[deployment_id] = resident
         return resident
@@ -252,47 +256,61 @@ class Scheduler:
         if resident.waiters or resident.state is not ResidentState.WAITING or resident.wanted.pinned:
             return
         if resident in self._line:
-            self._line.remove(resident)
+            self._leave_line(resident)
         if self._current.get(resident.wanted.deployment_id) is resident:
             del self._current[resident.wanted.deployment_id]
+
+    def _leave_line(self, resident: Resident) -> None:
+        self._line.remove(resident)
+        asyncio.get_running_loop().call_soon(self._advance)  # another may be the head now
 
     def _advance(self) -> None:
         """Start as many loads from the head of the line as there is room for."""
         while self._line and not self._closing:
             head = self._line[0]
-            missing = self.ledger.missing_bytes(head.need.total_bytes)
-            if missing:
+            if self._keeper.is_kept_for_another(head):
+                break
+            if self.ledger.missing_bytes(head.need):
                 try:
                     self._check_room_beside_pinned(head)
                 except CannotFit as error:
                     self._line.pop(0)
                     self._spawn(self._load_failed(head, error))
                     continue
-                self._make_room(missing)
-                return
+                self._make_room(head)
+                break
             self._line.pop(0)
-            self.ledger.reserve(head.holder, head.need.total_bytes)
+            kept = self._keeper.hand_over(head)
+            self.ledger.reserve(head.holder, head.need)
             head.state = ResidentState.LOADING
-            self._spawn(self._load(head))
+            self._spawn(self._load(head, kept))
+        if self._keeper.is_kept_for_another(self._line[0] if self._line and not self._closing else None):
+            self._spawn(self._let_go_of_kept())
 
-    def _make_room(self, missing_bytes: int) -> None:
-        missing_bytes -= sum(r.need.total_bytes for r in self._leaving if r.leases == 0)
-        if missing_bytes <= 0:
-            return
-        ready = [r for r in self._current.values() if r.state is ResidentState.READY]
-        for holder in policy.victims((r.as_candidate() for r in ready), missing_bytes) or []:
-            self._evict(next(r for r in ready if r.holder == holder))
+    async def _let_go_of_kept(self) -> None:
+        await self._keeper.let_go()
+        self._advance()
+
+    def _make_room(self, head: Resident) -> None:
+        self._keeper.keep(head)
+        unloading = self._keeper.going | {r.holder for r in self._leaving if r.leases == 0}
+        ready = {r.holder: r for r in self._current.values() if r.state is ResidentState.READY}
+        missing_bytes = self.ledger.missing_bytes(head.need, without=unloading)
+        beside = [head.need, *self.ledger.needs(without=unloading | ready.keys())]
+        for holder in policy.victims((r.as_candidate() for r in ready.values()), missing_bytes, beside) or []:
+            self._evict(ready[holder])
 
     def _check_room_beside_pinned(self, resident: Resident) -> None:
         """Raise CannotFit when even an empty machine but for what is pinned would be too small: it would wait forever,
         and keep everyone behind it in the line waiting.
         """
         pinned = [r for r in self._current.values() if r.wanted.pinned and r.state in _IN_MEMORY]
-        pinned_bytes = sum(r.need.total_bytes for r in pinned)
-        if resident.need.total_bytes + pinned_bytes > self.ledger.budget_bytes:
+        pinned_bytes = held_bytes(r.need for r in pinned)
+        more_bytes = held_bytes([resident.need, *(r.need for r in pinned)]) - pinned_bytes
+        if more_bytes + pinned_bytes > self.ledger.budget_bytes:
             names = ", ".join(sorted(f"'{r.wanted.name}'" for r in pinned))
             raise CannotFit(
-                f"'{resident.wanted.name}' needs {gib(resident.need.total_bytes)}, and of the {self.ledger.device}'s "
+                f"'{resident.wanted.name}' needs {gib(more_bytes)}, and of the {self.ledger.device}'s "
                 f"{gib(self.ledger.budget_bytes)} for all models {gib(pinned_bytes)} are pinned by {names}; "
                 "unpin (min_workers 0) or delete one of those"
             )
@@ -304,12 +322,11 @@ class Scheduler:
 
     # --- loading and unloading -----------------------------------------------------------------------------------
 
-    async def _load(self, resident: Resident) -> None:
+    async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         wanted = resident.wanted
         before_bytes = _process_bytes()
         try:
-            await self._hooks.load_begins(wanted.deployment_id)
-            engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
+            engine = await self._engine_of(wanted, kept)
         except ApplianceError as error:
             await self._load_failed(resident, error)
         except Exception as error:
@@ -319,6 +336,14 @@ class Scheduler:
             resident.measured_bytes = max(0, _process_bytes() - before_bytes)
             await self._tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
+
+    async def _engine_of(self, wanted: Wanted, kept: Hold[Any] | None) -> Engine:
+        try:
+            await self._hooks.load_begins(wanted.deployment_id)
+            return await asyncio.to_thread(wanted.backend.load, wanted.spec)
+        finally:
+            if kept is not None:
+                await asyncio.to_thread(kept.release)
 
     async def _tell_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
         """A registry that cannot be written (a full disk) must not keep requests from what was decided here."""
@@ -373,7 +398,7 @@ class Scheduler:
     def _retire(self, resident: Resident) -> None:
         """Take a resident out of service; it unloads when its last lease ends."""
         if resident in self._line:
-            self._line.remove(resident)
+            self._leave_line(resident)
             resident.gone.set()
             return
         was_loading = resident.state is ResidentState.LOADING
@@ -467,6 +492,7 @@ class Scheduler:
             if resident.leases:
                 resident.leases = 0
                 self._unload(resident)
+        self._advance()
         while self._tasks:
             await asyncio.gather(*self._tasks)
 
