@@ -47,10 +47,6 @@ class Ledger:
         """What is reserved, but for some holders."""
         return [need for holder, need in self._reserved.items() if holder not in without]
 
-    def holders_of(self, weights_key: str | None) -> int:
-        """How many reservations stand on these weights."""
-        return sum(need.weights_key == weights_key for need in self._reserved.values() if weights_key is not None)
-
     def missing_bytes(self, need: Need, without: Container[str] = ()) -> int:
         """How many bytes must be freed before the need fits beside the rest; 0 when it fits now.
 

@@ -35,6 +35,13 @@ class Resident(Struct, kw_only=True):
     waiting: int
     slots: int
     predicted_bytes: int
+    """What it takes, the weights included."""
+    own_bytes: int
+    """Of those, what it shares with nobody: adapter, cache, buffers, and weights that only it can use."""
+    shared_weights_bytes: int
+    """Of those, weights that are in memory once for all residents of the same blob."""
+    weights_holders: int
+    """Residents on these weights, itself among them."""
     measured_bytes: int | None
     """How much the process grew while loading; None while loading."""
     cache_used_tokens: int

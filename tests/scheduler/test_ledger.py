@@ -46,8 +46,6 @@ def test_what_is_missing_depends_on_who_is_there() -> None:
     assert ledger.missing_bytes(need(11, "one")) == 1
     assert ledger.missing_bytes(need(10, "two")) == BASE_BYTES
     assert ledger.missing_bytes(need(20, "two"), without={"a"}) == 0
-    assert ledger.holders_of("one") == 1
-    assert ledger.holders_of(None) == 0
 
 
 def test_what_can_never_fit_is_refused_with_numbers() -> None:

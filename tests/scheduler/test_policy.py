@@ -16,9 +16,7 @@ def candidate(
     holder: str, own_bytes: int, used: float = 0, *, over: str | None = None, leases: int = 0, pinned: bool = False
 ) -> Candidate:
     """One that holds bytes of its own and, ``over`` a base, that base's."""
-    return Candidate(
-        holder=holder, need=need(own_bytes, over), leases=leases, pinned=pinned, last_used_seconds=used
-    )
+    return Candidate(holder=holder, need=need(own_bytes, over), leases=leases, pinned=pinned, last_used_seconds=used)
 
 
 CANDIDATES = st.lists(

@@ -466,7 +466,7 @@ async def test_over_a_pinned_base_only_the_own_bytes_must_fit(scheduler: Schedul
     scheduler.want(wanted("fits", FakeBackend(5, over=base)))
     scheduler.want(wanted("large", FakeBackend(6, over=base)))
     (await scheduler.acquire("fits")).release()
-    with pytest.raises(CannotFit, match="'large' needs 0.0 MiB.*'pinned'"):
+    with pytest.raises(CannotFit, match=r"'large' needs 0\.0 MiB.*'pinned'"):
         await scheduler.acquire("large")
     assert base.loads == 1
     assert scheduler.is_resident("fits")

@@ -86,9 +86,7 @@ class FakeBackend:
     def estimate(self, spec: EngineSpec) -> Need:
         if self.over is None:
             return Need(weights_bytes=self.need_bytes)
-        return Need(
-            weights_bytes=self.over.weights_bytes, cache_bytes=self.need_bytes, weights_key=self.over.key
-        )
+        return Need(weights_bytes=self.over.weights_bytes, cache_bytes=self.need_bytes, weights_key=self.over.key)
 
     def load(self, spec: EngineSpec) -> FakeEngine:
         assert self.gate.wait(timeout=30)

@@ -119,10 +119,18 @@ def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:
         str(resident.waiting),
         _cache(resident),
         format_bytes(measured) if measured is not None else Text("loading", style="dim"),
-        format_bytes(resident.predicted_bytes),
+        _predicted(resident),
         "busy" if resident.leases else format_seconds(resident.idle_seconds),
         "pinned" if resident.pinned else "on demand",
     )
+
+
+def _predicted(resident: admin.Resident) -> Text:
+    """What it takes; weights that others in memory stand on too are set apart."""
+    if resident.weights_holders < 2:
+        return Text(format_bytes(resident.predicted_bytes))
+    shared = Text(f" + {format_bytes(resident.shared_weights_bytes)}", style="dim")
+    return Text(format_bytes(resident.own_bytes)).append(shared)
 
 
 def _cache(resident: admin.Resident) -> str:

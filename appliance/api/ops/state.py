@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from typing import Literal
 
 import appliance
@@ -22,6 +23,8 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
     ledger = node.scheduler.ledger
     visible = node.directory.visible(caller, node.directory.deployments.values())
     names = {deployment.id for deployment in visible}
+    residents = list(node.scheduler.residents())
+    holders = Counter(r.need.weights_key for r in residents if r.state is not ResidentState.WAITING)
     return wire.State(
         version=appliance.__version__,
         started_at=node.started_at,
@@ -34,7 +37,7 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
         store_free_bytes=space.free_bytes,
         memory_budget_bytes=ledger.budget_bytes,
         memory_reserved_bytes=ledger.reserved_bytes,
-        residents=[_resident(node, r) for r in node.scheduler.residents() if r.wanted.deployment_id in names],
+        residents=[_resident(node, r, holders) for r in residents if r.wanted.deployment_id in names],
         deployments=[_deployment(node, deployment) for deployment in visible],
     )
 
@@ -52,7 +55,7 @@ def _device(device: Device) -> wire.Device:
     )
 
 
-def _resident(node: Node, resident: Resident) -> wire.Resident:
+def _resident(node: Node, resident: Resident, holders: Counter[str | None]) -> wire.Resident:
     stats = resident.engine.stats() if resident.engine is not None else EngineStats()
     idle = node.clock.monotonic_seconds() - resident.last_used_seconds
     return wire.Resident(
@@ -65,6 +68,9 @@ def _resident(node: Node, resident: Resident) -> wire.Resident:
         waiting=resident.waiting,
         slots=resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots,
         predicted_bytes=resident.need.total_bytes,
+        own_bytes=resident.need.own_bytes,
+        shared_weights_bytes=resident.need.shared_bytes,
+        weights_holders=holders[resident.need.weights_key] if resident.need.weights_key is not None else 1,
         measured_bytes=resident.measured_bytes,
         cache_used_tokens=stats.cache_used_tokens,
         cache_total_tokens=stats.cache_total_tokens,
