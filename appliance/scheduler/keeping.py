@@ -1,18 +1,22 @@
-"""Weights that stay in memory for the head of the line while those who have them make room for it.
+"""What the scheduler does for weights that several residents share: they load one after another, and weights stay in
+memory for the head of the line while those who have them make room for it.
 
-Without this, evicting the only adapter over a base to make room for another one would free the base and read it again.
-The scheduler calls it on the event loop. It keeps for one resident at most: others in the line must not hold memory
-that the head is waiting for.
+Without the latter, evicting the only adapter over a base to make room for another one would free the base and read it
+again. The scheduler calls it on the event loop. It keeps for one resident at most: others in the line must not hold
+memory that the head is waiting for.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
+from weakref import WeakValueDictionary
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from appliance.engines.base import Need
 from appliance.engines.shared import WEIGHTS, Hold
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.resident import Resident
@@ -36,8 +40,15 @@ class Keeper:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._kept: Kept | None = None
+        self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self.going: set[str] = set()
         """Names in the ledger of what is being let go: as good as gone."""
+
+    def turn(self, need: Need) -> AbstractAsyncContextManager[None]:
+        """Loads over the same weights come one after another. Those behind wait here, on the loop: in the backend they
+        would wait in worker threads that everybody else needs.
+        """
+        return self._turns.setdefault(need.weights_key, asyncio.Lock()) if need.weights_key else nullcontext()
 
     def keep(self, head: Resident) -> None:
         """Keep the weights that the head will need, if somebody has them now."""

@@ -324,23 +324,26 @@ class Scheduler:
 
     async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         wanted = resident.wanted
-        before_bytes = _process_bytes()
         try:
-            engine = await self._engine_of(wanted, kept)
+            engine = await self._engine_of(resident, kept)
         except ApplianceError as error:
             await self._load_failed(resident, error)
         except Exception as error:
             log.exception("loading '%s' failed", wanted.name)
             await self._load_failed(resident, Internal(f"'{wanted.name}' could not be loaded: {error}"))
         else:
-            resident.measured_bytes = max(0, _process_bytes() - before_bytes)
             await self._tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
 
-    async def _engine_of(self, wanted: Wanted, kept: Hold[Any] | None) -> Engine:
+    async def _engine_of(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
+        wanted = resident.wanted
         try:
-            await self._hooks.load_begins(wanted.deployment_id)
-            return await asyncio.to_thread(wanted.backend.load, wanted.spec)
+            async with self._keeper.turn(resident.need):
+                before_bytes = _process_bytes()
+                await self._hooks.load_begins(wanted.deployment_id)
+                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
+                resident.measured_bytes = max(0, _process_bytes() - before_bytes)
+                return engine
         finally:
             if kept is not None:
                 await asyncio.to_thread(kept.release)

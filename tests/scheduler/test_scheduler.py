@@ -383,6 +383,29 @@ async def test_ten_over_one_base(clock: FakeClock) -> None:
     assert scheduler.ledger.reserved_bytes == 0
 
 
+async def test_loads_over_one_base_take_turns(clock: FakeClock) -> None:
+    """While one of them loads, the others wait in no worker thread: other models load and answer meanwhile."""
+    base = FakeWeights("turns", 10)
+    scheduler = Scheduler(clock, Ledger("cpu", 100), idle_seconds=60, queue_limit=2)
+    backends = [FakeBackend(1, over=base) for _ in range(40)]
+    for number, backend in enumerate(backends):
+        backend.gate.clear()
+        scheduler.want(wanted(str(number), backend))
+    tasks = [asyncio.create_task(scheduler.acquire(str(number))) for number in range(40)]
+    await until(lambda: sum(backend.begun for backend in backends))
+
+    scheduler.want(wanted("other", FakeBackend(10)))
+    (await scheduler.acquire("other")).release()
+
+    assert sum(backend.begun for backend in backends) == 1
+    for backend in backends:
+        backend.gate.set()
+    for lease in await asyncio.gather(*tasks):
+        lease.release()
+    assert base.loads == 1
+    await scheduler.close()
+
+
 async def test_swapping_over_one_base_reads_it_once(clock: FakeClock) -> None:
     """Where only one of them fits over the base, each takes the other's place and the base stays in memory."""
     base = FakeWeights("swap", 100)

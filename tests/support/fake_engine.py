@@ -78,6 +78,7 @@ class FakeBackend:
         self.gate = threading.Event()
         self.gate.set()
         self.error: ApplianceError | None = None
+        self.begun = 0
         self.loads: list[FakeEngine] = []
 
     def check(self, spec: EngineSpec) -> None:
@@ -89,6 +90,7 @@ class FakeBackend:
         return Need(weights_bytes=self.over.weights_bytes, cache_bytes=self.need_bytes, weights_key=self.over.key)
 
     def load(self, spec: EngineSpec) -> FakeEngine:
+        self.begun += 1
         assert self.gate.wait(timeout=30)
         if self.error is not None:
             raise self.error

@@ -237,6 +237,40 @@ def test_adapters_do_not_outlive_their_engines(weights: Path, tmp_path: Path) ->
     base.close()
 
 
+def test_the_set_of_adapters_is_touched_by_one_at_a_time(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loading and freeing an adapter, making a context and its first step with one exclude each other; no later step
+    waits for anybody.
+    """
+    seen: list[tuple[str, bool]] = []
+
+    def watch(name: str) -> None:
+        function = getattr(runtime.c, name)
+
+        def watched(*arguments: Any) -> Any:
+            seen.append((name, base.adapters_at_rest.locked()))  # type: ignore[attr-defined]
+            return function(*arguments)
+
+        monkeypatch.setattr(runtime.c, name, watched)
+
+    base = Model(weights)
+    calls = ("llama_adapter_lora_init", "llama_init_from_model", "llama_decode", "llama_adapter_lora_free")
+    for name in calls:
+        watch(name)
+    model = Model(weights, write_adapter(tmp_path / "a.gguf", 1.0))
+    context = runtime.Context(model, runtime.ContextOptions(cells_tokens=256, sequences=1, batch_tokens=32, threads=1))
+    context.batch.add(0, 0, model.vocabulary.tokenize("hello"), want_last=True)
+    assert context.decode()
+    context.clear()
+    assert context.decode()
+    context.close()
+    model.close()
+    base.close()
+    adapter, made, step, freed = calls
+    assert seen == [(adapter, True), (made, True), (step, True), (step, False), (freed, True)]
+
+
 def test_threads_that_load_and_close_over_one_base(weights: Path, tmp_path: Path) -> None:
     """Adapters may be loaded, used and freed by many threads at once."""
     files = [write_adapter(tmp_path / f"{n}.gguf", 1.0, seed=n) for n in range(4)]
