@@ -83,7 +83,10 @@ class SharedWeights:
         return self._hold(key, slot, weights)
 
     def keep(self, key: str) -> Hold[Any] | None:
-        """One more hold on weights that somebody holds or loads, else None. Never blocks."""
+        """One more hold on weights that somebody holds or loads, else None: to keep them in memory, not to use them.
+
+        Never blocks.
+        """
         with self._lock:
             slot = self._slots.get(key)
             if slot is None or not slot.holds:
