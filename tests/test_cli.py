@@ -306,3 +306,16 @@ def test_a_first_start_that_fails_has_shown_the_key(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "shown this once: sk-" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_plan(run: Run, server: Server) -> None:
+    """The plan of a running server in one sentence, or as JSON; what it refuses is one line and exit status 1."""
+    where = ("--url", server.url, "--key", server.admin_key)
+    said = run("plan", "starter-chat", *where)
+    assert said.exit_code == 0, said.output
+    assert "starter-chat" in said.output
+    made = json.loads(run("plan", "starter-chat", "--json", *where).output)
+    assert made["reason"] + "\n" == said.output
+    unknown = run("plan", "nobody", *where)
+    assert unknown.exit_code == 1
+    assert "nobody" in unknown.output

@@ -48,7 +48,8 @@ AREAS: dict[str, Area] = {
     "dashboard": Area(
         "Dashboard",
         "What the machine holds now, refreshed every second. A deployment that is READY but not resident loads on "
-        "its first call. Predicted bytes are reserved before a load, measured bytes are what it really took.",
+        "its first call. Predicted bytes are reserved before a load, measured bytes are what it really took. "
+        "After a plus: weights that several residents share, in memory once.",
         (
             Action("enter", "details", "Details", "settings, reason of a failure and last calls of a deployment"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),

@@ -45,15 +45,28 @@ class Need(Struct, frozen=True, kw_only=True):
     """An estimate of what a load will take, in bytes of one device's memory."""
 
     weights_bytes: int
+    adapter_bytes: int = 0
     cache_bytes: int = 0
     compute_bytes: int = 0
+    weights_key: str | None = None
+    """Engines whose needs name the same key hold the weights once. None: the weights are this engine's alone."""
     is_learned: bool = False
     """Corrected by what the same load took before; else from the header alone."""
 
     @property
     def total_bytes(self) -> int:
-        """Weights, cache and compute buffers together."""
-        return self.weights_bytes + self.cache_bytes + self.compute_bytes
+        """Weights, adapter, cache and compute buffers together."""
+        return self.weights_bytes + self.adapter_bytes + self.cache_bytes + self.compute_bytes
+
+    @property
+    def shared_bytes(self) -> int:
+        """The weights, where others may hold the same."""
+        return self.weights_bytes if self.weights_key is not None else 0
+
+    @property
+    def own_bytes(self) -> int:
+        """Everything but the shared weights."""
+        return self.total_bytes - self.shared_bytes
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):

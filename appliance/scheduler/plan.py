@@ -11,7 +11,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from appliance.engines.base import Need
-from appliance.scheduler.ledger import Ledger, gib
+from appliance.scheduler.ledger import Ledger, gib, held_bytes
 from appliance.scheduler.resident import Wanted
 
 
@@ -34,7 +34,7 @@ class Stay(Struct, frozen=True, kw_only=True):
     """Somebody in memory who does not make room now."""
 
     name: str
-    reserved_bytes: int
+    need: Need
     pinned: bool
     reason: str
 
@@ -88,8 +88,7 @@ def explain(
 def _outcome(need: Need, ledger: Ledger, state: str | None, evicts: list[str] | None, stays: list[Stay]) -> Outcome:
     if state is not None:
         return Outcome.SERVES
-    pinned_bytes = sum(stay.reserved_bytes for stay in stays if stay.pinned)
-    if need.total_bytes + pinned_bytes > ledger.budget_bytes:
+    if held_bytes([need, *(stay.need for stay in stays if stay.pinned)]) > ledger.budget_bytes:
         return Outcome.NEVER
     if evicts is None:
         return Outcome.WAITS
@@ -108,13 +107,20 @@ def _reason(
 ) -> str:
     if outcome is Outcome.SERVES:
         return f"'{wanted.name}' is {str(state).lower()} on {ledger.device}; a call changes nothing"
-    parts = (
-        f"weights {gib(need.weights_bytes)}, cache {gib(need.cache_bytes)}, buffers {gib(need.compute_bytes)}"
-        f"{', as measured before' if need.is_learned else ''}"
-    )
-    sizes = f"'{wanted.name}' needs {gib(need.total_bytes)} ({parts}), {gib(ledger.free_bytes)} free on {ledger.device}"
+    sizes = f"'{wanted.name}' needs {gib(need.total_bytes)} ({_parts(need)})"
+    sizes += f", {gib(ledger.free_bytes)} free on {ledger.device}"
     line = f" It waits behind {ahead} other loads." if ahead else ""
     return f"{sizes}; {_what_happens(outcome, ledger, leavers, stays)}.{line}"
+
+
+def _parts(need: Need) -> str:
+    parts = [
+        f"weights {gib(need.weights_bytes)}{' (shared)' if need.weights_key is not None else ''}",
+        f"adapter {gib(need.adapter_bytes)}" if need.adapter_bytes else "",
+        f"cache {gib(need.cache_bytes)}" if need.cache_bytes else "",
+        f"buffers {gib(need.compute_bytes)}{', as measured before' if need.is_learned else ''}",
+    ]
+    return ", ".join(part for part in parts if part)
 
 
 def _what_happens(outcome: Outcome, ledger: Ledger, leavers: tuple[str, ...], stays: list[Stay]) -> str:
@@ -122,7 +128,7 @@ def _what_happens(outcome: Outcome, ledger: Ledger, leavers: tuple[str, ...], st
         return "it is loaded and nobody leaves"
     if outcome is Outcome.EVICTS:
         return f"{_names(leavers)} leave{'s' if len(leavers) == 1 else ''} memory first"
-    why = "; ".join(f"'{stay.name}' ({gib(stay.reserved_bytes)}): {stay.reason}" for stay in stays)
+    why = "; ".join(f"'{stay.name}' ({gib(stay.need.total_bytes)}): {stay.reason}" for stay in stays)
     if outcome is Outcome.WAITS:
         return f"it waits for room: {why}"
     pinned = _names(tuple(stay.name for stay in stays if stay.pinned))

@@ -14,16 +14,19 @@ wait, and n times the longest of each: minimum stay, running request, load.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from msgspec import Struct
+
+from appliance.engines.base import Need
+from appliance.scheduler.ledger import held_bytes
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
     """What the policy knows of a resident."""
 
     holder: str
-    reserved_bytes: int
+    need: Need
     leases: int
     pinned: bool
     last_used_seconds: float
@@ -72,21 +75,34 @@ def movable(candidates: Iterable[Candidate], head: Head, rules: Rules, now_secon
     return [c for c in candidates if why_stays(c, head, rules, now_seconds) is None]
 
 
-def victims(candidates: Iterable[Candidate], missing_bytes: int) -> list[str] | None:
+def victims(candidates: Iterable[Candidate], missing_bytes: int, beside: Iterable[Need] = ()) -> list[str] | None:
     """Whom of the movable to evict so that ``missing_bytes`` become free: idle ones first, least recently used first.
+
+    Weights that several share become free with the last of them. ``beside`` is what stays in memory, or is about to
+    come, and is no candidate: weights in there do not become free at all.
 
     Returns None when evicting all of them would not be enough; then nobody goes.
     """
+    everyone, staying = sorted(candidates, key=_order), list(beside)
     chosen: list[Candidate] = []
-    freed = 0
-    for candidate in sorted(candidates, key=_order):
-        if freed >= missing_bytes:
+    for candidate in everyone:
+        if _freed_bytes(chosen, everyone, staying) >= missing_bytes:
             break
         chosen.append(candidate)
-        freed += candidate.reserved_bytes
-    if freed < missing_bytes:
+    if _freed_bytes(chosen, everyone, staying) < missing_bytes:
         return None
-    return [c.holder for c in _without_needless(chosen, freed - missing_bytes)]
+    for candidate in reversed(list(chosen)):
+        fewer = [c for c in chosen if c is not candidate]
+        if _freed_bytes(fewer, everyone, staying) >= missing_bytes:
+            chosen = fewer  # the bytes of this one are not needed after all; the last to go is spared first
+    return [c.holder for c in chosen]
+
+
+def _freed_bytes(leaving: Collection[Candidate], everyone: Iterable[Candidate], beside: Iterable[Need]) -> int:
+    """How much less is held once these have left."""
+    gone = {c.holder for c in leaving}
+    remaining = [*beside, *(c.need for c in everyone if c.holder not in gone)]
+    return held_bytes([*remaining, *(c.need for c in leaving)]) - held_bytes(remaining)
 
 
 def _order(candidate: Candidate) -> tuple[bool, bool, float]:
@@ -97,16 +113,6 @@ def idle_too_long(candidates: Iterable[Candidate], now_seconds: float, idle_seco
     """Whom to unload because nobody has called them for ``idle_seconds``."""
     idle = (c for c in candidates if c.leases == 0 and not c.pinned)
     return [c.holder for c in idle if now_seconds - c.last_used_seconds >= idle_seconds]
-
-
-def _without_needless(chosen: list[Candidate], surplus_bytes: int) -> list[Candidate]:
-    """Spare those whose bytes are not needed after all, the last to go first."""
-    kept = list(chosen)
-    for candidate in sorted(chosen, key=_order, reverse=True):
-        if candidate.reserved_bytes <= surplus_bytes:
-            kept.remove(candidate)
-            surplus_bytes -= candidate.reserved_bytes
-    return kept
 
 
 def retry_delay_seconds(failures: int) -> float:

@@ -76,7 +76,7 @@ class Resident:
         """What the eviction policy may know."""
         return Candidate(
             holder=self.holder,
-            reserved_bytes=self.need.total_bytes,
+            need=self.need,
             leases=self.leases,
             pinned=self.wanted.pinned,
             last_used_seconds=self.last_used_seconds,

@@ -13,8 +13,8 @@ Slow work (load, close) runs in a thread and comes back as one more call on the 
 The line is first come first served, high priority first. Its head takes free bytes, else those of residents that
 ``policy`` lets it move, else waits: for a lease to end, for a minimum stay to be over, and at most for the maximum
 wait, when busy residents too are closed to new requests and drain. What does not fit beside the pinned ones is
-refused, for it would hold up the line for ever. A waiter that leaves costs nothing: the last one to leave takes the
-wish with it, if the load has not begun.
+refused, for it would hold up the line for ever. Weights that the head shares with those who make room for it are kept.
+A waiter that leaves costs nothing: the last one to leave takes the wish with it, if the load has not begun.
 """
 
 from __future__ import annotations
@@ -23,16 +23,19 @@ import asyncio
 import itertools
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
-from appliance.engines.base import Engine
+from appliance.engines.base import Engine, Need
 from appliance.engines.probe import probe
+from appliance.engines.shared import WEIGHTS, Hold
 from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
-from appliance.scheduler.ledger import Ledger, gib
+from appliance.scheduler.keeping import Keeper
+from appliance.scheduler.ledger import Ledger, gib, held_bytes
 from appliance.scheduler.needs import Learned, Needs
 from appliance.scheduler.pace import Pace
 from appliance.scheduler.plan import Plan, Stay, explain
@@ -105,10 +108,15 @@ class Scheduler:
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
         self._line: list[Resident] = []
+        self._keeper = Keeper(ledger)
         self._failures: dict[str, Failure] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
         self._closing = False
+        self.loads = 0
+        """Engines that were loaded since the start."""
+        self.evictions = 0
+        """Engines that left for others, or because nobody had called them for long."""
 
     # --- what the registry wants ---------------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ class Scheduler:
 
         Raises what the load or the probe raises; then the old one keeps serving.
         """
-        self.ledger.check_possible(wanted.name, self.needs.of(wanted).total_bytes)
+        self.ledger.check_possible(wanted.name, self.needs.of(wanted))
         candidate = self._enqueue(wanted)
         try:
             successor = await self._wait_for(candidate)
@@ -226,7 +234,7 @@ class Scheduler:
             return resident
         wanted = self._wanted[deployment_id]
         self._check_backoff(wanted)
-        self.ledger.check_possible(wanted.name, self.needs.of(wanted).total_bytes)
+        self.ledger.check_possible(wanted.name, self.needs.of(wanted))
         resident = self._enqueue(wanted)
         self._current[deployment_id] = resident
         return resident
@@ -295,44 +303,62 @@ class Scheduler:
         if resident.waiters or resident.state is not ResidentState.WAITING or resident.wanted.pinned:
             return
         if resident in self._line:
-            self._line.remove(resident)
+            self._leave_line(resident)
         if self._current.get(resident.wanted.deployment_id) is resident:
             del self._current[resident.wanted.deployment_id]
+
+    def _leave_line(self, resident: Resident) -> None:
+        self._line.remove(resident)
+        asyncio.get_running_loop().call_soon(self._advance)  # another may be the head now
 
     def _advance(self) -> None:
         """Start as many loads from the head of the line as there is room for."""
         while self._line and not self._closing:
             head = self._line[0]
-            missing = self.ledger.missing_bytes(head.need.total_bytes)
-            if missing:
+            if self._keeper.is_kept_for_another(head):
+                break
+            if self.ledger.missing_bytes(head.need):
                 try:
                     self._check_room_beside_pinned(head)
                 except CannotFit as error:
                     self._line.pop(0)
                     self._spawn(self._load_failed(head, error))
                     continue
-                self._make_room(head, missing)
-                return
+                self._make_room(head)
+                break
             self._line.pop(0)
-            self.ledger.reserve(head.holder, head.need.total_bytes)
+            kept = self._keeper.hand_over(head)
+            self.ledger.reserve(head.holder, head.need)
             head.state = ResidentState.LOADING
-            self._spawn(self._load(head))
+            self._spawn(self._load(head, kept))
+        if self._keeper.is_kept_for_another(self._line[0] if self._line and not self._closing else None):
+            self._spawn(self._let_go_of_kept())
 
-    def _make_room(self, head: Resident, missing_bytes: int) -> None:
+    async def _let_go_of_kept(self) -> None:
+        await self._keeper.let_go()
+        self._advance()
+
+    def _make_room(self, head: Resident) -> None:
         """Evict for the head whom it may move: idle ones if they are enough, else busy ones too if it waited long.
 
         What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
         where other busy ones would have to go beside it.
         """
-        soon_bytes = sum(r.need.total_bytes for r in self._leaving if r.leases == 0)
-        later_bytes = sum(r.need.total_bytes for r in self._leaving if r.leases)
+        self._keeper.keep(head)
+        soon = self._keeper.going | {r.holder for r in self._leaving if r.leases == 0}
+        later = soon | {r.holder for r in self._leaving}
         allowed = self._movable_for(head)
-        idle = [c for c in allowed if c.leases == 0]
-        chosen = policy.victims(idle, missing_bytes - soon_bytes)
+        chosen = self._victims([c for c in allowed if c.leases == 0], head.need, soon)
         if chosen is None:
-            chosen = policy.victims(allowed, missing_bytes - soon_bytes - later_bytes)
+            chosen = self._victims(allowed, head.need, later)
         for holder in chosen or []:
             self._evict(next(r for r in self._current.values() if r.holder == holder))
+
+    def _victims(self, candidates: list[policy.Candidate], need: Need, gone: set[str]) -> list[str] | None:
+        """Whom of the candidates to evict for the need, if ``gone`` are as good as gone; None: all are too few."""
+        missing = self.ledger.missing_bytes(need, without=gone)
+        beside = [need, *self.ledger.needs(without=gone | {c.holder for c in candidates})]
+        return policy.victims(candidates, missing, beside)
 
     def _movable_for(self, head: Resident) -> list[policy.Candidate]:
         now = self._clock.monotonic_seconds()
@@ -344,27 +370,28 @@ class Scheduler:
         and keep everyone behind it in the line waiting.
         """
         pinned = [r for r in self._current.values() if r.wanted.pinned and r.state in _IN_MEMORY]
-        pinned_bytes = sum(r.need.total_bytes for r in pinned)
-        if resident.need.total_bytes + pinned_bytes > self.ledger.budget_bytes:
+        pinned_bytes = held_bytes(r.need for r in pinned)
+        more_bytes = held_bytes([resident.need, *(r.need for r in pinned)]) - pinned_bytes
+        if more_bytes + pinned_bytes > self.ledger.budget_bytes:
             names = ", ".join(sorted(f"'{r.wanted.name}'" for r in pinned))
             raise CannotFit(
-                f"'{resident.wanted.name}' needs {gib(resident.need.total_bytes)}, and of the {self.ledger.device}'s "
+                f"'{resident.wanted.name}' needs {gib(more_bytes)}, and of the {self.ledger.device}'s "
                 f"{gib(self.ledger.budget_bytes)} for all models {gib(pinned_bytes)} are pinned by {names}; "
                 "unpin (min_workers 0) or delete one of those"
             )
 
     def _evict(self, resident: Resident) -> None:
         log.info("evicting '%s'", resident.wanted.name)
+        self.evictions += 1
         del self._current[resident.wanted.deployment_id]
         self._retire(resident)
 
     # --- loading and unloading -----------------------------------------------------------------------------------
 
-    async def _load(self, resident: Resident) -> None:
+    async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         wanted = resident.wanted
         try:
-            await self._hooks.load_begins(wanted.deployment_id)
-            engine = await self._load_measured(resident)
+            engine = await self._engine_of(resident, kept)
         except ApplianceError as error:
             await self._load_failed(resident, error)
         except Exception as error:
@@ -374,8 +401,21 @@ class Scheduler:
             await self._tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
 
-    async def _load_measured(self, resident: Resident) -> Engine:
-        """Load in a thread; learn what it took, unless something else came or went at the same time."""
+    async def _engine_of(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
+        """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own."""
+        try:
+            async with self._keeper.turn(resident.need):
+                await self._hooks.load_begins(resident.wanted.deployment_id)
+                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.need))
+        finally:
+            if kept is not None:
+                await asyncio.to_thread(kept.release)
+
+    async def _load_measured(self, resident: Resident, *, found: bool) -> Engine:
+        """Load in a thread; learn what it took, unless something else came or went at the same time.
+
+        ``found``: its weights are in memory already, and no part of what can be measured.
+        """
         wanted = resident.wanted
         movement = self._begin_moving()
         started = self._clock.monotonic_seconds()
@@ -386,8 +426,8 @@ class Scheduler:
             alone = self._end_moving(movement)
         resident.load_took_seconds = self._clock.monotonic_seconds() - started
         if alone:
-            resident.measured_bytes = meter.peak_bytes
-            await self._tell_learned(self.needs.learn(wanted, meter.peak_bytes))
+            resident.measured_bytes = meter.peak_bytes + (resident.need.shared_bytes if found else 0)
+            await self._tell_learned(self.needs.learn(wanted, resident.measured_bytes))
         return engine
 
     def _begin_moving(self) -> int:
@@ -415,6 +455,7 @@ class Scheduler:
             log.exception("the end of a load of %s could not be noted", deployment_id)
 
     def _loaded(self, resident: Resident, engine: Engine) -> None:
+        self.loads += 1
         resident.engine = engine
         resident.loaded_at = self._clock.now()
         now = self._clock.monotonic_seconds()
@@ -461,7 +502,7 @@ class Scheduler:
     def _retire(self, resident: Resident) -> None:
         """Take a resident out of service; it unloads when its last lease ends."""
         if resident in self._line:
-            self._line.remove(resident)
+            self._leave_line(resident)
             resident.gone.set()
             return
         was_loading = resident.state is ResidentState.LOADING
@@ -562,8 +603,7 @@ class Scheduler:
         candidates = [r.as_candidate() for r in ready]
         stays = {c.holder: policy.why_stays(c, head, self.rules, now) for c in candidates}
         stays |= {r.holder: "it is loading" for r in ready if r.state is ResidentState.LOADING}
-        missing = self.ledger.missing_bytes(need.total_bytes)
-        leavers = policy.victims([c for c in candidates if stays[c.holder] is None], missing)
+        leavers = self._victims([c for c in candidates if stays[c.holder] is None], need, set())
         return explain(
             wanted,
             need,
@@ -571,7 +611,7 @@ class Scheduler:
             state=resident.state.value if resident is not None and serves else None,
             evicts=None if leavers is None else [names[holder] for holder in leavers],
             stays=[
-                Stay(name=names[c.holder], reserved_bytes=c.reserved_bytes, pinned=c.pinned, reason=reason)
+                Stay(name=names[c.holder], need=c.need, pinned=c.pinned, reason=reason)
                 for c in candidates
                 if (reason := stays[c.holder]) is not None
             ],
@@ -627,5 +667,11 @@ class Scheduler:
             if resident.leases:
                 resident.leases = 0
                 self._unload(resident)
+        self._advance()
         while self._tasks:
             await asyncio.gather(*self._tasks)
+
+
+def _in_memory(need: Need) -> bool:
+    """Whether its weights are there already, because another engine stands on them."""
+    return need.weights_key is not None and WEIGHTS.holds(need.weights_key) > 0

@@ -38,9 +38,15 @@ class Resident(Struct, kw_only=True):
     waiting: int
     slots: int
     predicted_bytes: int
-    """What is reserved for it."""
+    """What is reserved for it, the weights included."""
     learned: bool
     """The prediction comes from what the same load took before; else from the weights' header."""
+    own_bytes: int
+    """Of those, what it shares with nobody: adapter, cache, buffers, and weights that only it can use."""
+    shared_weights_bytes: int
+    """Of those, weights that are in memory once for all residents of the same blob."""
+    weights_holders: int
+    """Residents on these weights, itself among them."""
     measured_bytes: int | None
     """The largest growth of the process while it loaded; None before, and when others came or went meanwhile."""
     cache_used_tokens: int
@@ -222,6 +228,9 @@ class Plan(Struct, kw_only=True):
     reason: str
     device: str
     weights_bytes: int
+    shares_weights: bool
+    """Others on the same blob use the same copy of the weights."""
+    adapter_bytes: int
     cache_bytes: int
     compute_bytes: int
     total_bytes: int

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appliance.engines.base import Need
+from appliance.scheduler.ledger import held_bytes
 from appliance.scheduler.policy import (
     Candidate,
     Head,
@@ -17,6 +19,7 @@ from appliance.scheduler.policy import (
     victims,
     why_stays,
 )
+from tests.scheduler.needs import NEEDS, need
 
 RULES = Rules(min_stay_seconds=10, max_wait_seconds=30)
 NOW = 100.0
@@ -26,18 +29,20 @@ URGENT = Head(waited_seconds=0, high_priority=True)
 
 def candidate(
     holder: str,
-    reserved_bytes: int,
+    own_bytes: int,
     used: float = 0,
     *,
+    over: str | None = None,
     leases: int = 0,
     pinned: bool = False,
     loaded: float = 0,
     took: float = 0,
     high_priority: bool = False,
 ) -> Candidate:
+    """One that holds bytes of its own and, ``over`` a base, that base's."""
     return Candidate(
         holder=holder,
-        reserved_bytes=reserved_bytes,
+        need=need(own_bytes, over),
         leases=leases,
         pinned=pinned,
         last_used_seconds=used,
@@ -51,7 +56,7 @@ CANDIDATES = st.lists(
     st.builds(
         Candidate,
         holder=st.uuids().map(str),
-        reserved_bytes=st.integers(0, 100),
+        need=NEEDS,
         leases=st.integers(0, 2),
         pinned=st.booleans(),
         last_used_seconds=st.floats(0, 1000),
@@ -81,17 +86,69 @@ def test_victims(candidates: list[Candidate], missing_bytes: int, expected: list
     assert victims(candidates, missing_bytes) == expected
 
 
-@given(CANDIDATES, st.integers(0, 300))
-def test_victims_free_enough_and_never_too_many(candidates: list[Candidate], missing_bytes: int) -> None:
+A, B, OTHER = candidate("a", 5, 1, over="base"), candidate("b", 5, 2, over="base"), candidate("other", 20, 3)
+STAYS = need(5, "base")
+"""One over the same base that is pinned, or leased."""
+
+
+@pytest.mark.parametrize(
+    ("candidates", "beside", "missing_bytes", "expected"),
+    [
+        ([A], [], 105, ["a"]),
+        ([A, B], [], 5, ["a"]),
+        ([A, B], [], 10, ["a", "b"]),
+        ([A, B], [], 110, ["a", "b"]),
+        ([A, B], [], 111, None),
+        ([A, B, OTHER], [], 6, ["a", "b"]),
+        ([A], [STAYS], 5, ["a"]),
+        ([A], [STAYS], 6, None),
+        ([A, OTHER], [STAYS], 6, ["other"]),
+        ([A], [need(1, "base")], 5, ["a"]),
+        ([A], [need(1, "base")], 6, None),
+        ([A], [need(1, "another")], 105, ["a"]),
+        ([A, OTHER], [need(1, "base")], 6, ["other"]),
+    ],
+    ids=[
+        "the last one frees the base",
+        "one of two frees its own",
+        "two free their own, and the base for nothing",
+        "both free the base",
+        "and no more",
+        "oldest first, though another would do",
+        "another stays: its own only",
+        "the base stays with the other",
+        "what frees enough in its place",
+        "the newcomer needs the base: its own only",
+        "the base stays for the newcomer",
+        "a newcomer over another base",
+        "others make room for the newcomer",
+    ],
+)
+def test_victims_over_a_shared_base(
+    candidates: list[Candidate], beside: list[Need], missing_bytes: int, expected: list[str] | None
+) -> None:
+    """Evicting one of several over a base of 100 frees its own bytes; with the last of them the base goes too."""
+    assert victims(candidates, missing_bytes, beside) == expected
+
+
+@given(CANDIDATES, st.lists(NEEDS, max_size=3), st.integers(0, 500))
+def test_victims_free_enough_and_never_too_many(
+    candidates: list[Candidate], beside: list[Need], missing_bytes: int
+) -> None:
     """The chosen free what is missing and none of them is needless; None only if all together are too few."""
-    chosen = victims(candidates, missing_bytes)
-    free = {c.holder: c.reserved_bytes for c in candidates}
+
+    def freed_by(leaving: set[str]) -> int:
+        staying = [c.need for c in candidates if c.holder not in leaving]
+        return held_bytes([*beside, *(c.need for c in candidates)]) - held_bytes([*beside, *staying])
+
+    chosen = victims(candidates, missing_bytes, beside)
+    free = {c.holder for c in candidates}
     if chosen is None:
-        assert sum(free.values()) < missing_bytes
+        assert freed_by(free) < missing_bytes
         return
-    freed = sum(free[holder] for holder in chosen)
-    assert freed >= missing_bytes
-    assert all(freed - free[holder] < missing_bytes for holder in chosen)
+    assert set(chosen) <= free
+    assert freed_by(set(chosen)) >= missing_bytes
+    assert all(freed_by(set(chosen) - {holder}) < missing_bytes for holder in chosen)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from appliance.domain.errors import ApplianceError
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
 from appliance.engines.base import EngineSpec, EngineStats, Need
+from appliance.engines.shared import WEIGHTS, Hold
 from appliance.scheduler.resident import Wanted
 
 CARD = Card(format=WeightsFormat.GGUF, architecture="fake")
@@ -43,15 +44,35 @@ class FakeMeter:
         pass
 
 
+class FakeWeights:
+    """Weights of nothing that several backends may stand on; counts how often they are read."""
+
+    def __init__(self, key: str, weights_bytes: int) -> None:
+        self.key = key
+        self.weights_bytes = weights_bytes
+        self.loads = 0
+        self.in_memory = False
+
+    def load(self) -> FakeWeights:
+        assert not self.in_memory, "read while in memory"
+        self.loads += 1
+        self.in_memory = True
+        return self
+
+    def close(self) -> None:
+        self.in_memory = False
+
+
 class FakeEngine:
     """Loaded weights of nothing; it embeds whatever it is asked, or waits, or raises."""
 
     device = "cpu"
 
-    def __init__(self, slots: int) -> None:
+    def __init__(self, slots: int, hold: Hold[FakeWeights] | None = None) -> None:
         self.slots = slots
         self.failure: str | None = None
         self.closed = False
+        self._hold = hold
         self.asked = 0
         self.hangs = False
         self.error: Exception | None = None
@@ -68,32 +89,40 @@ class FakeEngine:
         return EngineStats()
 
     def close(self) -> None:
+        if self._hold is not None:
+            self._hold.release()
         self.closed = True
 
 
 class FakeBackend:
-    """Loads ``FakeEngine``s of a given size; a load waits while ``gate`` is shut."""
+    """Loads ``FakeEngine``s of a given size, if need be over shared weights; a load waits while ``gate`` is shut."""
 
     version = "0"
 
-    def __init__(self, need_bytes: int = 10) -> None:
+    def __init__(self, need_bytes: int = 10, over: FakeWeights | None = None) -> None:
         self.need_bytes = need_bytes
+        self.over = over
         self.gate = threading.Event()
         self.gate.set()
         self.error: ApplianceError | None = None
+        self.begun = 0
         self.loads: list[FakeEngine] = []
 
     def check(self, spec: EngineSpec) -> None:
         pass
 
     def estimate(self, spec: EngineSpec) -> Need:
-        return Need(weights_bytes=self.need_bytes)
+        if self.over is None:
+            return Need(weights_bytes=self.need_bytes)
+        return Need(weights_bytes=self.over.weights_bytes, cache_bytes=self.need_bytes, weights_key=self.over.key)
 
     def load(self, spec: EngineSpec) -> FakeEngine:
+        self.begun += 1
         assert self.gate.wait(timeout=30)
         if self.error is not None:
             raise self.error
-        engine = FakeEngine(spec.slots)
+        hold = WEIGHTS.load(self.over.key, self.over.load) if self.over is not None else None
+        engine = FakeEngine(spec.slots, hold)
         self.loads.append(engine)
         return engine
 

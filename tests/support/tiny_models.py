@@ -274,3 +274,27 @@ def write_windowed(path: Path, *, window: int = 16, seed: int = 1) -> Path:
             weights.vector(f"{name}{part}.weight", WIDTH, 1.0)
     _save(writer)
     return path
+
+
+def write_adapter(
+    path: Path,
+    strength: float,
+    *,
+    seed: int = 3,
+    rank: int = 8,
+    width: int = WIDTH,
+    tensors: Sequence[str] = ("blk.0.attn_output",),
+) -> Path:
+    """A LoRA adapter over square matrices of llama weights; by default the first layer's output projection."""
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type("adapter")
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(rank))
+    random = np.random.default_rng(seed)
+    for name in tensors:
+        down = random.standard_normal((rank, width), dtype=np.float32)
+        up = random.standard_normal((width, rank), dtype=np.float32) * np.float32(strength)
+        writer.add_tensor(f"{name}.weight.lora_a", down)
+        writer.add_tensor(f"{name}.weight.lora_b", up)
+    _save(writer)
+    return path

@@ -64,6 +64,10 @@ class DashboardScreen(ConsoleScreen):
     def show_node(self, node: admin.State) -> None:
         """Refresh all three parts."""
         self.query_one(MachinePanel).show_node(node)
+        self._residents.border_subtitle = (
+            f"each stays {format_seconds(node.min_stay_seconds)} or more; "
+            f"who waits for a busy one waits {format_seconds(node.max_wait_seconds)} at most"
+        )
         self._residents.show({resident.deployment_id: resident_cells(resident) for resident in node.residents})
         self._deployments.show({deployment.id: deployment_cells(deployment) for deployment in node.deployments})
         self._deployments.border_subtitle = self._reason(node)
@@ -119,10 +123,18 @@ def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:
         str(resident.waiting),
         _cache(resident),
         format_bytes(measured) if measured is not None else Text("loading", style="dim"),
-        format_bytes(resident.predicted_bytes),
+        _predicted(resident),
         "busy" if resident.leases else format_seconds(resident.idle_seconds),
         "pinned" if resident.pinned else "on demand",
     )
+
+
+def _predicted(resident: admin.Resident) -> Text:
+    """What it takes; weights that others in memory stand on too are set apart."""
+    if resident.weights_holders < 2:
+        return Text(format_bytes(resident.predicted_bytes))
+    shared = Text(f" + {format_bytes(resident.shared_weights_bytes)}", style="dim")
+    return Text(format_bytes(resident.own_bytes)).append(shared)
 
 
 def _cache(resident: admin.Resident) -> str:

@@ -48,6 +48,10 @@ class _NodeCollector(Collector):
         yield GaugeMetricFamily("appliance_memory_budget_bytes", "Bytes for all engines", ledger.budget_bytes)
         yield GaugeMetricFamily("appliance_memory_reserved_bytes", "Bytes reserved by engines", ledger.reserved_bytes)
 
+        scheduler = self._node.scheduler
+        yield CounterMetricFamily("appliance_loads", "Engines loaded since the start", scheduler.loads)
+        yield CounterMetricFamily("appliance_evictions", "Engines that left memory for others", scheduler.evictions)
+
     def _residents(self) -> Iterator[Metric]:
         leases = GaugeMetricFamily("appliance_resident_leases", "Requests that hold an engine", labels=DEPLOYMENT)
         waiting = GaugeMetricFamily("appliance_resident_waiting", "Requests that hold no slot yet", labels=DEPLOYMENT)

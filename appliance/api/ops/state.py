@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import appliance
 from appliance.domain.models import Caller, Deployment
@@ -22,6 +23,8 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
     ledger = node.scheduler.ledger
     visible = node.directory.visible(caller, node.directory.deployments.values())
     names = {deployment.id for deployment in visible}
+    residents = list(node.scheduler.residents())
+    holders = Counter(r.need.weights_key for r in residents if r.state is not ResidentState.WAITING)
     return wire.State(
         version=appliance.__version__,
         started_at=node.started_at,
@@ -36,7 +39,7 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
         memory_reserved_bytes=ledger.reserved_bytes,
         min_stay_seconds=node.scheduler.rules.min_stay_seconds,
         max_wait_seconds=node.scheduler.rules.max_wait_seconds,
-        residents=[_resident(node, r, caller) for r in node.scheduler.residents() if r.wanted.deployment_id in names],
+        residents=[_resident(node, r, caller, holders) for r in residents if r.wanted.deployment_id in names],
         deployments=[_deployment(node, deployment) for deployment in visible],
     )
 
@@ -54,7 +57,7 @@ def _device(device: Device) -> wire.Device:
     )
 
 
-def _resident(node: Node, resident: Resident, caller: Caller) -> wire.Resident:
+def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[str | None]) -> wire.Resident:
     stats = resident.engine.stats() if resident.engine is not None else EngineStats()
     idle = node.clock.monotonic_seconds() - resident.last_used_seconds
     return wire.Resident(
@@ -69,6 +72,9 @@ def _resident(node: Node, resident: Resident, caller: Caller) -> wire.Resident:
         slots=resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots,
         predicted_bytes=resident.need.total_bytes,
         learned=resident.need.is_learned,
+        own_bytes=resident.need.own_bytes,
+        shared_weights_bytes=resident.need.shared_bytes,
+        weights_holders=holders[resident.need.weights_key] if resident.need.weights_key is not None else 1,
         measured_bytes=resident.measured_bytes,
         cache_used_tokens=stats.cache_used_tokens,
         cache_total_tokens=stats.cache_total_tokens,
@@ -109,6 +115,8 @@ def plan_view(plan: Plan) -> wire.Plan:
         reason=plan.reason,
         device=plan.device,
         weights_bytes=plan.need.weights_bytes,
+        shares_weights=plan.need.weights_key is not None,
+        adapter_bytes=plan.need.adapter_bytes,
         cache_bytes=plan.need.cache_bytes,
         compute_bytes=plan.need.compute_bytes,
         total_bytes=plan.need.total_bytes,
@@ -117,7 +125,7 @@ def plan_view(plan: Plan) -> wire.Plan:
         budget_bytes=plan.budget_bytes,
         evicts=list(plan.evicts),
         stays=[
-            wire.Stay(deployment_name=stay.name, reserved_bytes=stay.reserved_bytes, reason=stay.reason)
+            wire.Stay(deployment_name=stay.name, reserved_bytes=stay.need.total_bytes, reason=stay.reason)
             for stay in plan.stays
         ],
         ahead=plan.ahead,

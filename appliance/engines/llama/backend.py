@@ -14,6 +14,7 @@ from msgspec import Struct
 from appliance.domain.errors import InvalidParameter, WrongWeights
 from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
 from appliance.engines.base import Engine, EngineSpec, Need
+from appliance.engines.shared import key_of
 
 if TYPE_CHECKING:
     from appliance.engines.llama.runtime import Model
@@ -80,9 +81,11 @@ class LlamaBackend:
             compute = 4 * sizes.batch_tokens * (width * 16 + scores + logits)
             cells = sizes.batch_tokens if _is_decoder(card) else 0
         return Need(
-            weights_bytes=weights + adapter,
+            weights_bytes=weights,
+            adapter_bytes=adapter,
             cache_bytes=cells * _cell_bytes(card),
             compute_bytes=compute,
+            weights_key=key_of(WeightsFormat.GGUF, spec.weights),
         )
 
     def load(self, spec: EngineSpec) -> Engine:

@@ -15,7 +15,7 @@ import logging
 import sysconfig
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,8 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from appliance.domain.errors import BadWeights, CannotFit, Internal, InvalidParameter
+from appliance.domain.models import WeightsFormat
+from appliance.engines.shared import WEIGHTS, key_of
 
 log = logging.getLogger("appliance.llama")
 
@@ -120,7 +122,9 @@ def _floats_at(address: int, count: int) -> Floats:
 
 
 class Vocabulary:
-    """Tokens and their bytes. Read-only in C: any thread may use it ``in_use``, which holds the model open."""
+    """Tokens and their bytes, of one engine. Read-only in C: any thread may use it ``in_use``, which holds the model
+    open. The C vocabulary lives as long as the weights do, which others may hold longer than this engine.
+    """
 
     def __init__(self, model: Any) -> None:
         self._vocab = c.llama_model_get_vocab(model)
@@ -137,10 +141,10 @@ class Vocabulary:
 
     @contextmanager
     def in_use(self) -> Iterator[Any]:
-        """The C vocabulary, for a thread that does not own the model. Raises Internal when the model was closed."""
+        """The C vocabulary, for a thread that does not own the model. Raises Internal when the engine was closed."""
         with self._gate:
             if self._closed:
-                raise Internal("the engine no longer runs: its weights were unloaded")
+                raise Internal("the engine no longer runs: it was unloaded")
             self._users += 1
         try:
             yield self._vocab
@@ -197,40 +201,62 @@ class Vocabulary:
         return bool(_is_control(self._vocab, token))
 
 
-class Model:
-    """Loaded weights. Close its contexts first."""
+class _Weights:
+    """A file's C model, one in the process, shared by every ``Model`` over it."""
 
-    def __init__(self, path: Path, adapter: Path | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         initialise()
         parameters = c.llama_model_default_params()
-        unreadable = f"llama.cpp cannot load '{path.name}': "
-        self._model = c.llama_model_load_from_file(str(path).encode(), parameters)
-        if not self._model:
-            raise BadWeights(unreadable + _complaint())
-        self.on_gpu: bool = bool(c.llama_supports_gpu_offload())
+        self.handle = c.llama_model_load_from_file(str(path).encode(), parameters)
+        if not self.handle:
+            raise BadWeights(f"llama.cpp cannot load '{path.name}': {_complaint()}")
+        self.adapters = threading.Lock()
+        """The C model keeps a set of its adapters that nothing in C guards. Loading and freeing one change it, and
+        whatever lays out a context's memory walks it: making the context, and its first step with an adapter."""
+
+    def close(self) -> None:
+        c.llama_model_free(self.handle)
+
+
+class Model:
+    """One engine's hold on loaded weights, and the adapter that is its own. Close its contexts first."""
+
+    def __init__(self, path: Path, adapter: Path | None = None) -> None:
+        self._hold = WEIGHTS.load(key_of(WeightsFormat.GGUF, path), lambda: _Weights(path))
+        self._model: Any = self._hold.weights.handle
+        self._adapter: Any = None
         self.vocabulary = Vocabulary(self._model)
-        self._adapter = self._load_adapter(adapter) if adapter is not None else None
+        if adapter is not None:
+            self._adapter = self._load_adapter(adapter)
+        self.on_gpu: bool = bool(c.llama_supports_gpu_offload())
         self.trained_context_tokens: int = c.llama_model_n_ctx_train(self._model)
         self.embedding_length: int = c.llama_model_n_embd(self._model)
         self.class_count: int = c.llama_model_n_cls_out(self._model)
         self.is_recurrent: bool = c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
 
     def _load_adapter(self, path: Path) -> Any:
-        adapter = c.llama_adapter_lora_init(self._model, str(path).encode())
+        with self.adapters_at_rest:
+            adapter = c.llama_adapter_lora_init(self._model, str(path).encode())
         if not adapter:
+            complaint = _complaint()
             self.close()
-            raise BadWeights(f"llama.cpp cannot apply the adapter '{path.name}' to these weights: {_complaint()}")
+            raise BadWeights(f"llama.cpp cannot apply the adapter '{path.name}' to these weights: {complaint}")
         return adapter
 
     @property
     def handle(self) -> Any:
-        """The C model."""
+        """The C model, the same for all over one file."""
         return self._model
 
     @property
     def adapter(self) -> Any:
-        """The C adapter, or None. It is freed with the model."""
+        """The C adapter, or None."""
         return self._adapter
+
+    @property
+    def adapters_at_rest(self) -> AbstractContextManager[Any]:
+        """While entered, nobody loads or frees an adapter over these weights."""
+        return self._hold.weights.adapters
 
     def chat_template(self, name: str | None = None) -> str | None:
         """A template in the weights' header: the default one or a named one."""
@@ -238,11 +264,14 @@ class Model:
         return found.decode("utf-8", "replace") if found else None
 
     def close(self) -> None:
-        """Free the weights. Twice is fine."""
-        model, self._model = self._model, None
-        if model:
-            self.vocabulary.close()
-            c.llama_model_free(model)
+        """Free the adapter, and the weights if nobody else holds them. Twice is fine."""
+        self._model = None
+        self.vocabulary.close()
+        adapter, self._adapter = self._adapter, None
+        if adapter:
+            with self.adapters_at_rest:
+                c.llama_adapter_lora_free(adapter)
+        self._hold.release()
 
 
 class ContextOptions(Struct, frozen=True, kw_only=True):
@@ -324,12 +353,19 @@ class Context:
         else:
             parameters.embeddings = True
             parameters.pooling_type = POOLINGS[options.pooling]
-        self._context = _take(c.llama_init_from_model(model.handle, parameters), self._no_room())
+        with model.adapters_at_rest:
+            self._context = _take(c.llama_init_from_model(model.handle, parameters), self._no_room())
         self._memory = c.llama_get_memory(self._context)
+        self._guard: AbstractContextManager[Any] = nullcontext()
         if model.adapter is not None:
-            adapters = (c.llama_adapter_lora_p_ctypes * 1)(model.adapter)
-            scales = (ctypes.c_float * 1)(1.0)
-            c.llama_set_adapters_lora(self._context, adapters, 1, scales)
+            self._apply(model.adapter)
+
+    def _apply(self, adapter: Any) -> None:
+        """Compute with an adapter; the next step lays out the memory anew for it."""
+        adapters = (c.llama_adapter_lora_p_ctypes * 1)(adapter)
+        scales = (ctypes.c_float * 1)(1.0)
+        c.llama_set_adapters_lora(self._context, adapters, 1, scales)
+        self._guard = self.model.adapters_at_rest
 
     def _no_room(self) -> CannotFit:
         return CannotFit(
@@ -344,8 +380,10 @@ class Context:
 
     def decode(self) -> bool:
         """Compute the batch. False: no room for it, and nothing changed. Raises Internal on a fatal error."""
-        status = c.llama_decode(self._context, self.batch.handle)
+        with self._guard:
+            status = c.llama_decode(self._context, self.batch.handle)
         if status in (0, 1):
+            self._guard = nullcontext()
             return bool(status == 0)
         raise Internal(f"llama.cpp failed to compute a step (status {status}): {_complaint()}")
 

@@ -11,7 +11,7 @@ from typing import Final
 from appliance.domain.errors import WrongWeights
 from appliance.domain.models import ModelType, WeightsFormat
 from appliance.engines.base import Engine, EngineSpec, Need
-from appliance.engines.onnx.settings import Settings, read_settings
+from appliance.engines.onnx.settings import Settings, read_settings, session_key
 
 _DISTRIBUTIONS: Final = ("onnxruntime-gpu", "onnxruntime")
 _SERVED: Final = (ModelType.EMBEDDING, ModelType.RERANKING)
@@ -43,7 +43,12 @@ class OnnxBackend:
 
     def estimate(self, spec: EngineSpec) -> Need:
         """Bytes the load will take, from the card and the parameters alone."""
-        return Need(weights_bytes=spec.card.weights_bytes, compute_bytes=_compute_bytes(spec, read_settings(spec)))
+        settings = read_settings(spec)
+        return Need(
+            weights_bytes=spec.card.weights_bytes,
+            compute_bytes=_compute_bytes(spec, settings),
+            weights_key=session_key(spec, settings),
+        )
 
     def load(self, spec: EngineSpec) -> Engine:
         """Make the engine; blocks. Raises InvalidParameter, WrongWeights, BadWeights, CannotFit."""

@@ -1,7 +1,8 @@
 """The two engines: embedding and reranking, each a tokenizer, a session and the collector that batches for it.
 
 Made by ``backend`` in a worker thread; requests come on the event loop. Tokenizing runs in worker threads, everything
-that touches the session in the collector's.
+that touches the session in the collector's. Engines over the same weights share the session, each with a tokenizer and
+a collector of its own.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from appliance.domain.models import ModelType
 from appliance.engines.base import EngineSpec, EngineStats
 from appliance.engines.onnx.collector import Collector, Work
 from appliance.engines.onnx.session import Session
-from appliance.engines.onnx.settings import CROSS_ENCODER, LATE_INTERACTION, Settings
+from appliance.engines.onnx.settings import CROSS_ENCODER, LATE_INTERACTION, Settings, session_key
 from appliance.engines.onnx.tasks import POOLINGS, EncodedText, Floats, max_similarity, pad, relevance, unit, unpad
 from appliance.engines.onnx.text import Tokenizer
+from appliance.engines.shared import WEIGHTS
 
 
 class Encoder:
@@ -35,12 +37,26 @@ class Encoder:
             max_tokens=settings.max_tokens,
             vocabulary_size=spec.card.vocabulary_size,
         )
-        self.session = Session(spec.weights / "model.onnx", device=settings.device, threads=settings.threads)
+        device, threads = settings.device, settings.threads
+        self._hold = WEIGHTS.load(
+            session_key(spec, settings),
+            lambda: Session(spec.weights / "model.onnx", device=device, threads=threads),
+        )
+        self.session = self._hold.weights
         self.sample = self._first_pass()
 
     def run(self, texts: Sequence[EncodedText]) -> list[Floats]:
-        """One batch; in one thread at a time."""
-        return unpad(self.session.run(pad(texts, self.tokenizer.pad_id)), texts)
+        """One batch. What the runtime raises means a broken session: whoever loads next gets another one."""
+        batch = pad(texts, self.tokenizer.pad_id)
+        try:
+            return unpad(self.session.run(batch), texts)
+        except Exception:
+            self._hold.spoil()
+            raise
+
+    def close(self) -> None:
+        """Let go of the session, which is freed when no other engine has it. Twice is fine."""
+        self._hold.release()
 
     @property
     def gives_token_vectors(self) -> bool:
@@ -51,10 +67,10 @@ class Encoder:
         try:
             (output,) = self.run(self.tokenizer.encode([""], "an empty text"))
         except Exception as error:  # the runtime's exceptions share no base of their own
-            self.session.close()
+            self.close()
             raise BadWeights(f"the model's first pass failed: {str(error)[:500]}") from error
         if output.ndim not in (1, 2) or not np.isfinite(output).all():
-            self.session.close()
+            self.close()
             raise WrongWeights(f"output '{self.session.output_name}' is no vector per token or per text of numbers")
         return output
 
@@ -89,7 +105,7 @@ class _OnnxEngine:
     def close(self) -> None:
         """Let the running batch end, then free everything; blocks. Twice is fine."""
         self._collector.close()
-        self._encoder.session.close()
+        self._encoder.close()
 
 
 class OnnxEmbeddingEngine(_OnnxEngine):
@@ -153,7 +169,7 @@ def load_engine(
             return CrossEncoderEngine(encoder, settings, spec.slots)
         return LateInteractionEngine(encoder, settings, spec.slots)
     except WrongWeights:
-        encoder.session.close()
+        encoder.close()
         raise
 
 

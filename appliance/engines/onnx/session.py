@@ -1,7 +1,7 @@
 """The only door to ONNX Runtime: one model in memory, on the device it was asked for or not at all.
 
-Made by ``engines`` in a worker thread and then used by one thread at a time. It knows which inputs a graph takes, not
-what its output means.
+Made by ``engines`` in a worker thread and then used by the collectors of all engines over the same weights: the
+runtime lets any number of threads run one session. It knows which inputs a graph takes, not what its output means.
 """
 
 from __future__ import annotations

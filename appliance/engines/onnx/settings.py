@@ -13,8 +13,9 @@ import msgspec
 from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.models import Parameters
+from appliance.domain.models import Parameters, WeightsFormat
 from appliance.engines.base import EngineSpec
+from appliance.engines.shared import key_of
 
 CROSS_ENCODER: Final = "cross-encoder"
 LATE_INTERACTION: Final = "late-interaction"
@@ -66,6 +67,11 @@ def read_settings(spec: EngineSpec) -> Settings:
         threads=int(given.get("threads", len(os.sched_getaffinity(0)))),
         batch_tokens=int(given.get("batch_tokens", _DEFAULT_BATCH_TOKENS[device])),
     )
+
+
+def session_key(spec: EngineSpec, settings: Settings) -> str:
+    """Names the session that engines over the same weights share when they run it on the same device and threads."""
+    return key_of(WeightsFormat.ONNX, spec.weights, device=settings.device, threads=settings.threads)
 
 
 def _check_choices(given: Parameters) -> None:

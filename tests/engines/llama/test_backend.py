@@ -7,9 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gguf
 import msgspec
-import numpy as np
 import pytest
 
 from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter, WrongWeights
@@ -17,6 +15,7 @@ from appliance.domain.inference import CompletionRequest, EmbeddingRequest, Rera
 from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
 from appliance.engines.base import EmbeddingEngine, EngineSpec, RerankingEngine, TextEngine
 from appliance.engines.llama.backend import LlamaBackend, usable_cores
+from tests.support.tiny_models import write_adapter
 
 BACKEND = LlamaBackend()
 TEXT_TYPES = (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT)
@@ -110,6 +109,16 @@ def test_an_estimate_counts_weights_cache_and_buffers() -> None:
     assert BACKEND.estimate(spec(kind=ModelType.EMBEDDING)).total_bytes > 430_000
 
 
+def test_an_estimate_tells_the_shared_from_the_own(tmp_path: Path) -> None:
+    """All engines over one file name the same weights, whatever their task; an adapter is each one's own."""
+    adapter = write_adapter(tmp_path / "a.gguf", 1.0)
+    plain, adapted = BACKEND.estimate(spec()), BACKEND.estimate(spec(adapter=adapter))
+    assert adapted.weights_bytes == plain.weights_bytes == plain.shared_bytes == 430_000
+    assert adapted.own_bytes == plain.own_bytes + adapter.stat().st_size
+    assert adapted.weights_key == plain.weights_key == BACKEND.estimate(spec(kind=ModelType.EMBEDDING)).weights_key
+    assert BACKEND.estimate(spec(Path("y.gguf"))).weights_key != plain.weights_key
+
+
 async def test_loaded_weights_generate(weights: Path) -> None:
     """The sizes are those asked for, the cache rounded up to whole blocks."""
     engine = BACKEND.load(spec(weights, parameters={"context_length": 200, "cache_tokens": 600, "threads": 1}))
@@ -142,24 +151,6 @@ def test_a_broken_file_is_bad_weights(tmp_path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(BadWeights, match=r"broken\.gguf"):
         BACKEND.load(spec(path))
-
-
-def write_adapter(path: Path, strength: float) -> Path:
-    """A LoRA adapter over the first layer's output projection."""
-    writer = gguf.GGUFWriter(path, "llama")
-    writer.add_type("adapter")
-    writer.add_string("adapter.type", "lora")
-    writer.add_float32("adapter.lora.alpha", 8.0)
-    random = np.random.default_rng(3)
-    down = random.standard_normal((8, 64), dtype=np.float32)
-    up = random.standard_normal((64, 8), dtype=np.float32) * np.float32(strength)
-    writer.add_tensor("blk.0.attn_output.weight.lora_a", down)
-    writer.add_tensor("blk.0.attn_output.weight.lora_b", up)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 async def said_with(weights: Path, adapter: Path | None) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from tests.support.server import Server
 from tests.tui.conftest import ConsolePilot, until
+from tests.tui.support.fixed_records import resident
+from tui.screens.dashboard import resident_cells
 from tui.screens.details import Details
 from tui.screens.playground import PlaygroundScreen
 from tui.widgets.fact_sheet import FactSheet
@@ -52,3 +54,9 @@ async def test_try(pilot: ConsolePilot) -> None:
     await pilot.press("p")
     await until(pilot, lambda: isinstance(pilot.app.screen, PlaygroundScreen))
     await until(pilot, lambda: pilot.app.screen.query_one("#deployment").value == deployment_id)
+
+
+def test_shared_weights_are_set_apart() -> None:
+    """What a resident shares with others stands after a plus; alone on its weights it shows one number."""
+    predicted = [resident_cells(resident(1, "a", weights_holders=holders))[7] for holders in (1, 3)]
+    assert [str(cell) for cell in predicted] == ["120 MiB", "40.0 MiB + 80.0 MiB"]
