@@ -1,0 +1,94 @@
+"""Watches over remote deployments: an upstream goes and comes back by itself, without anybody touching this node.
+
+An engine that lost its upstream is proved anew at once, so that the deployment's status says what is so. One that
+FAILED is asked for again every few seconds, and is READY as soon as its upstream serves the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from appliance.domain.clock import Clock
+from appliance.domain.errors import ApplianceError
+from appliance.domain.models import Deployment, DeploymentStatus
+from appliance.engines.remote.backend import RemoteSpec
+from appliance.lifecycle.deployments import Deployments, Statuses
+from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.recipes import Recipes
+from appliance.lifecycle.remote import is_external
+from appliance.scheduler.resident import ResidentState
+from appliance.scheduler.scheduler import Scheduler
+
+log = logging.getLogger(__name__)
+
+ASK_SECONDS = 5.0
+
+
+class Watch:
+    """Called once a second by the node; never waits itself."""
+
+    def __init__(
+        self,
+        directory: Directory,
+        recipes: Recipes,
+        scheduler: Scheduler,
+        deployments: Deployments,
+        statuses: Statuses,
+        clock: Clock,
+    ) -> None:
+        self._directory = directory
+        self._recipes = recipes
+        self._scheduler = scheduler
+        self._deployments = deployments
+        self._statuses = statuses
+        self._clock = clock
+        self._asking: asyncio.Task[None] | None = None
+        self._next_seconds = 0.0
+
+    def look(self) -> None:
+        """Prove anew who lost its upstream; ask for those that failed, if it is time."""
+        for resident in list(self._scheduler.residents()):
+            lost = resident.engine is not None and resident.engine.failure is not None
+            if lost and resident.state is ResidentState.READY and isinstance(resident.wanted.spec, RemoteSpec):
+                self._deployments.warm(resident.wanted.deployment_id)
+        now = self._clock.monotonic_seconds()
+        if now < self._next_seconds or (self._asking is not None and not self._asking.done()):
+            return
+        self._next_seconds = now + ASK_SECONDS
+        if failed := self._failed():
+            self._asking = asyncio.create_task(self._ask_all(failed))
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    def _failed(self) -> list[Deployment]:
+        directory = self._directory
+        return [
+            deployment
+            for deployment in directory.deployments.values()
+            if deployment.status is DeploymentStatus.FAILED and is_external(directory.models[deployment.model_id])
+        ]
+
+    async def _ask_all(self, failed: list[Deployment]) -> None:
+        # one after the other would let a dead upstream's timeout hold up the others
+        await asyncio.gather(*(self._ask(deployment) for deployment in failed))
+
+    async def _ask(self, deployment: Deployment) -> None:
+        try:
+            wanted = self._recipes.wanted(deployment, self._directory.models[deployment.model_id])
+            engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
+        except ApplianceError as error:
+            if self._directory.deployments.get(deployment.id) == deployment:
+                await self._statuses.set(deployment.id, DeploymentStatus.FAILED, error.message)
+            return
+        except Exception:
+            log.exception("asking for the upstream of '%s' failed", deployment.name)
+            return
+        engine.close()
+        if self._directory.deployments.get(deployment.id) == deployment:
+            self._scheduler.want(wanted)
+            self._deployments.warm(deployment.id)
