@@ -42,9 +42,9 @@ class Vault:
         from cryptography.exceptions import InvalidTag
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        content = base64.b64decode(sealed)
-        nonce, ciphertext = content[:NONCE_BYTES], content[NONCE_BYTES:]
         try:
+            content = base64.b64decode(sealed, validate=True)
+            nonce, ciphertext = content[:NONCE_BYTES], content[NONCE_BYTES:]
             return AESGCM(self._read_key()).decrypt(nonce, ciphertext, purpose.encode()).decode()
         except (InvalidTag, ValueError, OSError) as error:
             raise NotReady(
