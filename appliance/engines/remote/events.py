@@ -49,7 +49,7 @@ class EventReader:
 
     def _line(self, line: bytes) -> Iterator[Event]:
         if not line:
-            if self._data:
+            if any(self._data):
                 yield Event(b"\n".join(self._data), self._name)
             self._data, self._size_bytes, self._name = [], 0, ""
             return

@@ -90,7 +90,7 @@ def words_of(body: bytes, secret: str | None = None) -> str:
 def _message(body: bytes) -> str:
     try:
         found: Any = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return body[: 4 * MAX_WORDS].decode("utf-8", "replace")
     for _ in range(2):  # OpenAI's is {"error": {"message": ...}}
         if isinstance(found, dict):
