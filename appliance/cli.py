@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, get_args
 
 import click
 import msgspec
@@ -25,6 +25,7 @@ from rich.table import Table
 import appliance
 from appliance.config import default_home, load_config
 from appliance.domain.errors import ApplianceError
+from appliance.wire.admin import ExternalVendor
 
 WIDE_COLUMNS = 400
 MAX_SECRET_CHARACTERS = 8192
@@ -279,7 +280,7 @@ def upstreams() -> None:
 @key_file_option
 @click.option(
     "--vendor",
-    type=click.Choice(["OPENAI", "COHERE", "GOOGLE", "ANTHROPIC", "BEDROCK", "OTHER"]),
+    type=click.Choice(get_args(ExternalVendor)),
     default=None,
     help="Models of this vendor go there unless they name another upstream.",
 )

@@ -13,9 +13,12 @@ from typing import Any, NamedTuple
 import httpx
 import openai
 import pytest
+from scale_egp.sdk.client import EGPClient
+from scale_egp.sdk.enums import ModelType, ModelVendor
+from scale_egp.sdk.types.models import EmbeddingRequest
 
-from tests.contract.conftest import CallLog, Starters, settled
-from tests.support import upstreams
+from tests.contract.conftest import CallLog, Starters, name_of_its_own, settled
+from tests.support import chain, upstreams
 from tests.support.chain import Deployed
 from tests.support.server import Server, running_server
 
@@ -286,3 +289,41 @@ def test_the_key_is_nowhere(front: Front, server: Server) -> None:
         if path.is_file():
             assert server.member_key.encode() not in path.read_bytes(), path.name
     assert (front.server.home / "vault.key").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.usefixtures("connect")  # closes what the client opens
+def test_the_official_client_makes_one(front: Front) -> None:
+    """scale-egp creates a model of an external vendor without a template, deploys it and executes it."""
+    egp = EGPClient(api_key=front.server.member_key, endpoint_url=front.server.url)
+    model = egp.models().create(
+        name_of_its_own("model"),
+        ModelType.EMBEDDING,
+        model_vendor=ModelVendor.OTHER,
+        base_model_id="starter-embed",
+    )
+    made = egp.models().deployments().create(model, name_of_its_own("deployment"), {"upstream": "back"})
+    answer = egp.models().deployments().execute(made.id, model, EmbeddingRequest(texts=["hello"]))
+
+    assert len(answer.embeddings[0][1]) == 384
+    egp.models().deployments().delete(made.id, model)
+    egp.models().delete(model.id)
+
+
+def test_a_local_deployment_outgrows_the_machine(front: Front) -> None:
+    """A swap moves a deployment from weights of this machine to the upstream and back; callers see one name."""
+    asked = {"model": "grows", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 4}
+    with front.server.client() as client:
+        local = chain.deploy(client, chain.CHAT, "starter-chat", "grows")
+        for model_id, device in ((front.chat.model_id, "remote"), (local.model_id, "cpu")):
+            swap = client.post(f"/admin/deployments/{local.deployment_id}/swap", json={"model_id": model_id})
+            assert swap.status_code == 200, swap.text
+            assert client.post("/v1/chat/completions", json=asked).status_code == 200
+            chain.until(lambda device=device: only_device(client, local) == device, f"it runs on {device}")
+        chain.remove(client, local)
+
+
+def only_device(client: httpx.Client, deployed: Deployed) -> str | None:
+    """Where the deployment's only engine runs; None while there are two."""
+    residents = client.get("/admin/state").json()["residents"]
+    devices = [r["device"] for r in residents if r["deployment_id"] == deployed.deployment_id]
+    return devices[0] if len(devices) == 1 else None
