@@ -152,7 +152,14 @@ REGISTRY = [
         {"name": "a", "base_url": "https://a.example/v1", "vendor": "LAUNCH"},
     ),
     Wrong("a key for an unknown upstream", "PATCH", "/admin/upstreams/a", 404, ("'a'",), {"key": "sk"}),
-    Wrong("a change of an upstream's address", "PATCH", "/admin/upstreams/a", 422, ("key",), {"base_url": "https://b"}),
+    Wrong(
+        "a change of an upstream's address",
+        "PATCH",
+        "/admin/upstreams/a",
+        422,
+        ("base_url",),
+        {"base_url": "https://b"},
+    ),
     Wrong("an unknown upstream", "DELETE", "/admin/upstreams/a", 404, ("'a'",)),
     Wrong("an unknown group for a model", "POST", "/v3/models", 404, (UNKNOWN,), model(model_group_id=UNKNOWN)),
     Wrong(

@@ -1,8 +1,8 @@
 """What is sent to an upstream: our requests as OpenAI bodies. Pure.
 
-A value goes along only when it differs from "off", in the field that vLLM and llama-server know (``top_k``,
-``min_p``, ``repetition_penalty``, ``chat_template_kwargs``), so that a plain request is understood everywhere. What
-no field carries is refused by name, never dropped.
+A value outside OpenAI's interface goes along only when it differs from "off", in the field that vLLM knows (``top_k``,
+``min_p``, ``repetition_penalty``, ``chat_template_kwargs``), so that a plain request is understood everywhere. To
+servers that have other defaults than "off", "off" is said. What no field carries is refused by name, never dropped.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ from appliance.domain.inference import (
 
 Body = dict[str, Any]
 
+OFF: Final[Mapping[str, Body]] = {
+    "vllm": {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+    "llamacpp": {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0},
+}
+"""How servers that have defaults of their own are told "off", by the ``owned_by`` of their list of models."""
 SPELLINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "llamacpp": {"repetition_penalty": "repeat_penalty"},
     "openai": {"max_tokens": "max_completion_tokens"},
     "system": {"max_tokens": "max_completion_tokens"},
 }
-"""Other names of fields, by the ``owned_by`` of the upstream's list of models: llama-server's, and OpenAI's own."""
+"""Other names of fields: llama-server's, and OpenAI's own."""
 
 
 def completion(request: CompletionRequest, model: str, max_tokens: int | None, owned_by: str = "") -> Body:
@@ -76,13 +81,13 @@ _STREAMED: Final[Body] = {"stream": True, "stream_options": {"include_usage": Tr
 
 def _spelled(body: Body, owned_by: str) -> Body:
     names = SPELLINGS.get(owned_by, {})
-    return {names.get(name, name): value for name, value in body.items()}
+    return {names.get(name, name): value for name, value in {**OFF.get(owned_by, {}), **body}.items()}
 
 
 def _sampling(sampling: Sampling, max_tokens: int | None) -> Body:
     off = Sampling()
-    body: Body = {"temperature": sampling.temperature}
-    for name in ("top_k", "top_p", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed"):
+    body: Body = {"temperature": sampling.temperature, "top_p": sampling.top_p}
+    for name in ("top_k", "min_p", "repetition_penalty", "frequency_penalty", "presence_penalty", "seed"):
         if getattr(sampling, name) != getattr(off, name):
             body[name] = getattr(sampling, name)
     if (limit := sampling.max_tokens or max_tokens) is not None:

@@ -152,9 +152,17 @@ class _Remote:
         return EngineStats(active=self._active, waiting=self._waiting)
 
     async def prove(self) -> None:
-        """The upstream still serves the model: ask its list, which costs no tokens. Raises NotReady."""
+        """The upstream still serves the model: ask its list, which costs no tokens. NotReady fails the engine too."""
         self._loop = asyncio.get_running_loop()
-        await _look_up(self._client, self._spec)
+        try:
+            async with asyncio.timeout(PROVE_SECONDS):
+                await _look_up(self._client, self._spec)
+        except TimeoutError:
+            self._client.lost = "it does not answer"
+            raise faults.silent(self._spec.upstream, PROVE_SECONDS) from None
+        except NotReady as error:
+            self._client.lost = error.message
+            raise
 
     def close(self) -> None:
         """Cancel what runs and close the connections. Blocks, but not the loop's own thread; twice is fine."""

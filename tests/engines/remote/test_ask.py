@@ -51,6 +51,7 @@ def test_a_plain_chat_is_understood_everywhere() -> None:
         "model": "m",
         "messages": [{"role": "user", "content": "hello"}],
         "temperature": 0.2,
+        "top_p": 1.0,
         "stream": True,
         "stream_options": {"include_usage": True},
     }
@@ -91,6 +92,20 @@ def test_the_deployments_length() -> None:
     """Where the request gives no length the deployment's is sent; the request's wins."""
     assert ask.completion(CompletionRequest(prompt="a"), "m", 99)["max_tokens"] == 99
     assert ask.completion(CompletionRequest(prompt="a", sampling=Sampling(max_tokens=7)), "m", 99)["max_tokens"] == 7
+
+
+@pytest.mark.parametrize(
+    ("owned_by", "off"),
+    [
+        ("vllm", {"top_k": -1, "min_p": 0, "repetition_penalty": 1}),
+        ("llamacpp", {"top_k": 0, "min_p": 0, "repeat_penalty": 1}),
+    ],
+)
+def test_off_is_said_where_it_is_not_the_default(owned_by: str, off: dict[str, float]) -> None:
+    """A request means the same there as here: what it leaves off the server does not turn on by itself."""
+    for body in (chat(owned_by=owned_by), ask.completion(CompletionRequest(prompt="a"), "m", None, owned_by)):
+        assert {name: body[name] for name in off} == off
+    assert chat(sampling=EVERYTHING, owned_by=owned_by)["top_k"] == 3
 
 
 @pytest.mark.parametrize(

@@ -134,9 +134,10 @@ async def test_proof_again(load: Load, upstream: FakeUpstream) -> None:
     engine = await load()
     await probe(engine)
     assert [asked.path for asked in upstream.asked] == ["/v1/models", "/v1/models"]
-    del upstream.answers["/v1/models"]
-    with pytest.raises(NotReady):
+    upstream.answers["/v1/models"] = say(503, {"detail": "going down"})
+    with pytest.raises(NotReady, match="going down"):
         await probe(engine)
+    assert "going down" in engine.failure
 
 
 async def test_no_proxy_of_the_environment(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
