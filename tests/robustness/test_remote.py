@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -299,6 +300,23 @@ def test_a_failure_in_the_middle_of_a_stream(tmp_path: Path) -> None:
 
 
 # --- stops and starts; last, because they take the upstream away ---------------------------------------------------
+
+
+def test_an_upstream_killed_in_the_middle_of_an_answer(front: Server, back: Server, remote: Deployed) -> None:
+    """The caller's stream ends with an error event that says so, and the next start is found by itself."""
+    port = urlsplit(back.url).port or 0
+    body = {"model": "far", "messages": HELLO["messages"], "stream": True}
+    with front.client() as client:
+        with client.stream("POST", "/v1/chat/completions", json=body) as answer:
+            pieces = answer.iter_text()
+            next(pieces)
+            back.stop(signal.SIGKILL)
+            rest = "".join(pieces)
+        assert "event: error" in rest
+        assert "'back' cannot be reached" in rest
+        assert chain.calls_of(client, remote)[0]["error_code"] == "not_ready"
+        back.start(port)
+        chain.until(lambda: client.post(remote.execute, json=HELLO).status_code == 200, "the upstream is back")
 
 
 def test_the_front_restarts_without_its_upstream(front: Server, back: Server, remote: Deployed) -> None:
