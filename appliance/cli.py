@@ -1,6 +1,7 @@
-"""The ``appliance`` command: serve, init, keys, models, upstreams, zoo, and the console.
+"""The ``appliance`` command: serve, init, keys, models, upstreams, zoo, plan, and the console.
 
-It works on the home directly, beside a running server, which notices what changed. Data goes to standard output,
+Most of it works on the home directly, beside a running server, which notices what changed; the plan and the console
+ask the server over HTTP. Data goes to standard output,
 narration to standard error; ``--json`` makes the data machine-readable.
 """
 
@@ -36,6 +37,10 @@ home_option = click.option(
     default=None,
     help="Where everything is kept. Default: APPLIANCE_HOME, else below your own data folder.",
 )
+url_option = click.option(
+    "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the appliance listens."
+)
+key_option = click.option("--key", envvar="APPLIANCE_KEY", default=None, help="A key; or set APPLIANCE_KEY.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
@@ -336,12 +341,43 @@ def _upstream(upstream: Any) -> dict[str, Any]:
     return _pick(upstream, UPSTREAM_FIELDS) | {"has_key": upstream.sealed_key is not None}
 
 
+# --- plan ----------------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@url_option
+@key_option
+@json_option
+@click.argument("deployment")
+def plan(url: str, key: str | None, as_json: bool, deployment: str) -> None:
+    """Ask a running server what a call of DEPLOYMENT (name or ID) would do to memory: what loads, what leaves, why."""
+    from appliance.wire.admin import PlanCreate
+    from tui.client import Client
+    from tui.problems import ConsoleError
+
+    async def ask() -> Any:
+        client = Client(url, key or click.prompt("Key", hide_input=True))
+        try:
+            return await client.plan(PlanCreate(deployment=deployment))
+        finally:
+            await client.aclose()
+
+    try:
+        made = asyncio.run(ask())
+    except ConsoleError as error:
+        raise click.ClickException(f"{error.title}: {error.detail}") from error
+    if as_json:
+        _print_json(msgspec.to_builtins(made))
+    else:
+        click.echo(made.reason)
+
+
 # --- console -------------------------------------------------------------------------------------------------------
 
 
 @main.command()
-@click.option("--url", default="http://127.0.0.1:8080", show_default=True, help="Where the appliance listens.")
-@click.option("--key", envvar="APPLIANCE_KEY", default=None, help="A key; or set APPLIANCE_KEY.")
+@url_option
+@key_option
 def tui(url: str, key: str | None) -> None:
     """The console: dashboard, zoo and imports, models, playground, keys."""
     from tui.app import run  # here only: it imports the terminal framework

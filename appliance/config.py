@@ -43,6 +43,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """RAM that engines may take together; unset: 80 % of what the machine or its cgroup has."""
     idle_seconds: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 300.0
     """How long an engine without pin and without calls stays in memory."""
+    min_stay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 2.0
+    """How long an engine stays after its load, whoever waits for the room; at least as long as the load took."""
+    max_wait_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
+    """How long a deployment waits for the room of busy engines before these take no new requests and leave."""
+    canary_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 60.0
+    """After so long without a sign of life an idle engine is asked for one token; who fails is taken out."""
+    canary_patience_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
+    """How long an engine may take for that token."""
     queue_limit: Annotated[int, Meta(ge=1, le=100_000)] = 512
     """Requests that may wait for one deployment; one more is answered 429."""
     load_timeout_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0

@@ -57,6 +57,10 @@ class Client:
         """Who the key belongs to."""
         return await self._ask("GET", "/user-info", UserInfo)
 
+    async def plan(self, body: admin.PlanCreate) -> admin.Plan:
+        """What a call would do to memory now."""
+        return await self._ask("POST", "/admin/plan", admin.Plan, body)
+
     # --- weights ---------------------------------------------------------------------------------------------
 
     async def zoo(self) -> list[admin.ZooEntry]:

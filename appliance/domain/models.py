@@ -307,3 +307,14 @@ class Job(Struct, frozen=True, kw_only=True):
     finished_at: datetime | None = None
     result: dict[str, Any] | None = None
     """What a completed job made."""
+
+
+class LearnedNeed(Struct, frozen=True, kw_only=True):
+    """What loads of one kind took at most."""
+
+    id: str
+    """A digest of all that decides it: weights, adapter, parameters, slots, the engine's version."""
+    peak_bytes: int
+    loads: int
+    """How many were measured."""
+    measured_at: datetime

@@ -47,6 +47,8 @@ class Need(Struct, frozen=True, kw_only=True):
     weights_bytes: int
     cache_bytes: int = 0
     compute_bytes: int = 0
+    is_learned: bool = False
+    """Corrected by what the same load took before; else from the header alone."""
 
     @property
     def total_bytes(self) -> int:

@@ -16,6 +16,9 @@ from appliance.engines.stream import Outbox
 
 log = logging.getLogger(__name__)
 
+CLOSE_SECONDS = 60.0
+"""A step takes a fraction of a second; who has not ended after this long will not."""
+
 Command = TypeVar("Command", contravariant=True)
 AnyCommand = TypeVar("AnyCommand")
 
@@ -70,11 +73,19 @@ class EngineThread(Generic[AnyCommand]):
                 self._news.notify()
 
     def close(self) -> None:
-        """Cancel what runs, free everything, wait for the thread's end. Twice is fine."""
+        """Cancel what runs, free everything, wait for the thread's end. Twice is fine.
+
+        Raises Internal when the thread does not end: it hangs in native code, and its memory with it.
+        """
         with self._news:
             self._closing = True
             self._news.notify()
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            raise Internal(
+                f"the engine thread '{self._thread.name}' did not end within {CLOSE_SECONDS:.0f} s; what it holds is "
+                "free again when the appliance restarts"
+            )
 
     def _run(self) -> None:
         error: Internal | None = None

@@ -15,16 +15,19 @@ from msgspec import UNSET, structs
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Conflict, InvalidParameter, NameTaken, NotFound
 from appliance.domain.ids import new_id
-from appliance.domain.models import Caller, Deployment, DeploymentStatus, Model
+from appliance.domain.models import Caller, Deployment, DeploymentStatus, LearnedNeed, Model
 from appliance.engines.base import EngineSpec
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as rows
 from appliance.registry.deployments import loading_marks
+from appliance.registry.needs import needs
+from appliance.scheduler.needs import Learned
+from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Wanted
 from appliance.scheduler.scheduler import Hooks, Scheduler
-from appliance.wire import sgp_v3
+from appliance.wire import admin, sgp_v3
 from models_store.catalog import catalog
 
 log = logging.getLogger(__name__)
@@ -54,6 +57,13 @@ class Statuses(Hooks):
             await self.set(deployment_id, DeploymentStatus.READY, None)
         else:
             await self.set(deployment_id, DeploymentStatus.FAILED, error.message)
+
+    async def need_learned(self, learned: Learned) -> None:
+        """Keep what a load took."""
+        record = LearnedNeed(
+            id=learned.id, peak_bytes=learned.peak_bytes, loads=learned.loads, measured_at=self._clock.now()
+        )
+        await self._database.run(lambda db: needs.put(db, record))
 
     async def set(self, deployment_id: str, status: DeploymentStatus, reason: str | None) -> None:
         """Change the status, in the registry and in memory; a deployment that is gone is left alone."""
@@ -159,6 +169,35 @@ class Deployments:
         self._directory.drop_deployment(deployment.id)
         self._scheduler.forget(deployment.id)
 
+    def plan(self, caller: Caller, body: admin.PlanCreate) -> Plan:
+        """What a call would do to memory now. Raises NotFound, InvalidParameter, WrongWeights."""
+        if (body.deployment is None) == (body.model_id is None):
+            raise InvalidParameter("give either 'deployment' (an ID or a name) or 'model_id'")
+        return self._scheduler.plan(self._named(caller, body) if body.deployment else self._imagined(caller, body))
+
+    def _named(self, caller: Caller, body: admin.PlanCreate) -> Wanted:
+        if body.model_creation_parameters is not None or body.vendor_configuration is not None:
+            raise InvalidParameter("a deployment has its own parameters; give 'model_id' to try others")
+        name = body.deployment or ""
+        deployment = self._directory.callable_deployment(caller, name) or self._directory.get(
+            caller, self._directory.deployments, name, "model deployment"
+        )
+        return self._recipes.wanted(deployment, self._directory.models[deployment.model_id])
+
+    def _imagined(self, caller: Caller, body: admin.PlanCreate) -> Wanted:
+        model = self._directory.get(caller, self._directory.models, body.model_id or "", "model")
+        deployment = Deployment(
+            id=new_id(),
+            account_id=model.account_id,
+            name=f"a deployment of {model.name}",
+            model_id=model.id,
+            creation_parameters=body.model_creation_parameters,
+            vendor_configuration=_vendor_configuration(body.vendor_configuration),
+            created_at=self._clock.now(),
+            created_by_user_id=caller.user_id,
+        )
+        return self._recipes.wanted(deployment, model)
+
     def warm(self, deployment_id: str) -> None:
         """Load in the background; the outcome shows in the status."""
         task = asyncio.create_task(self._load_once(deployment_id))
@@ -220,8 +259,7 @@ class Deployments:
 
     def _checked(self, deployment: Deployment, model: Model) -> Wanted:
         wanted = self._recipes.wanted(deployment, model)
-        need = wanted.backend.estimate(wanted.spec)
-        self._scheduler.ledger.check_possible(deployment.name, need.total_bytes)
+        self._scheduler.ledger.check_possible(deployment.name, self._scheduler.needs.of(wanted).total_bytes)
         return wanted
 
     def _check_name(self, account_id: str, name: str, but: str | None = None) -> None:

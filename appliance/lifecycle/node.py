@@ -20,7 +20,7 @@ from msgspec import structs
 from appliance.config import Config
 from appliance.domain.clock import Clock, SystemClock
 from appliance.domain.errors import ApplianceError, Conflict, Internal
-from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStatus, Role
+from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStatus, LearnedNeed, Role
 from appliance.engines.backends import all_backends
 from appliance.engines.base import Backend
 from appliance.engines.remote.backend import RemoteBackend
@@ -39,16 +39,19 @@ from appliance.lifecycle.models import Models
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
 from appliance.lifecycle.templates import Templates
+from appliance.lifecycle.upstream_watch import UpstreamWatch
 from appliance.lifecycle.upstreams import Upstreams
 from appliance.lifecycle.usage import Counters
-from appliance.lifecycle.watch import Watch
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import loading_marks
 from appliance.registry.migrations import REGISTRY
+from appliance.registry.needs import needs
 from appliance.registry.vault import Vault
 from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.scheduler import Scheduler
+from appliance.scheduler.needs import Learned
+from appliance.scheduler.policy import Rules
+from appliance.scheduler.scheduler import Scheduler, Watch
 from appliance.store.importing import Store
 
 log = logging.getLogger(__name__)
@@ -85,6 +88,8 @@ class Node:
             Ledger("cpu", config.memory_budget_bytes or self._default_budget_bytes()),
             idle_seconds=config.idle_seconds,
             queue_limit=config.queue_limit,
+            rules=Rules(min_stay_seconds=config.min_stay_seconds, max_wait_seconds=config.max_wait_seconds),
+            watch=Watch(every_seconds=config.canary_seconds, patience_seconds=config.canary_patience_seconds),
             hooks=self.statuses,
         )
         self.importer = Importer(self.database, self.store, self.clock)
@@ -100,7 +105,9 @@ class Node:
         self.groups = Groups(database, directory, clock)
         self.models = Models(database, directory, self.recipes, clock)
         self.deployments = Deployments(database, directory, self.recipes, self.scheduler, self.statuses, clock)
-        self.watch = Watch(directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock)
+        self.upstream_watch = UpstreamWatch(
+            directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock
+        )
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         self.inference = Inference(directory, self.scheduler, self.counters, clock, self.config.load_timeout_seconds)
@@ -112,6 +119,7 @@ class Node:
         await asyncio.to_thread(self.builtins.ensure, starters_folder())
         await self.refresher.load()
         self.refresher.on_change = self._reconcile
+        self.scheduler.needs.recall([_recalled(row) for row in await self.database.run(needs.list)])
         await self.imports.load()
         await asyncio.to_thread(self.store.clean_incoming, LEFTOVER_SECONDS)
         await self._condemn_marked()
@@ -126,7 +134,7 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
-        await self.watch.close()
+        await self.upstream_watch.close()
         await self.imports.close()
         await self.deployments.close()
         await self.scheduler.close()
@@ -141,7 +149,7 @@ class Node:
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
             try:
-                self.watch.look()
+                self.upstream_watch.look()
                 self.scheduler.sweep()
                 for deployment_id in self.scheduler.missing_pinned():
                     self.deployments.warm(deployment_id)
@@ -236,3 +244,7 @@ def _lock_home(home: Path) -> IO[str]:
     handle.write(str(os.getpid()))
     handle.flush()
     return handle
+
+
+def _recalled(record: LearnedNeed) -> Learned:
+    return Learned(id=record.id, peak_bytes=record.peak_bytes, loads=record.loads)

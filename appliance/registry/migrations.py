@@ -233,7 +233,19 @@ def _create_bookkeeping(db: sqlite_utils.Database) -> None:
 
 
 @REGISTRY()  # type: ignore[untyped-decorator]
-def m002_upstreams(db: sqlite_utils.Database) -> None:
+def m002_learned_needs(db: sqlite_utils.Database) -> None:
+    """What loads took, by a digest of what decides it."""
+    db.create_table(
+        "learned_needs",
+        {"id": str, "peak_bytes": int, "loads": int, "measured_at": str},
+        pk="id",
+        not_null={"peak_bytes", "loads", "measured_at"},
+        strict=True,
+    )
+
+
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m003_upstreams(db: sqlite_utils.Database) -> None:
     """Endpoints of external vendors. The key is ciphertext; what opens it is a file beside the database."""
     db.create_table(
         "upstreams",

@@ -1,7 +1,19 @@
-"""Pure decisions: who leaves memory. Values in, values out; tested with tables."""
+"""Pure decisions: who leaves memory, and for whom. Values in, values out; tested with tables.
+
+How far the head of the line may go:
+
+1. An ordinary head moves idle residents that have had their minimum stay.
+2. A head that has waited for the maximum wait may move busy ones too: they take no new request and leave when the
+   running ones have ended. Their minimum stay still counts, or a crowded machine would do nothing but load.
+3. A high-priority head need not wait for either, and never moves another of high priority by force.
+
+A pinned resident never leaves. So with the line served in order, whoever is n-th in it waits at most the maximum
+wait, and n times the longest of each: minimum stay, running request, load.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -15,16 +27,59 @@ class Candidate(Struct, frozen=True, kw_only=True):
     leases: int
     pinned: bool
     last_used_seconds: float
+    loaded_seconds: float = -math.inf
+    load_took_seconds: float = 0.0
+    high_priority: bool = False
+
+
+class Rules(Struct, frozen=True, kw_only=True):
+    """What bounds thrash and waiting."""
+
+    min_stay_seconds: float = 0.0
+    """How long an engine stays after its load, whoever waits; never shorter than the load took."""
+    max_wait_seconds: float = math.inf
+    """How long the head of the line waits for a busy engine before that one is closed to new requests."""
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    """Who is first in the line."""
+
+    waited_seconds: float
+    high_priority: bool = False
+
+
+def why_stays(candidate: Candidate, head: Head, rules: Rules, now_seconds: float) -> str | None:
+    """Why the candidate need not make room for the head; None when it has to, if its bytes are needed."""
+    stay_seconds = candidate.loaded_seconds + stay_of(candidate.load_took_seconds, rules) - now_seconds
+    if candidate.pinned:
+        return "it is pinned"
+    if head.high_priority and not candidate.high_priority:
+        return None
+    if stay_seconds > 0:
+        return f"it stays {stay_seconds:.0f} s more"
+    if candidate.leases and (head.high_priority or head.waited_seconds < rules.max_wait_seconds):
+        return f"{candidate.leases} requests hold it"
+    return None
+
+
+def stay_of(load_took_seconds: float, rules: Rules) -> float:
+    """An engine's minimum stay: a machine then spends at most half of its time on loads, however it is crowded."""
+    return max(rules.min_stay_seconds, load_took_seconds)
+
+
+def movable(candidates: Iterable[Candidate], head: Head, rules: Rules, now_seconds: float) -> list[Candidate]:
+    """Those who have to make room for the head if their bytes are needed."""
+    return [c for c in candidates if why_stays(c, head, rules, now_seconds) is None]
 
 
 def victims(candidates: Iterable[Candidate], missing_bytes: int) -> list[str] | None:
-    """Whom to evict so that ``missing_bytes`` become free: idle and not pinned, least recently used first.
+    """Whom of the movable to evict so that ``missing_bytes`` become free: idle ones first, least recently used first.
 
-    Returns None when evicting everyone who may go would not be enough; then nobody goes.
+    Returns None when evicting all of them would not be enough; then nobody goes.
     """
     chosen: list[Candidate] = []
     freed = 0
-    for candidate in sorted(_evictable(candidates), key=lambda c: c.last_used_seconds):
+    for candidate in sorted(candidates, key=_order):
         if freed >= missing_bytes:
             break
         chosen.append(candidate)
@@ -34,19 +89,20 @@ def victims(candidates: Iterable[Candidate], missing_bytes: int) -> list[str] | 
     return [c.holder for c in _without_needless(chosen, freed - missing_bytes)]
 
 
+def _order(candidate: Candidate) -> tuple[bool, bool, float]:
+    return candidate.leases > 0, candidate.high_priority, candidate.last_used_seconds
+
+
 def idle_too_long(candidates: Iterable[Candidate], now_seconds: float, idle_seconds: float) -> list[str]:
     """Whom to unload because nobody has called them for ``idle_seconds``."""
-    return [c.holder for c in _evictable(candidates) if now_seconds - c.last_used_seconds >= idle_seconds]
-
-
-def _evictable(candidates: Iterable[Candidate]) -> list[Candidate]:
-    return [c for c in candidates if c.leases == 0 and not c.pinned]
+    idle = (c for c in candidates if c.leases == 0 and not c.pinned)
+    return [c.holder for c in idle if now_seconds - c.last_used_seconds >= idle_seconds]
 
 
 def _without_needless(chosen: list[Candidate], surplus_bytes: int) -> list[Candidate]:
-    """Spare those whose bytes are not needed after all, most recently used first."""
+    """Spare those whose bytes are not needed after all, the last to go first."""
     kept = list(chosen)
-    for candidate in sorted(chosen, key=lambda c: c.last_used_seconds, reverse=True):
+    for candidate in sorted(chosen, key=_order, reverse=True):
         if candidate.reserved_bytes <= surplus_bytes:
             kept.remove(candidate)
             surplus_bytes -= candidate.reserved_bytes

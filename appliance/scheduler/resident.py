@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from datetime import datetime
 from enum import StrEnum
@@ -10,7 +11,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 from appliance.engines.base import Backend, Engine, EngineSpec, Need
-from appliance.scheduler.policy import Candidate
+from appliance.scheduler.policy import Candidate, Head
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -44,7 +45,12 @@ class Resident:
         self.state = ResidentState.WAITING
         self.engine: Engine | None = None
         self.leases = 0
+        self.enqueued_seconds = now_seconds
         self.last_used_seconds = now_seconds
+        self.loaded_seconds = math.inf
+        self.load_took_seconds = 0.0
+        self.checked_seconds = now_seconds
+        """When the engine last answered the canary, or was loaded."""
         self.loaded_at: datetime | None = None
         self.measured_bytes: int | None = None
         self.waiters: deque[asyncio.Future[Resident]] = deque()
@@ -54,6 +60,11 @@ class Resident:
     def can_serve(self) -> bool:
         """Ready, with an engine that has not failed."""
         return self.state is ResidentState.READY and self.engine is not None and self.engine.failure is None
+
+    @property
+    def seen_seconds(self) -> float:
+        """When it last gave a sign of life."""
+        return max(self.last_used_seconds, self.checked_seconds)
 
     @property
     def waiting(self) -> int:
@@ -69,7 +80,14 @@ class Resident:
             leases=self.leases,
             pinned=self.wanted.pinned,
             last_used_seconds=self.last_used_seconds,
+            loaded_seconds=self.loaded_seconds,
+            load_took_seconds=self.load_took_seconds,
+            high_priority=self.wanted.high_priority,
         )
+
+    def as_head(self, now_seconds: float) -> Head:
+        """What the eviction policy may know of one that waits for room."""
+        return Head(waited_seconds=now_seconds - self.enqueued_seconds, high_priority=self.wanted.high_priority)
 
 
 class Lease:

@@ -10,10 +10,11 @@ Slow work (load, close) runs in a thread and comes back as one more call on the 
 5. its last load failed a moment ago → NotReady with the reason, until the back-off is over;
 6. it is not in memory → CannotFit if it never can be, else a load joins the line for room.
 
-The line is first come first served, high priority first. Its head takes free bytes, else evicts idle residents that
-are not pinned, least recently used first, else waits for a lease to end; what does not fit beside the pinned ones is
-refused, for it would hold up the line for ever. A waiter that leaves costs nothing: the last
-one to leave takes the wish with it, if the load has not begun.
+The line is first come first served, high priority first. Its head takes free bytes, else those of residents that
+``policy`` lets it move, else waits: for a lease to end, for a minimum stay to be over, and at most for the maximum
+wait, when busy residents too are closed to new requests and drain. What does not fit beside the pinned ones is
+refused, for it would hold up the line for ever. A waiter that leaves costs nothing: the last one to leave takes the
+wish with it, if the load has not begun.
 """
 
 from __future__ import annotations
@@ -21,17 +22,20 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
-import psutil
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
 from appliance.engines.base import Engine
 from appliance.engines.probe import probe
+from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
 from appliance.scheduler.ledger import Ledger, gib
+from appliance.scheduler.needs import Learned, Needs
+from appliance.scheduler.pace import Pace
+from appliance.scheduler.plan import Plan, Stay, explain
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
 
 log = logging.getLogger(__name__)
@@ -54,20 +58,49 @@ class Hooks:
         """About to load in this process; awaited before native code runs."""
 
     async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
-        """Loaded, or failed with the error."""
+        """Loaded, or failed with the error; also when the canary found a loaded engine broken."""
+
+    async def need_learned(self, learned: Learned) -> None:
+        """What a load took, for the next start of the appliance."""
+
+
+class Watch(Struct, frozen=True, kw_only=True):
+    """How idle engines are watched: each answers one token now and then, or is taken out."""
+
+    every_seconds: float = float("inf")
+    """Time without a sign of life after which an idle engine is asked for one."""
+    patience_seconds: float = 30.0
+    """How long it may take to answer."""
 
 
 class Scheduler:
     """The residents of this node and the line of those that wait for room."""
 
     def __init__(
-        self, clock: Clock, ledger: Ledger, *, idle_seconds: float, queue_limit: int, hooks: Hooks | None = None
+        self,
+        clock: Clock,
+        ledger: Ledger,
+        *,
+        idle_seconds: float,
+        queue_limit: int,
+        rules: policy.Rules | None = None,
+        watch: Watch | None = None,
+        hooks: Hooks | None = None,
+        meter: Callable[[], Meter] = PeakMeter,
     ) -> None:
         self._clock = clock
         self.ledger = ledger
+        self.rules = rules or policy.Rules()
+        self.needs = Needs()
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
+        self._watch = watch or Watch()
         self._hooks = hooks or Hooks()
+        self._meter = meter
+        self._paces: dict[str, Pace] = {}
+        self._movements = 0
+        self._moving = 0
+        self._canary: asyncio.Task[None] | None = None
         self._wanted: dict[str, Wanted] = {}
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
@@ -91,6 +124,7 @@ class Scheduler:
         """The deployment is no longer wanted: no new lease; its engine goes when the last lease ends."""
         self._wanted.pop(deployment_id, None)
         self._failures.pop(deployment_id, None)
+        self._paces.pop(deployment_id, None)
         resident = self._current.pop(deployment_id, None)
         if resident is not None:
             self._fail_waiters(resident, NotFound("the deployment was deleted while the request waited for it"))
@@ -105,7 +139,7 @@ class Scheduler:
 
         Raises what the load or the probe raises; then the old one keeps serving.
         """
-        self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec).total_bytes)
+        self.ledger.check_possible(wanted.name, self.needs.of(wanted).total_bytes)
         candidate = self._enqueue(wanted)
         try:
             successor = await self._wait_for(candidate)
@@ -175,8 +209,11 @@ class Scheduler:
         if ahead >= self._queue_limit:
             raise QueueFull(
                 f"{ahead} requests wait for '{resident.wanted.name}', its queue holds {self._queue_limit}; try again",
-                retry_after_seconds=max(1.0, ahead / max(1, slots)),
+                retry_after_seconds=self._pace(resident).wait_seconds(ahead, slots),
             )
+
+    def _pace(self, resident: Resident) -> Pace:
+        return self._paces.setdefault(resident.wanted.deployment_id, Pace())
 
     def _take_out_failed(self, resident: Resident) -> None:
         log.error("engine of '%s' failed: %s", resident.wanted.name, resident.engine and resident.engine.failure)
@@ -189,7 +226,7 @@ class Scheduler:
             return resident
         wanted = self._wanted[deployment_id]
         self._check_backoff(wanted)
-        self.ledger.check_possible(wanted.name, wanted.backend.estimate(wanted.spec).total_bytes)
+        self.ledger.check_possible(wanted.name, self.needs.of(wanted).total_bytes)
         resident = self._enqueue(wanted)
         self._current[deployment_id] = resident
         return resident
@@ -208,7 +245,13 @@ class Scheduler:
 
     def _lease(self, resident: Resident, queue_milliseconds: float) -> Lease:
         assert resident.engine is not None, "leased before it was loaded"
-        return Lease(resident.engine, lambda: self._unclaim(resident), queue_milliseconds)
+        started = self._clock.monotonic_seconds()
+        return Lease(resident.engine, lambda: self._lease_ended(resident, started), queue_milliseconds)
+
+    def _lease_ended(self, resident: Resident, started_seconds: float) -> None:
+        if resident.wanted.deployment_id in self._wanted:
+            self._pace(resident).ended(self._clock.monotonic_seconds() - started_seconds)
+        self._unclaim(resident)
 
     def _unclaim(self, resident: Resident) -> None:
         resident.leases -= 1
@@ -221,7 +264,7 @@ class Scheduler:
 
     def _enqueue(self, wanted: Wanted) -> Resident:
         holder = f"{wanted.deployment_id}#{next(self._numbers)}"
-        need = wanted.backend.estimate(wanted.spec)
+        need = self.needs.of(wanted)
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
         self._line.append(resident)
         self._line.sort(key=lambda r: not r.wanted.high_priority)
@@ -268,20 +311,33 @@ class Scheduler:
                     self._line.pop(0)
                     self._spawn(self._load_failed(head, error))
                     continue
-                self._make_room(missing)
+                self._make_room(head, missing)
                 return
             self._line.pop(0)
             self.ledger.reserve(head.holder, head.need.total_bytes)
             head.state = ResidentState.LOADING
             self._spawn(self._load(head))
 
-    def _make_room(self, missing_bytes: int) -> None:
-        missing_bytes -= sum(r.need.total_bytes for r in self._leaving if r.leases == 0)
-        if missing_bytes <= 0:
-            return
-        ready = [r for r in self._current.values() if r.state is ResidentState.READY]
-        for holder in policy.victims((r.as_candidate() for r in ready), missing_bytes) or []:
-            self._evict(next(r for r in ready if r.holder == holder))
+    def _make_room(self, head: Resident, missing_bytes: int) -> None:
+        """Evict for the head whom it may move: idle ones if they are enough, else busy ones too if it waited long.
+
+        What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
+        where other busy ones would have to go beside it.
+        """
+        soon_bytes = sum(r.need.total_bytes for r in self._leaving if r.leases == 0)
+        later_bytes = sum(r.need.total_bytes for r in self._leaving if r.leases)
+        allowed = self._movable_for(head)
+        idle = [c for c in allowed if c.leases == 0]
+        chosen = policy.victims(idle, missing_bytes - soon_bytes)
+        if chosen is None:
+            chosen = policy.victims(allowed, missing_bytes - soon_bytes - later_bytes)
+        for holder in chosen or []:
+            self._evict(next(r for r in self._current.values() if r.holder == holder))
+
+    def _movable_for(self, head: Resident) -> list[policy.Candidate]:
+        now = self._clock.monotonic_seconds()
+        ready = [r.as_candidate() for r in self._current.values() if r.state is ResidentState.READY]
+        return policy.movable(ready, head.as_head(now), self.rules, now)
 
     def _check_room_beside_pinned(self, resident: Resident) -> None:
         """Raise CannotFit when even an empty machine but for what is pinned would be too small: it would wait forever,
@@ -306,19 +362,53 @@ class Scheduler:
 
     async def _load(self, resident: Resident) -> None:
         wanted = resident.wanted
-        before_bytes = _process_bytes()
         try:
             await self._hooks.load_begins(wanted.deployment_id)
-            engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
+            engine = await self._load_measured(resident)
         except ApplianceError as error:
             await self._load_failed(resident, error)
         except Exception as error:
             log.exception("loading '%s' failed", wanted.name)
             await self._load_failed(resident, Internal(f"'{wanted.name}' could not be loaded: {error}"))
         else:
-            resident.measured_bytes = max(0, _process_bytes() - before_bytes)
             await self._tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
+
+    async def _load_measured(self, resident: Resident) -> Engine:
+        """Load in a thread; learn what it took, unless something else came or went at the same time.
+
+        What runs elsewhere and needs nothing here has nothing to teach: how the process grew was others' doing.
+        """
+        wanted = resident.wanted
+        movement = self._begin_moving()
+        started = self._clock.monotonic_seconds()
+        try:
+            with self._meter() as meter:
+                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
+        finally:
+            alone = self._end_moving(movement)
+        resident.load_took_seconds = self._clock.monotonic_seconds() - started
+        if alone and resident.need.total_bytes:
+            resident.measured_bytes = meter.peak_bytes
+            await self._tell_learned(self.needs.learn(wanted, meter.peak_bytes))
+        return engine
+
+    def _begin_moving(self) -> int:
+        """Note that memory is about to move; returns what ``_end_moving`` wants."""
+        self._moving += 1
+        self._movements += 1
+        return self._movements if self._moving == 1 else 0
+
+    def _end_moving(self, movement: int) -> bool:
+        """True when nothing else moved meanwhile."""
+        self._moving -= 1
+        return movement == self._movements
+
+    async def _tell_learned(self, learned: Learned) -> None:
+        try:
+            await self._hooks.need_learned(learned)
+        except Exception:
+            log.exception("what a load took could not be noted")
 
     async def _tell_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
         """A registry that cannot be written (a full disk) must not keep requests from what was decided here."""
@@ -330,7 +420,8 @@ class Scheduler:
     def _loaded(self, resident: Resident, engine: Engine) -> None:
         resident.engine = engine
         resident.loaded_at = self._clock.now()
-        resident.last_used_seconds = self._clock.monotonic_seconds()
+        now = self._clock.monotonic_seconds()
+        resident.last_used_seconds = resident.loaded_seconds = resident.checked_seconds = now
         self._failures.pop(resident.wanted.deployment_id, None)
         if resident.state is ResidentState.DRAINING or self._closing:
             resident.state = ResidentState.DRAINING
@@ -391,11 +482,14 @@ class Scheduler:
         engine, resident.engine = resident.engine, None
         if engine is None:
             return
+        movement = self._begin_moving()
         try:
             await asyncio.to_thread(engine.close)
         except Exception:
-            log.exception("closing the engine of '%s' failed", resident.wanted.name)
-        self.ledger.release(resident.holder)
+            log.exception("closing the engine of '%s' failed; its bytes stay booked", resident.wanted.name)
+        else:
+            self.ledger.release(resident.holder)
+        self._end_moving(movement)
         self._leaving.discard(resident)
         resident.gone.set()
         log.info("'%s' left memory", resident.wanted.name)
@@ -409,14 +503,83 @@ class Scheduler:
     # --- upkeep --------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """Unload who was idle too long; take out engines that died while nobody called them."""
+        """Unload who was idle too long; take out engines that died while nobody called them; look after the others.
+
+        Called about once a second: a head of the line whose maximum wait is over is noticed here.
+        """
         now = self._clock.monotonic_seconds()
         ready = {r.holder: r for r in self._current.values() if r.state is ResidentState.READY}
         for resident in [r for r in ready.values() if not r.can_serve]:
             self._take_out_failed(resident)
             del ready[resident.holder]
         for holder in policy.idle_too_long((r.as_candidate() for r in ready.values()), now, self._idle_seconds):
-            self._evict(ready[holder])
+            self._evict(ready.pop(holder))
+        self._send_canary(list(ready.values()), now)
+        self._advance()
+
+    def _send_canary(self, ready: list[Resident], now: float) -> None:
+        """Ask the idle engine that gave no sign of life for the longest time for one token. One canary at a time."""
+        if self._canary is not None and not self._canary.done():
+            return
+        quiet = [r for r in ready if r.leases == 0 and now - r.seen_seconds >= self._watch.every_seconds]
+        if quiet:
+            self._canary = asyncio.ensure_future(self._check(min(quiet, key=lambda r: r.seen_seconds)))
+
+    async def _check(self, resident: Resident) -> None:
+        """The canary. It holds no lease: who needs the room may have it."""
+        error: ApplianceError
+        try:
+            async with asyncio.timeout(self._watch.patience_seconds):
+                await self._probe(resident)
+        except TimeoutError:
+            error = Internal(f"the engine gave no token within {self._watch.patience_seconds:.0f} s; it is loaded anew")
+        except ApplianceError as fault:
+            error = fault
+        except Exception as fault:
+            log.exception("the canary of '%s' failed", resident.wanted.name)
+            error = Internal(f"the engine failed to answer one token: {fault}")
+        else:
+            resident.checked_seconds = self._clock.monotonic_seconds()
+            return
+        if self._current.get(resident.wanted.deployment_id) is resident and resident.state is ResidentState.READY:
+            await self._take_out_sick(resident, error)
+
+    async def _take_out_sick(self, resident: Resident, error: ApplianceError) -> None:
+        """Out of service with its reason; tried again when the back-off is over."""
+        deployment_id = resident.wanted.deployment_id
+        log.error("'%s' is taken out: %s", resident.wanted.name, error.message)
+        del self._current[deployment_id]
+        self._note_failure(deployment_id, error)
+        self._retire(resident)
+        await self._tell_ended(deployment_id, error)
+
+    def plan(self, wanted: Wanted) -> Plan:
+        """What a call of this deployment would do to memory now, and why. Nothing is done."""
+        need = self.needs.of(wanted)
+        resident = self._current.get(wanted.deployment_id)
+        serves = resident is not None and resident.wanted.spec == wanted.spec
+        now = self._clock.monotonic_seconds()
+        head = policy.Head(waited_seconds=0.0, high_priority=wanted.high_priority)
+        ready = [r for r in self._current.values() if r.state in _IN_MEMORY]
+        names = {r.holder: r.wanted.name for r in ready}
+        candidates = [r.as_candidate() for r in ready]
+        stays = {c.holder: policy.why_stays(c, head, self.rules, now) for c in candidates}
+        stays |= {r.holder: "it is loading" for r in ready if r.state is ResidentState.LOADING}
+        missing = self.ledger.missing_bytes(need.total_bytes)
+        leavers = policy.victims([c for c in candidates if stays[c.holder] is None], missing)
+        return explain(
+            wanted,
+            need,
+            self.ledger,
+            state=resident.state.value if resident is not None and serves else None,
+            evicts=None if leavers is None else [names[holder] for holder in leavers],
+            stays=[
+                Stay(name=names[c.holder], reserved_bytes=c.reserved_bytes, pinned=c.pinned, reason=reason)
+                for c in candidates
+                if (reason := stays[c.holder]) is not None
+            ],
+            ahead=len(self._line),
+        )
 
     def knows(self, deployment_id: str) -> bool:
         """Whether the deployment was made known by ``want``."""
@@ -469,7 +632,3 @@ class Scheduler:
                 self._unload(resident)
         while self._tasks:
             await asyncio.gather(*self._tasks)
-
-
-def _process_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from appliance.wire.limits import Name
+from appliance.wire.sgp_v3 import DeploymentVendorConfiguration, FlatParameters
 
 
 class Device(Struct, kw_only=True):
@@ -28,15 +29,20 @@ class Resident(Struct, kw_only=True):
 
     deployment_id: str
     deployment_name: str
-    state: Literal["LOADING", "READY", "DRAINING"]
+    state: Literal["WAITING", "LOADING", "READY", "DRAINING"]
+    note: str | None
+    """Why one that waits for room does not get it yet; for admins, as it names others."""
     device: str | None
     pinned: bool
     leases: int
     waiting: int
     slots: int
     predicted_bytes: int
+    """What is reserved for it."""
+    learned: bool
+    """The prediction comes from what the same load took before; else from the weights' header."""
     measured_bytes: int | None
-    """How much the process grew while loading; None while loading."""
+    """The largest growth of the process while it loaded; None before, and when others came or went meanwhile."""
     cache_used_tokens: int
     cache_total_tokens: int
     idle_seconds: float
@@ -77,6 +83,10 @@ class State(Struct, kw_only=True):
     store_free_bytes: int
     memory_budget_bytes: int
     memory_reserved_bytes: int
+    min_stay_seconds: float
+    """How long an engine stays after its load, whoever waits."""
+    max_wait_seconds: float
+    """How long a deployment waits for busy engines before these are closed to new requests."""
     residents: list[Resident]
     deployments: list[DeploymentState]
 
@@ -184,6 +194,46 @@ class SwapCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /admin/deployments/{id}/swap``: the model that the deployment should serve from now on."""
 
     model_id: str
+
+
+class PlanCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/plan``: a deployment that stands, or one of ``model_id`` that you think of making."""
+
+    deployment: Name | None = None
+    """ID or name."""
+    model_id: str | None = None
+    model_creation_parameters: FlatParameters | None = None
+    vendor_configuration: DeploymentVendorConfiguration | None = None
+
+
+class Stay(Struct, kw_only=True):
+    """Somebody in memory who does not make room now."""
+
+    deployment_name: str
+    reserved_bytes: int
+    reason: str
+
+
+class Plan(Struct, kw_only=True):
+    """What a call would do to memory now: the answer to ``POST /admin/plan``."""
+
+    deployment_name: str
+    outcome: Literal["serves", "loads", "evicts", "waits", "never"]
+    reason: str
+    device: str
+    weights_bytes: int
+    cache_bytes: int
+    compute_bytes: int
+    total_bytes: int
+    learned: bool
+    """The sizes come from what the same load took before; else from the weights' header."""
+    free_bytes: int
+    budget_bytes: int
+    evicts: list[str]
+    """Names of deployments that would leave memory."""
+    stays: list[Stay]
+    ahead: int
+    """Loads in the line before this one."""
 
 
 ExternalVendor: TypeAlias = Literal["OPENAI", "COHERE", "GOOGLE", "ANTHROPIC", "BEDROCK", "OTHER"]

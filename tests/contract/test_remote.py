@@ -327,3 +327,12 @@ def only_device(client: httpx.Client, deployed: Deployed) -> str | None:
     residents = client.get("/admin/state").json()["residents"]
     devices = [r["device"] for r in residents if r["deployment_id"] == deployed.deployment_id]
     return devices[0] if len(devices) == 1 else None
+
+
+def test_a_plan_of_no_bytes(front: Front) -> None:
+    """What a call would do to memory: nothing, however often it was loaded before."""
+    with front.server.client() as client:
+        plan = client.post("/admin/plan", json={"deployment": "r-embed"}).raise_for_status().json()
+        imagined = client.post("/admin/plan", json={"model_id": front.embed.model_id}).raise_for_status().json()
+    assert plan["outcome"] == "serves"
+    assert (imagined["outcome"], imagined["total_bytes"], imagined["learned"]) == ("loads", 0, False)

@@ -6,11 +6,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.scheduler.policy import Candidate, idle_too_long, retry_delay_seconds, victims
+from appliance.scheduler.policy import (
+    Candidate,
+    Head,
+    Rules,
+    idle_too_long,
+    movable,
+    retry_delay_seconds,
+    stay_of,
+    victims,
+    why_stays,
+)
+
+RULES = Rules(min_stay_seconds=10, max_wait_seconds=30)
+NOW = 100.0
+PATIENT, OVERDUE = Head(waited_seconds=29), Head(waited_seconds=30)
+URGENT = Head(waited_seconds=0, high_priority=True)
 
 
-def candidate(holder: str, reserved_bytes: int, used: float = 0, *, leases: int = 0, pinned: bool = False) -> Candidate:
-    return Candidate(holder=holder, reserved_bytes=reserved_bytes, leases=leases, pinned=pinned, last_used_seconds=used)
+def candidate(
+    holder: str,
+    reserved_bytes: int,
+    used: float = 0,
+    *,
+    leases: int = 0,
+    pinned: bool = False,
+    loaded: float = 0,
+    took: float = 0,
+    high_priority: bool = False,
+) -> Candidate:
+    return Candidate(
+        holder=holder,
+        reserved_bytes=reserved_bytes,
+        leases=leases,
+        pinned=pinned,
+        last_used_seconds=used,
+        loaded_seconds=loaded,
+        load_took_seconds=took,
+        high_priority=high_priority,
+    )
 
 
 CANDIDATES = st.lists(
@@ -21,6 +55,9 @@ CANDIDATES = st.lists(
         leases=st.integers(0, 2),
         pinned=st.booleans(),
         last_used_seconds=st.floats(0, 1000),
+        loaded_seconds=st.floats(0, 100),
+        load_took_seconds=st.floats(0, 100),
+        high_priority=st.booleans(),
     ),
     max_size=8,
 )
@@ -34,26 +71,59 @@ CANDIDATES = st.lists(
         ([candidate("a", 5, 1), candidate("b", 5, 2)], 5, ["a"]),
         ([candidate("a", 5, 1), candidate("b", 5, 2)], 6, ["a", "b"]),
         ([candidate("a", 5, 1, leases=1), candidate("b", 5, 2)], 5, ["b"]),
-        ([candidate("a", 5, 1, pinned=True), candidate("b", 5, 2)], 6, None),
+        ([candidate("a", 5, 1, leases=1), candidate("b", 5, 2)], 6, ["b", "a"]),
+        ([candidate("a", 5, 1, high_priority=True), candidate("b", 5, 2)], 5, ["b"]),
         ([candidate("small", 1, 1), candidate("large", 9, 2)], 9, ["large"]),
     ],
 )
 def test_victims(candidates: list[Candidate], missing_bytes: int, expected: list[str] | None) -> None:
-    """Idle and unpinned only, oldest use first, and nobody whose bytes turn out not to be needed."""
+    """Idle before busy, then oldest use first, and nobody whose bytes turn out not to be needed."""
     assert victims(candidates, missing_bytes) == expected
 
 
 @given(CANDIDATES, st.integers(0, 300))
 def test_victims_free_enough_and_never_too_many(candidates: list[Candidate], missing_bytes: int) -> None:
-    """The chosen free what is missing, none is needless, none is busy; None only if all together are too few."""
+    """The chosen free what is missing and none of them is needless; None only if all together are too few."""
     chosen = victims(candidates, missing_bytes)
-    free = {c.holder: c.reserved_bytes for c in candidates if not c.leases and not c.pinned}
+    free = {c.holder: c.reserved_bytes for c in candidates}
     if chosen is None:
         assert sum(free.values()) < missing_bytes
         return
     freed = sum(free[holder] for holder in chosen)
     assert freed >= missing_bytes
     assert all(freed - free[holder] < missing_bytes for holder in chosen)
+
+
+@pytest.mark.parametrize(
+    ("resident", "head", "reason"),
+    [
+        (candidate("idle", 1), PATIENT, None),
+        (candidate("pinned", 1, pinned=True), URGENT, "it is pinned"),
+        (candidate("new", 1, loaded=95), OVERDUE, "it stays 5 s more"),
+        (candidate("slow to load", 1, loaded=60, took=50), OVERDUE, "it stays 10 s more"),
+        (candidate("new", 1, loaded=95), URGENT, None),
+        (candidate("busy", 1, leases=2), PATIENT, "2 requests hold it"),
+        (candidate("busy", 1, leases=2), OVERDUE, None),
+        (candidate("busy", 1, leases=2), URGENT, None),
+        (candidate("equal", 1, leases=2, high_priority=True), URGENT, "2 requests hold it"),
+        (candidate("equal", 1, high_priority=True), URGENT, None),
+        (candidate("equal", 1, loaded=95, high_priority=True), URGENT, "it stays 5 s more"),
+    ],
+)
+def test_why_stays(resident: Candidate, head: Head, reason: str | None) -> None:
+    """The three rules of the module's text, and the reason that an operator reads."""
+    assert why_stays(resident, head, RULES, NOW) == reason
+
+
+@given(CANDIDATES, st.floats(0, 60), st.booleans(), st.floats(0, 200))
+def test_who_never_moves(candidates: list[Candidate], waited: float, urgent: bool, now: float) -> None:
+    """Nobody pinned ever moves; for an ordinary head nobody does before its stay is over or, in time, while busy."""
+    head = Head(waited_seconds=waited, high_priority=urgent)
+    for chosen in movable(candidates, head, RULES, now):
+        assert not chosen.pinned
+        if not urgent:
+            assert now >= chosen.loaded_seconds + stay_of(chosen.load_took_seconds, RULES) - 1e-9
+            assert chosen.leases == 0 or waited >= RULES.max_wait_seconds
 
 
 def test_idle_too_long() -> None:

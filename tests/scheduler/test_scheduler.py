@@ -7,11 +7,23 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, DiskFull, NotFound, NotReady, QueueFull
+from appliance.domain.errors import (
+    ApplianceError,
+    BadWeights,
+    CannotFit,
+    DiskFull,
+    Internal,
+    NotFound,
+    NotReady,
+    QueueFull,
+)
 from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.needs import Learned
+from appliance.scheduler.plan import Outcome
+from appliance.scheduler.policy import Rules
 from appliance.scheduler.resident import ResidentState
-from appliance.scheduler.scheduler import Hooks, Scheduler
-from tests.support.fake_engine import FakeBackend, FakeClock, wanted
+from appliance.scheduler.scheduler import Hooks, Scheduler, Watch
+from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine, FakeMeter, wanted
 
 
 @pytest.fixture
@@ -21,7 +33,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 async def scheduler(clock: FakeClock) -> AsyncIterator[Scheduler]:
-    made = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2)
+    made = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, meter=FakeMeter)
     yield made
     await made.close()
 
@@ -275,7 +287,7 @@ async def test_timeout_names_the_state(scheduler: Scheduler) -> None:
 
 async def test_close_unloads_everyone(clock: FakeClock) -> None:
     """Closing cancels the waiters and closes every engine, leased ones too."""
-    made = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2)
+    made = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, meter=FakeMeter)
     backend = FakeBackend()
     made.want(wanted("a", backend))
     await made.acquire("a")
@@ -352,7 +364,7 @@ class BrokenHooks(Hooks):
 async def test_hooks_that_fail(clock: FakeClock) -> None:
     """A load that cannot be marked is refused with the reason, one whose end cannot be noted serves; nobody hangs."""
     hooks, backend = BrokenHooks(), FakeBackend()
-    scheduler = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, hooks=hooks)
+    scheduler = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, hooks=hooks, meter=FakeMeter)
     scheduler.want(wanted("a", backend))
 
     with pytest.raises(DiskFull):
@@ -364,3 +376,239 @@ async def test_hooks_that_fail(clock: FakeClock) -> None:
     clock.seconds += 600
     (await scheduler.acquire("a")).release()
     await scheduler.close()
+
+
+# --- who makes room, and when ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def crowded(clock: FakeClock) -> AsyncIterator[Scheduler]:
+    """Room for two of three; engines stay 10 s, nobody waits longer than 30 s for a busy one."""
+    made = Scheduler(
+        clock,
+        Ledger("cpu", 25),
+        idle_seconds=600,
+        queue_limit=2,
+        rules=Rules(min_stay_seconds=10, max_wait_seconds=30),
+        watch=Watch(every_seconds=60, patience_seconds=0.01),
+        meter=FakeMeter,
+    )
+    for name in "abc":
+        made.want(wanted(name, FakeBackend()))
+    yield made
+    await made.close()
+
+
+async def few_turns() -> None:
+    """Let everything that can happen without time passing happen."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_minimum_stay(crowded: Scheduler, clock: FakeClock) -> None:
+    """An idle engine that was just loaded is not evicted before its minimum stay is over."""
+    for name in "ab":
+        (await crowded.acquire(name)).release()
+    waiting = asyncio.create_task(crowded.acquire("c"))
+    await few_turns()
+    clock.seconds += 9
+    crowded.sweep()
+    await few_turns()
+    assert not waiting.done()
+    clock.seconds += 1
+    crowded.sweep()
+    (await waiting).release()
+
+
+async def test_maximum_wait(crowded: Scheduler, clock: FakeClock) -> None:
+    """Engines under steady load make room after the maximum wait: no new request, and they leave with the last one."""
+    held = [await crowded.acquire(name) for name in "ab"]
+    waiting = asyncio.create_task(crowded.acquire("c"))
+    await few_turns()
+    clock.seconds += 29
+    crowded.sweep()
+    late = await crowded.acquire("a")
+    clock.seconds += 1
+    crowded.sweep()
+    behind = asyncio.create_task(crowded.acquire("a"))
+    await few_turns()
+    held[0].release()
+    await few_turns()
+    assert not waiting.done()
+    assert not behind.done()
+    late.release()
+    (await waiting).release()
+    held[1].release()
+    clock.seconds += 10
+    crowded.sweep()
+    (await behind).release()
+
+
+async def test_high_priority_need_not_wait(crowded: Scheduler) -> None:
+    """A high-priority deployment closes busy engines at once, minimum stay or not, and goes before those in line."""
+    crowded.want(wanted("urgent", FakeBackend(), high_priority=True))
+    held = [await crowded.acquire(name) for name in "ab"]
+    patient = asyncio.create_task(crowded.acquire("c"))
+    await few_turns()
+    urgent = asyncio.create_task(crowded.acquire("urgent"))
+    await few_turns()
+    held[0].release()
+    (await urgent).release()
+    assert not patient.done()
+    held[1].release()
+    patient.cancel()
+
+
+async def test_a_load_is_learned(clock: FakeClock) -> None:
+    """A load's measured peak is told to the outside and reserved the next time."""
+    told: list[Learned] = []
+
+    class Listening(Hooks):
+        async def need_learned(self, learned: Learned) -> None:
+            told.append(learned)
+
+    scheduler = Scheduler(
+        clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, hooks=Listening(), meter=lambda: FakeMeter(17)
+    )
+    scheduler.want(wanted("a", FakeBackend()))
+    (await scheduler.acquire("a")).release()
+    assert [learned.peak_bytes for learned in told] == [17]
+    assert [(r.need.total_bytes, r.measured_bytes) for r in scheduler.residents()] == [(10, 17)]
+    scheduler.forget("a")
+    await until(lambda: scheduler.ledger.reserved_bytes == 0)
+    scheduler.want(wanted("a", FakeBackend()))
+    (await scheduler.acquire("a")).release()
+    assert scheduler.ledger.reserved_bytes == 17
+    await scheduler.close()
+
+
+async def test_loads_side_by_side_teach_nothing(clock: FakeClock) -> None:
+    """Two loads at once see each other's growth: neither measurement is kept."""
+    scheduler = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, meter=lambda: FakeMeter(17))
+    backend = FakeBackend()
+    backend.gate.clear()
+    for tag, name in enumerate("ab"):
+        scheduler.want(wanted(name, backend, tag=tag))
+    tasks = [asyncio.create_task(scheduler.acquire(name)) for name in "ab"]
+    await until(lambda: scheduler.ledger.reserved_bytes == 20)
+    await few_turns()
+    backend.gate.set()
+    for lease in await asyncio.gather(*tasks):
+        lease.release()
+    assert [r.measured_bytes for r in scheduler.residents()] == [None, None]
+    await scheduler.close()
+
+
+async def test_retry_after_is_measured(scheduler: Scheduler, clock: FakeClock) -> None:
+    """With requests of 30 s behind it, a full queue of two before one slot says to come back in a minute."""
+    scheduler.want(wanted("a", FakeBackend(), slots=1))
+    lease = await scheduler.acquire("a")
+    clock.seconds += 30
+    lease.release()
+    leases = [await scheduler.acquire("a") for _ in range(3)]
+    with pytest.raises(QueueFull) as caught:
+        await scheduler.acquire("a")
+    assert caught.value.retry_after_seconds == 60
+    for lease in leases:
+        lease.release()
+
+
+# --- the canary ------------------------------------------------------------------------------------------------------
+
+
+async def quiet_engine(scheduler: Scheduler, clock: FakeClock) -> FakeEngine:
+    """The engine of ``a``, idle for a minute."""
+    backend = FakeBackend()
+    scheduler.want(wanted("a", backend))
+    (await scheduler.acquire("a")).release()
+    clock.seconds += 60
+    return backend.loads[0]
+
+
+async def test_canary_asks_the_quiet(crowded: Scheduler, clock: FakeClock) -> None:
+    """An idle engine is asked once a minute, not while it is used, and asking does not keep it in memory."""
+    engine = await quiet_engine(crowded, clock)
+    crowded.sweep()
+    await until(lambda: engine.asked == 1)
+    crowded.sweep()
+    await few_turns()
+    assert engine.asked == 1
+    clock.seconds += 60
+    lease = await crowded.acquire("a")
+    crowded.sweep()
+    await few_turns()
+    assert engine.asked == 1
+    lease.release()
+    clock.seconds += 600
+    crowded.sweep()
+    await until(lambda: engine.closed)
+
+
+@pytest.mark.parametrize("sickness", ["hangs", "fails"])
+async def test_canary_takes_the_sick_out(crowded: Scheduler, clock: FakeClock, sickness: str) -> None:
+    """An engine that does not answer or raises is taken out with its reason and loaded anew after the back-off."""
+    engine = await quiet_engine(crowded, clock)
+    engine.hangs = sickness == "hangs"
+    engine.error = RuntimeError("out of cheese") if sickness == "fails" else None
+    crowded.sweep()
+    await until(lambda: engine.closed)
+    failure = crowded.failure_of("a")
+    assert failure is not None
+    assert ("gave no token" if sickness == "hangs" else "out of cheese") in failure.error.message
+    with pytest.raises(NotReady, match=r"gave no token|out of cheese"):
+        await crowded.acquire("a")
+    clock.seconds += 2
+    (await crowded.acquire("a")).release()
+
+
+async def test_an_engine_that_does_not_end_keeps_its_bytes(scheduler: Scheduler) -> None:
+    """Memory that a hanging engine still holds is not given to others."""
+    backend = FakeBackend()
+    scheduler.want(wanted("a", backend))
+    (await scheduler.acquire("a")).release()
+
+    def hangs() -> None:
+        raise Internal("did not end")
+
+    backend.loads[0].close = hangs  # type: ignore[method-assign]
+    scheduler.forget("a")
+    await until(lambda: not list(scheduler.residents()))
+    assert scheduler.ledger.reserved_bytes == 10
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+async def test_plan_says_what_a_call_would_do(crowded: Scheduler, clock: FakeClock) -> None:
+    """Loads into free bytes, serves what is there, waits for who stays, evicts who may go; and nothing has changed."""
+    plans = {name: crowded.plan(wanted(name, FakeBackend())) for name in "ab"}
+    assert [plans[name].outcome for name in "ab"] == [Outcome.LOADS, Outcome.LOADS]
+    assert crowded.ledger.reserved_bytes == 0
+    for name in "ab":
+        clock.seconds += 1
+        (await crowded.acquire(name)).release()
+
+    assert crowded.plan(wanted("a", FakeBackend())).outcome is Outcome.SERVES
+    early = crowded.plan(wanted("c", FakeBackend()))
+    assert early.outcome is Outcome.WAITS
+    assert [(stay.name, stay.reason) for stay in early.stays] == [
+        ("a", "it stays 9 s more"),
+        ("b", "it stays 10 s more"),
+    ]
+
+    clock.seconds += 20
+    later = crowded.plan(wanted("c", FakeBackend()))
+    assert (later.outcome, later.evicts) == (Outcome.EVICTS, ("a",))
+    (await crowded.acquire("c")).release()
+    assert not crowded.is_resident("a")
+
+
+async def test_plan_of_what_never_fits(scheduler: Scheduler) -> None:
+    """More than the budget, or than the pinned leave of it, is said with the numbers and what would make it fit."""
+    assert scheduler.plan(wanted("big", FakeBackend(26))).outcome is Outcome.NEVER
+    scheduler.want(wanted("pinned", FakeBackend(20), pinned=True))
+    (await scheduler.acquire("pinned")).release()
+    beside = scheduler.plan(wanted("a", FakeBackend(10)))
+    assert beside.outcome is Outcome.NEVER
+    assert "beside 'pinned'" in beside.reason
+    assert "lower context_length" in beside.reason

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 from appliance.domain.errors import ApplianceError
+from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
 from appliance.engines.base import EngineSpec, EngineStats, Need
 from appliance.scheduler.resident import Wanted
@@ -27,8 +30,21 @@ class FakeClock:
         return self.seconds
 
 
+class FakeMeter:
+    """Sees every load grow the process by what the test says."""
+
+    def __init__(self, peak_bytes: int = 0) -> None:
+        self.peak_bytes = peak_bytes
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
 class FakeEngine:
-    """Loaded weights of nothing."""
+    """Loaded weights of nothing; it embeds whatever it is asked, or waits, or raises."""
 
     device = "cpu"
 
@@ -36,6 +52,17 @@ class FakeEngine:
         self.slots = slots
         self.failure: str | None = None
         self.closed = False
+        self.asked = 0
+        self.hangs = False
+        self.error: Exception | None = None
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
+        self.asked += 1
+        if self.error is not None:
+            raise self.error
+        if self.hangs:
+            await asyncio.Event().wait()
+        return EmbeddingResult(vectors=(), tokens=1)
 
     def stats(self) -> EngineStats:
         return EngineStats()
@@ -71,9 +98,11 @@ class FakeBackend:
         return engine
 
 
-def wanted(name: str, backend: FakeBackend, *, pinned: bool = False, slots: int = 2, tag: int = 0) -> Wanted:
+def wanted(
+    name: str, backend: FakeBackend, *, pinned: bool = False, slots: int = 2, tag: int = 0, high_priority: bool = False
+) -> Wanted:
     """A deployment called ``name``; another ``tag`` means another spec."""
     spec = EngineSpec(
         model_type=ModelType.COMPLETION, weights=Path("/nowhere"), card=CARD, slots=slots, parameters={"tag": tag}
     )
-    return Wanted(deployment_id=name, name=name, backend=backend, spec=spec, pinned=pinned)
+    return Wanted(deployment_id=name, name=name, backend=backend, spec=spec, pinned=pinned, high_priority=high_priority)

@@ -10,7 +10,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
-from appliance.api.ops.state import state_of
+from appliance.api.ops.state import plan_view, state_of
 from appliance.api.sgp.views import deployment_view
 from appliance.domain.models import Artifact, Job, Key, Role, Upstream
 from appliance.lifecycle.importable import find_importable
@@ -72,6 +72,11 @@ class AdminController(Controller):
     async def importable(self, node: TheNode) -> list[wire.ImportableFile]:
         """Weights files below the import roots of the server."""
         return await asyncio.to_thread(find_importable, node.import_roots())
+
+    @post("/plan", operation_id="adminPlan", status_code=200)
+    async def plan(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.PlanCreate]) -> wire.Plan:
+        """What a call of a deployment would do to memory now: what is loaded, what leaves, and why. Does nothing."""
+        return plan_view(node.deployments.plan(caller, data))
 
     @post("/imports", operation_id="adminImport", status_code=200)
     async def start_import(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.ImportCreate]) -> wire.Job:

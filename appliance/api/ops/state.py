@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
 
 import appliance
 from appliance.domain.models import Caller, Deployment
@@ -11,6 +10,7 @@ from appliance.engines.base import EngineStats
 from appliance.hardware.devices import Device
 from appliance.lifecycle.node import Node
 from appliance.lifecycle.usage import Totals
+from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Resident, ResidentState
 from appliance.wire import admin as wire
 
@@ -34,7 +34,9 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
         store_free_bytes=space.free_bytes,
         memory_budget_bytes=ledger.budget_bytes,
         memory_reserved_bytes=ledger.reserved_bytes,
-        residents=[_resident(node, r) for r in node.scheduler.residents() if r.wanted.deployment_id in names],
+        min_stay_seconds=node.scheduler.rules.min_stay_seconds,
+        max_wait_seconds=node.scheduler.rules.max_wait_seconds,
+        residents=[_resident(node, r, caller) for r in node.scheduler.residents() if r.wanted.deployment_id in names],
         deployments=[_deployment(node, deployment) for deployment in visible],
     )
 
@@ -52,19 +54,21 @@ def _device(device: Device) -> wire.Device:
     )
 
 
-def _resident(node: Node, resident: Resident) -> wire.Resident:
+def _resident(node: Node, resident: Resident, caller: Caller) -> wire.Resident:
     stats = resident.engine.stats() if resident.engine is not None else EngineStats()
     idle = node.clock.monotonic_seconds() - resident.last_used_seconds
     return wire.Resident(
         deployment_id=resident.wanted.deployment_id,
         deployment_name=resident.wanted.name,
-        state=_STATES[resident.state],
+        state=resident.state.value,
+        note=_why_it_waits(node, resident) if caller.is_admin else None,
         device=resident.engine.device if resident.engine is not None else None,
         pinned=resident.wanted.pinned,
         leases=resident.leases,
         waiting=resident.waiting,
         slots=resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots,
         predicted_bytes=resident.need.total_bytes,
+        learned=resident.need.is_learned,
         measured_bytes=resident.measured_bytes,
         cache_used_tokens=stats.cache_used_tokens,
         cache_total_tokens=stats.cache_total_tokens,
@@ -73,12 +77,8 @@ def _resident(node: Node, resident: Resident) -> wire.Resident:
     )
 
 
-_STATES: dict[ResidentState, Literal["LOADING", "READY", "DRAINING"]] = {
-    ResidentState.WAITING: "LOADING",
-    ResidentState.LOADING: "LOADING",
-    ResidentState.READY: "READY",
-    ResidentState.DRAINING: "DRAINING",
-}
+def _why_it_waits(node: Node, resident: Resident) -> str | None:
+    return node.scheduler.plan(resident.wanted).reason if resident.state is ResidentState.WAITING else None
 
 
 def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:
@@ -98,4 +98,27 @@ def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:
         prompt_tokens=totals.prompt_tokens,
         response_tokens=totals.response_tokens,
         errors=totals.errors,
+    )
+
+
+def plan_view(plan: Plan) -> wire.Plan:
+    """A plan as it crosses HTTP."""
+    return wire.Plan(
+        deployment_name=plan.name,
+        outcome=plan.outcome.value,
+        reason=plan.reason,
+        device=plan.device,
+        weights_bytes=plan.need.weights_bytes,
+        cache_bytes=plan.need.cache_bytes,
+        compute_bytes=plan.need.compute_bytes,
+        total_bytes=plan.need.total_bytes,
+        learned=plan.need.is_learned,
+        free_bytes=plan.free_bytes,
+        budget_bytes=plan.budget_bytes,
+        evicts=list(plan.evicts),
+        stays=[
+            wire.Stay(deployment_name=stay.name, reserved_bytes=stay.reserved_bytes, reason=stay.reason)
+            for stay in plan.stays
+        ],
+        ahead=plan.ahead,
     )

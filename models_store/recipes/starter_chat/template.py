@@ -1,7 +1,8 @@
 """The chat format: ChatML with a compact tool section, as a Jinja template and as Python that agrees with it.
 
-The tools stand after the last request, not before the conversation: a decoder reads from left to right, so each
-tool is then read by a network that knows what is wanted, and finding the one that fits is a single look back.
+The tools stand in the order of the words that they share with the request, the likeliest first. A network this small
+finds the right one among several in three of four cases; the words alone find it in nearly all. It still reads every
+tool and may take another, where the words mislead.
 
 The Jinja text goes into the GGUF and is what every server runs. Training renders with `segments`, which also
 says which parts the model itself writes; a test holds the two to the same characters.
@@ -13,19 +14,44 @@ from typing import Any
 
 Json = dict[str, Any]
 
+PUNCTUATION = ',.?!:;"()='
+COMMON = frozenset(
+    "the and for you can could with please that this what where need want would like from about now use set get has "
+    "have will may our".split()
+)
+"""Words that say nothing about which tool is meant."""
+LEAST_WORD = 3
+MOST_WORDS = 80
+"""Words of a request that are looked at."""
+
 CHAT_TEMPLATE = """\
-{%- set ns = namespace(system='', open=false, asked=-1) -%}
+{%- set ns = namespace(system='', request='', ranked=[], score=0, text='', open=false) -%}
 {%- for message in messages -%}
 {%- if message.role in ('system', 'developer') -%}
 {%- set ns.system = ns.system + ('\\n' if ns.system else '') + message.content -%}
 {%- elif message.role == 'user' -%}
-{%- set ns.asked = loop.index0 -%}
+{%- set ns.request = message.content -%}
 {%- endif -%}
 {%- endfor -%}
-{%- macro listing() -%}
-{{- '<tools>' -}}
+{%- if ns.system or tools -%}
+{{- '<|im_start|>system\\n' + ns.system -}}
+{%- if tools -%}
+{%- set ns.request = ns.request | lower -%}
+{%- for mark in 'PUNCTUATION' -%}{%- set ns.request = ns.request.replace(mark, ' ') -%}{%- endfor -%}
+{%- set common = 'COMMON'.split() -%}
 {%- for tool in tools -%}
 {%- set function = tool.function if tool.function is defined else tool -%}
+{%- set ns.score = 0 -%}
+{%- set ns.text = ((function.description or '') + ' ' + function.name) | lower -%}
+{%- for word in ns.request.split()[:MOST_WORDS] | unique if word | length >= LEAST_WORD and word not in common -%}
+{%- if word in ns.text or (word[-1] == 's' and word[:-1] in ns.text) -%}
+{%- set ns.score = ns.score + word | length -%}
+{%- endif -%}
+{%- endfor -%}
+{%- set ns.ranked = ns.ranked + [[ns.score, function]] -%}
+{%- endfor -%}
+{{- ('\\n' if ns.system else '') + '<tools>' -}}
+{%- for score, function in ns.ranked | sort(attribute='0', reverse=true) -%}
 {%- set parameters = function.parameters if function.parameters else {} -%}
 {%- set required = parameters.required if parameters.required else [] -%}
 {{- '\\n' + (function.description + ' -> ' if function.description else '') + function.name + '(' -}}
@@ -38,11 +64,7 @@ CHAT_TEMPLATE = """\
 {{- ')' -}}
 {%- endfor -%}
 {{- '\\n</tools>' -}}
-{%- endmacro -%}
-{%- set in_system = tools and ns.asked < 0 -%}
-{%- if ns.system or in_system -%}
-{{- '<|im_start|>system\\n' + ns.system -}}
-{{- ('\\n' if ns.system else '') + listing() if in_system else '' -}}
+{%- endif -%}
 {{- '<|im_end|>\\n' -}}
 {%- endif -%}
 {%- for message in messages -%}
@@ -54,7 +76,6 @@ CHAT_TEMPLATE = """\
 {%- elif message.role not in ('system', 'developer') -%}
 {%- set ns.open = false -%}
 {{- '<|im_start|>' + message.role + '\\n' + (message.content or '') -}}
-{{- '\\n' + listing() if tools and loop.index0 == ns.asked else '' -}}
 {%- if message.tool_calls -%}
 {%- for call in message.tool_calls -%}
 {%- set function = call.function if call.function is defined else call -%}
@@ -68,6 +89,13 @@ CHAT_TEMPLATE = """\
 {%- endif -%}
 {%- endfor -%}
 {{- '<|im_start|>assistant\\n' if add_generation_prompt else '' -}}"""
+for _name, _value in (
+    ("'PUNCTUATION'", f"'{PUNCTUATION}'"),
+    ("'COMMON'", f"'{' '.join(sorted(COMMON))}'"),
+    ("MOST_WORDS", str(MOST_WORDS)),
+    ("LEAST_WORD", str(LEAST_WORD)),
+):
+    CHAT_TEMPLATE = CHAT_TEMPLATE.replace(_name, _value)
 
 Segment = tuple[str, bool]
 """Some text, and whether the model writes it (and is trained on it)."""
@@ -95,13 +123,29 @@ def tool_line(tool: Json) -> str:
     return f"{meaning}{function['name']}({', '.join(arguments)})"
 
 
-def _listing(tools: list[Json]) -> str:
+def shared_words(request: str, tool: Json) -> int:
+    """How much a request and a tool have in common: the letters of the request's words that the tool's text holds."""
+    function = tool.get("function", tool)
+    text = f"{function.get('description') or ''} {function['name']}".lower()
+    request = request.lower()
+    for mark in PUNCTUATION:
+        request = request.replace(mark, " ")
+    words = {word for word in request.split()[:MOST_WORDS] if len(word) >= LEAST_WORD and word not in COMMON}
+    return sum(len(word) for word in words if word in text or (word[-1] == "s" and word[:-1] in text))
+
+
+def ranked(request: str, tools: list[Json]) -> list[Json]:
+    """The tools, the likeliest first; equal ones in the order given."""
+    return sorted(tools, key=lambda tool: shared_words(request, tool), reverse=True)
+
+
+def _listing(request: str, tools: list[Json]) -> str:
     """The tool section."""
-    return "<tools>" + "".join("\n" + tool_line(tool) for tool in tools) + "\n</tools>"
+    return "<tools>" + "".join("\n" + tool_line(tool) for tool in ranked(request, tools)) + "\n</tools>"
 
 
 def _system(messages: list[Json], listing: str) -> str:
-    """The system turn, or nothing; `listing` is given only where no request could carry it."""
+    """The system turn, or nothing."""
     said = "\n".join(m["content"] for m in messages if m["role"] in ("system", "developer"))
     body = "\n".join(part for part in (said, listing) if part)
     return f"<|im_start|>system\n{body}<|im_end|>\n" if body else ""
@@ -121,12 +165,12 @@ def _written(message: Json) -> str:
 def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segment]:
     """The conversation cut where the author changes; the end-of-turn mark belongs to who writes it.
 
-    Where there are tools, what the model wrote before the last request is not for it to learn: the tools that it saw
-    then stand elsewhere now.
+    Where there are tools, what the model wrote before the last request is not for it to learn: the tools stood in
+    another order then.
     """
     asked = max((index for index, message in enumerate(messages) if message["role"] == "user"), default=-1)
-    listing = _listing(tools) if tools else ""
-    found: list[Segment] = [(_system(messages, listing if asked < 0 else ""), False)]
+    request = messages[asked]["content"] if asked >= 0 else ""
+    found: list[Segment] = [(_system(messages, _listing(request, tools) if tools else ""), False)]
     for index, message in enumerate(messages):
         role = message["role"]
         if role == "assistant":
@@ -138,6 +182,5 @@ def segments(messages: list[Json], tools: list[Json] | None = None) -> list[Segm
             body = f"{opening}\n<tool_response>\n{message['content']}\n</tool_response>"
             found.append((body + ("<|im_end|>\n" if last else ""), False))
         elif role == "user":
-            offer = f"\n{listing}" if listing and index == asked else ""
-            found.append((f"<|im_start|>user\n{message['content']}{offer}<|im_end|>\n", False))
+            found.append((f"<|im_start|>user\n{message['content']}<|im_end|>\n", False))
     return found

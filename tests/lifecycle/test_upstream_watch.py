@@ -15,7 +15,7 @@ from appliance.domain.models import Deployment, DeploymentStatus, ModelType, Ups
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
-from appliance.lifecycle.watch import ASK_SECONDS, Watch
+from appliance.lifecycle.upstream_watch import ASK_SECONDS, UpstreamWatch
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as rows
 from appliance.registry.migrations import REGISTRY
@@ -23,7 +23,7 @@ from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.scheduler import Scheduler
 from tests.lifecycle.things import NOW, deployment, model
 from tests.registry.registry_samples import ACCOUNT, add_model
-from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine
+from tests.support.fake_engine import FakeBackend, FakeClock
 
 UPSTREAM = Upstream(
     id="u", name="cluster", base_url="https://x/v1", vendor="OTHER", created_at=NOW, created_by_user_id="u"
@@ -39,9 +39,9 @@ class Scene:
         self.statuses = Statuses(database, self.directory, self.clock)
         self.scheduler = Scheduler(self.clock, Ledger("cpu", 10), idle_seconds=60, queue_limit=9, hooks=self.statuses)
         no_weights: Any = None
-        recipes = self.recipes = Recipes(self.directory, {}, no_weights, self.backend)
+        recipes = Recipes(self.directory, {}, no_weights, self.backend)
         self.deployments = Deployments(database, self.directory, recipes, self.scheduler, self.statuses, self.clock)
-        self.watch = Watch(self.directory, recipes, self.scheduler, self.deployments, self.statuses, self.clock)
+        self.watch = UpstreamWatch(self.directory, recipes, self.scheduler, self.deployments, self.statuses, self.clock)
         self.directory.upstreams["u"] = UPSTREAM
         far = model("model-1", model_type=ModelType.CHAT_COMPLETION, model_vendor="OTHER", base_model_id="big")
         self.directory.models[far.id] = far
@@ -50,12 +50,6 @@ class Scene:
         database.run_sync(lambda db: rows.insert(db, made))
         self.directory.put_deployment(made)
         self.scheduler.want(recipes.wanted(made, far))
-
-    def pin(self) -> None:
-        """Make the wish a pinned one."""
-        made = structs.replace(self.shown, vendor_configuration={"min_workers": 1})
-        self.directory.put_deployment(made)
-        self.scheduler.want(self.recipes.wanted(made, self.directory.models[made.model_id]))
 
     @property
     def shown(self) -> Deployment:
@@ -106,41 +100,6 @@ async def test_a_failed_one_is_asked_for_again(scene: Scene) -> None:
     scene.clock.seconds += ASK_SECONDS
     await scene.until(lambda: scene.watch.look() or scene.shown.status is DeploymentStatus.READY)
     assert [engine.closed for engine in scene.backend.loads] == [True, False]
-
-
-class ProvableEngine(FakeEngine):
-    """Proves itself, or says why it cannot."""
-
-    lost: str | None = None
-    proofs = 0
-
-    async def prove(self) -> None:
-        self.proofs += 1
-        self.failure = self.lost
-        if self.lost is not None:
-            raise NotReady(self.lost)
-
-
-async def test_pinned_ones_are_proved(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pinned deployment whose upstream goes while nobody calls is FAILED all the same; others are left in peace."""
-    monkeypatch.setattr("tests.support.fake_engine.FakeEngine", ProvableEngine)
-    scene.pin()
-    scene.deployments.warm("far")
-    await scene.is_now(DeploymentStatus.READY)
-    (engine,) = scene.backend.loads
-    assert isinstance(engine, ProvableEngine)
-    scene.watch.look()
-    await scene.until(lambda: engine.proofs == 1)
-    assert scene.shown.status is DeploymentStatus.READY
-
-    engine.lost = "gone"
-    scene.backend.error = NotReady("still gone")
-    scene.clock.seconds += ASK_SECONDS
-    scene.watch.look()
-    await scene.until(lambda: engine.failure == "gone")
-    scene.watch.look()
-    await scene.is_now(DeploymentStatus.FAILED)
-    assert scene.shown.status_reason == "still gone"
 
 
 async def test_what_cannot_be_resolved_says_so(scene: Scene) -> None:

@@ -5,8 +5,8 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-25 18:34:21.279089+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(2,'registry','m002_upstreams','2026-11-25 18:34:21.279913+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-25 18:56:48.180184+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(2,'registry','m002_learned_needs','2026-11-25 18:56:48.180674+00:00');
 CREATE TABLE "accounts" (
    "id" TEXT PRIMARY KEY,
    "name" TEXT NOT NULL,
@@ -85,6 +85,12 @@ CREATE TABLE "keys" (
    "revoked_at" TEXT
 ) STRICT;
 INSERT INTO "keys" VALUES('key-1','laptop','account-1','user-1','admin','5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e','sk-abcdef','2026-11-24T12:30:15.250000+00:00',NULL);
+CREATE TABLE "learned_needs" (
+   "id" TEXT PRIMARY KEY,
+   "peak_bytes" INTEGER NOT NULL,
+   "loads" INTEGER NOT NULL,
+   "measured_at" TEXT NOT NULL
+) STRICT;
 CREATE TABLE "loading_marks" (
    "deployment_id" TEXT PRIMARY KEY REFERENCES "deployments"("id") ON DELETE CASCADE,
    "started_at" TEXT NOT NULL
@@ -125,16 +131,6 @@ CREATE TABLE "templates" (
    "created_by_user_id" TEXT
 ) STRICT;
 INSERT INTO "templates" VALUES('template-1','account-1','chat','CHAT_COMPLETION','SYNC',NULL,'{"bundle_config":{"image":"llama.cpp","tag":"1"},"endpoint_config":{"per_worker":4}}','[{"name":"weights","type":"str","description":"an artifact","required":true}]','[]',0,'2026-11-24T12:30:15.250000+00:00','user-1');
-CREATE TABLE "upstreams" (
-   "id" TEXT PRIMARY KEY,
-   "name" TEXT NOT NULL,
-   "base_url" TEXT NOT NULL,
-   "vendor" TEXT,
-   "sealed_key" TEXT,
-   "created_at" TEXT,
-   "created_by_user_id" TEXT
-) STRICT;
-INSERT INTO "upstreams" VALUES('upstream-1','cluster','https://cluster.example/v1',NULL,'c2VhbGVk','2026-11-24T12:30:15.250000+00:00','user-1');
 CREATE TABLE "users" (
    "id" TEXT PRIMARY KEY,
    "account_id" TEXT NOT NULL REFERENCES "accounts"("id") ON DELETE RESTRICT,
@@ -173,8 +169,4 @@ CREATE INDEX "idx_deployments_model_id"
     ON "deployments" ("model_id");
 CREATE TRIGGER audit_keeps_update BEFORE UPDATE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
 CREATE TRIGGER audit_keeps_delete BEFORE DELETE ON audit BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END;
-CREATE UNIQUE INDEX "idx_upstreams_name"
-    ON "upstreams" ("name");
-CREATE UNIQUE INDEX "idx_upstreams_vendor"
-    ON "upstreams" ("vendor");
 COMMIT;

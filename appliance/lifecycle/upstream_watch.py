@@ -1,8 +1,8 @@
 """Watches over remote deployments: an upstream goes and comes back by itself, without anybody touching this node.
 
-An engine that lost its upstream is proved anew at once, so that the deployment's status says what is so. Every few
-seconds the upstreams of those that FAILED are asked again, and those of pinned ones too, because /readyz speaks for
-them; who FAILED is READY as soon as its upstream serves the model.
+An engine that lost its upstream is proved anew at once, so that the deployment's status says what is so. One that
+FAILED is asked for again every few seconds, and is READY as soon as its upstream serves the model. That an idle engine
+has lost its upstream the scheduler's canary finds out.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ import logging
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError
 from appliance.domain.models import Deployment, DeploymentStatus
-from appliance.engines.base import Engine
-from appliance.engines.probe import probe
 from appliance.engines.remote.backend import RemoteSpec
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.remote import is_external
-from appliance.scheduler.resident import Resident, ResidentState
+from appliance.scheduler.resident import ResidentState
 from appliance.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 ASK_SECONDS = 10.0
 
 
-class Watch:
+class UpstreamWatch:
     """Called once a second by the node; never waits itself."""
 
     def __init__(
@@ -51,30 +49,22 @@ class Watch:
 
     def look(self) -> None:
         """Prove anew who lost its upstream; ask for those that failed, if it is time."""
-        for resident in self._remote_residents():
-            if resident.engine is not None and resident.engine.failure is not None:
+        for resident in list(self._scheduler.residents()):
+            lost = resident.engine is not None and resident.engine.failure is not None
+            if lost and resident.state is ResidentState.READY and isinstance(resident.wanted.spec, RemoteSpec):
                 self._deployments.warm(resident.wanted.deployment_id)
         now = self._clock.monotonic_seconds()
         if now < self._next_seconds or (self._asking is not None and not self._asking.done()):
             return
         self._next_seconds = now + ASK_SECONDS
-        pinned = [r.engine for r in self._remote_residents() if r.wanted.pinned and r.engine is not None]
-        failed = self._failed()
-        if failed or pinned:
-            self._asking = asyncio.create_task(self._ask_all(failed, pinned))
+        if failed := self._failed():
+            self._asking = asyncio.create_task(self._ask_all(failed))
 
     async def close(self) -> None:
         """Stop asking."""
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
-
-    def _remote_residents(self) -> list[Resident]:
-        return [
-            resident
-            for resident in self._scheduler.residents()
-            if resident.state is ResidentState.READY and isinstance(resident.wanted.spec, RemoteSpec)
-        ]
 
     def _failed(self) -> list[Deployment]:
         directory = self._directory
@@ -84,9 +74,9 @@ class Watch:
             if deployment.status is DeploymentStatus.FAILED and is_external(directory.models[deployment.model_id])
         ]
 
-    async def _ask_all(self, failed: list[Deployment], pinned: list[Engine]) -> None:
+    async def _ask_all(self, failed: list[Deployment]) -> None:
         # at once: one after the other a dead upstream's timeout would hold up the others
-        outcomes = await asyncio.gather(*map(self._ask, failed), *map(_prove, pinned), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(self._ask, failed), return_exceptions=True)
         for fault in outcomes:
             if isinstance(fault, Exception):
                 log.error("asking for an upstream failed", exc_info=fault)
@@ -103,11 +93,3 @@ class Watch:
         if self._directory.deployments.get(deployment.id) == deployment:
             self._scheduler.want(wanted)
             self._deployments.warm(deployment.id)
-
-
-async def _prove(engine: Engine) -> None:
-    """An engine whose upstream is gone fails by this, and the next look sees it."""
-    try:
-        await probe(engine)
-    except ApplianceError as error:
-        log.info("a pinned remote deployment lost its upstream: %s", error.message)

@@ -1,0 +1,200 @@
+"""The published bound on waiting, and what must hold besides, under any sequence of calls (Hypothesis).
+
+Real scheduler; doubles for clock, backend and engine. Time passes in ticks of a second, with a sweep after each, as in
+the node. A request holds its engine for ``LONGEST_SECONDS`` at most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.policy import Rules
+from appliance.scheduler.resident import Lease, ResidentState
+from appliance.scheduler.scheduler import Scheduler
+from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine, FakeMeter, wanted
+
+SIZES = {"pinned": 3, "small": 4, "medium": 7, "large": 9, "huge": 10}
+BUDGET_BYTES = 13
+RULES = Rules(min_stay_seconds=2, max_wait_seconds=10)
+LONGEST_SECONDS = 3
+TICK_SECONDS = 1
+NAMES = st.sampled_from(sorted(SIZES))
+
+
+def bound_seconds(place: int) -> float:
+    """How long the ``place``-th of the line waits at most; loads take no time here, a tick is what a sweep may miss."""
+    return RULES.max_wait_seconds + place * (RULES.min_stay_seconds + LONGEST_SECONDS + 2 * TICK_SECONDS)
+
+
+class Call:
+    """One request: waiting, holding an engine, or gone."""
+
+    def __init__(self, name: str, task: asyncio.Task[Lease], place: int, now: float) -> None:
+        self.name, self.task, self.place, self.started = name, task, place, now
+        self.held_since: float | None = None
+
+
+class SchedulerMachine(RuleBasedStateMachine):
+    """Calls come, leave and end; time passes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.clock = FakeClock()
+        self.scheduler = Scheduler(
+            self.clock, Ledger("cpu", BUDGET_BYTES), idle_seconds=40, queue_limit=1000, rules=RULES, meter=FakeMeter
+        )
+        self.backends = {name: FakeBackend(size) for name, size in SIZES.items()}
+        for name, backend in self.backends.items():
+            self.scheduler.want(wanted(name, backend, pinned=name == "pinned"))
+        self.calls: list[Call] = []
+        self.settle()
+
+    # --- what happens --------------------------------------------------------------------------------------------
+
+    @rule(name=NAMES)
+    def call(self, name: str) -> None:
+        """Somebody calls a deployment."""
+        place = len({call.name for call in self.waiting()} | {name})
+        task = self.loop.create_task(self.scheduler.acquire(name))
+        self.calls.append(Call(name, task, place, self.clock.seconds))
+        self.settle()
+
+    @precondition(lambda self: self.waiting())
+    @rule(data=st.data())
+    def leave(self, data: Any) -> None:
+        """A client that waits leaves; if nobody else wanted that engine, it is never loaded."""
+        call = data.draw(st.sampled_from(self.waiting()))
+        alone = sum(other.name == call.name for other in self.waiting()) == 1
+        loads = len(self.backends[call.name].loads)
+        call.task.cancel()
+        self.calls.remove(call)
+        self.settle()
+        if alone and call.name != "pinned":
+            assert len(self.backends[call.name].loads) == loads
+
+    @precondition(lambda self: self.holding())
+    @rule(data=st.data())
+    def end(self, data: Any) -> None:
+        """A running request ends."""
+        self.finish(data.draw(st.sampled_from(self.holding())))
+        self.settle()
+
+    @rule(ticks=st.integers(1, 15))
+    def time_passes(self, ticks: int) -> None:
+        """So many seconds, with a sweep after each; requests end when their time is over."""
+        for _ in range(ticks):
+            self.clock.seconds += TICK_SECONDS
+            for call in self.holding():
+                assert call.held_since is not None
+                if self.clock.seconds - call.held_since >= LONGEST_SECONDS:
+                    self.finish(call)
+            self.in_loop(self.scheduler.sweep)
+            self.settle()
+            self.bound_is_kept()
+
+    @rule(name=NAMES, ticks=st.integers(10, 60))
+    def steady_load(self, name: str, ticks: int) -> None:
+        """A deployment is called every second and never idle: what starves others where nothing bounds it."""
+        for _ in range(ticks):
+            self.call(name)
+            self.time_passes(1)
+
+    # --- what must hold ------------------------------------------------------------------------------------------
+
+    def bound_is_kept(self) -> None:
+        """Nobody waits longer than the published bound for the place in the line that they came to."""
+        for call in self.waiting():
+            assert self.clock.seconds - call.started <= bound_seconds(call.place)
+
+    @invariant()
+    def never_over_committed(self) -> None:
+        """What is booked is what the engines in memory need, and fits."""
+        alive = sum(SIZES[name] for name, backend in self.backends.items() for e in backend.loads if not e.closed)
+        assert self.scheduler.ledger.reserved_bytes == alive <= BUDGET_BYTES
+
+    @invariant()
+    def no_lease_is_lost(self) -> None:
+        """The residents' leases are exactly the requests that run, and none of them holds a closed engine."""
+        assert sum(resident.leases for resident in self.scheduler.residents()) == len(self.holding())
+        for call in self.holding():
+            engine = call.task.result().engine
+            assert isinstance(engine, FakeEngine)
+            assert not engine.closed
+
+    @invariant()
+    def the_pinned_stays(self) -> None:
+        """Once loaded, the pinned engine never leaves."""
+        assert all(not engine.closed for engine in self.backends["pinned"].loads)
+
+    # --- helpers -------------------------------------------------------------------------------------------------
+
+    def waiting(self) -> list[Call]:
+        return [call for call in self.calls if not call.task.done()]
+
+    def holding(self) -> list[Call]:
+        return [call for call in self.calls if call.task.done()]
+
+    def finish(self, call: Call) -> None:
+        self.calls.remove(call)
+        self.in_loop(call.task.result().release)
+
+    def in_loop(self, act: Any) -> None:
+        async def run() -> None:
+            act()
+
+        self.loop.run_until_complete(run())
+
+    def settle(self) -> None:
+        """Let everything happen that can without time passing."""
+        self.loop.run_until_complete(self._settled())
+        for call in self.holding():
+            if call.held_since is None:
+                call.held_since = self.clock.seconds
+
+    async def _settled(self) -> None:
+        quiet = 0
+        while quiet < 5:
+            await asyncio.sleep(0)
+            quiet = 0 if self._moves() else quiet + 1
+
+    def _moves(self) -> bool:
+        return any(
+            resident.state is ResidentState.LOADING
+            or (resident.state is ResidentState.DRAINING and resident.leases == 0)
+            for resident in self.scheduler.residents()
+        )
+
+    def teardown(self) -> None:
+        self.loop.run_until_complete(self._closed())
+        self.loop.close()
+
+    async def _closed(self) -> None:
+        for call in self.waiting():
+            call.task.cancel()
+        await self.scheduler.close()
+        await asyncio.gather(*(call.task for call in self.calls), return_exceptions=True)
+        await self.loop.shutdown_default_executor()
+
+
+SchedulerMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+TestScheduler = SchedulerMachine.TestCase
+
+
+@pytest.mark.parametrize(("busy", "other"), list(itertools.permutations(["medium", "large", "huge"], 2)))
+def test_steady_load_starves_nobody(busy: str, other: str) -> None:
+    """One engine fits and its deployment is called every second: a call of another is served within the bound."""
+    machine = SchedulerMachine()
+    machine.call(busy)
+    machine.call(other)
+    machine.steady_load(busy, ticks=60)
+    assert machine.backends[other].loads
+    machine.teardown()

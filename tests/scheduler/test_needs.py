@@ -1,0 +1,59 @@
+"""Needs: the header's estimate until a load was measured, then what the load took."""
+
+from __future__ import annotations
+
+from appliance.engines.base import EngineSpec, Need
+from appliance.scheduler.needs import Learned, Needs, key_of
+from tests.support.fake_engine import FakeBackend, wanted
+
+
+class Estimating(FakeBackend):
+    """A backend whose estimate has all three parts."""
+
+    def estimate(self, spec: EngineSpec) -> Need:
+        return Need(weights_bytes=100, cache_bytes=50, compute_bytes=30)
+
+
+def test_unknown_load_is_estimated() -> None:
+    """Before the first measurement the header's estimate counts."""
+    assert Needs().of(wanted("a", Estimating())) == Need(weights_bytes=100, cache_bytes=50, compute_bytes=30)
+
+
+def test_a_measured_load_replaces_the_guess() -> None:
+    """Weights and cache are known; what the load took beyond them takes the place of the guessed buffers."""
+    needs = Needs()
+    needs.learn(wanted("a", Estimating()), 210)
+    assert needs.of(wanted("a", Estimating())) == Need(
+        weights_bytes=100, cache_bytes=50, compute_bytes=60, is_learned=True
+    )
+
+
+def test_a_small_measurement_never_takes_what_is_known() -> None:
+    """Pages that the allocator reuses make a load look small: weights and cache are reserved all the same."""
+    needs = Needs()
+    needs.learn(wanted("a", Estimating()), 5)
+    assert needs.of(wanted("a", Estimating())).total_bytes == 150
+
+
+def test_the_largest_counts() -> None:
+    """Later, smaller loads do not lower what is reserved."""
+    needs = Needs()
+    needs.learn(wanted("a", Estimating()), 210)
+    assert needs.learn(wanted("a", Estimating()), 160) == Learned(
+        id=key_of(wanted("a", Estimating())), peak_bytes=210, loads=2
+    )
+
+
+def test_what_decides_a_load() -> None:
+    """Another deployment of the same spec shares what was learnt; other slots or parameters do not."""
+    known = key_of(wanted("a", Estimating()))
+    assert key_of(wanted("b", Estimating())) == known
+    assert key_of(wanted("a", Estimating(), slots=3)) != known
+    assert key_of(wanted("a", Estimating(), tag=1)) != known
+
+
+def test_recall() -> None:
+    """What an earlier run measured counts from the start."""
+    needs = Needs()
+    needs.recall([Learned(id=key_of(wanted("a", Estimating())), peak_bytes=300)])
+    assert needs.of(wanted("a", Estimating())).total_bytes == 300
