@@ -63,6 +63,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Folders that ``POST /admin/imports`` may read, beside ``<home>/import``."""
     max_import_bytes: Annotated[int, Meta(ge=1)] = 4096 * GIB
     """Largest artifact."""
+    upstream_hosts: tuple[str, ...] = ()
+    """Hosts that upstreams may be on: ``host``, ``host:port``, or ``http://host:port`` to allow it without TLS."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
 

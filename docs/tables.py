@@ -21,6 +21,8 @@ from appliance.api.errors import STATUS_OF_CODE
 from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
+from appliance.domain.models import Parameter
+from appliance.lifecycle.remote import CREATION_PARAMETERS
 from appliance.lifecycle.shipped import SHIPPED
 from models_store.catalog import catalog
 
@@ -157,6 +159,20 @@ def parameters() -> str:
                 (parameter.name, parameter.description), (f"`{parameter.name}`", parameter.type, parameter.description)
             )
     return table(["parameter", "type", "meaning"], sorted(seen.values()))
+
+
+def remote_parameters() -> str:
+    """Creation parameters of models of external vendors."""
+    users: dict[Parameter, list[str]] = {}
+    for model_type, declared in CREATION_PARAMETERS.items():
+        for parameter in declared:
+            users.setdefault(parameter, []).append(model_type.value)
+    everyone = len(CREATION_PARAMETERS)
+    rows = (
+        (f"`{p.name}`", p.type, "all" if len(types) == everyone else ", ".join(types), p.description)
+        for p, types in users.items()
+    )
+    return table(["creation parameter", "type", "model types", "meaning"], rows)
 
 
 def zoo() -> str:

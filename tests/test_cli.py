@@ -122,6 +122,35 @@ def test_an_unknown_account(run: Run) -> None:
     refused(run("keys", "create", "--role", "member", "--name", "x", "--account", "nowhere"), "nowhere")
 
 
+# --- upstreams -----------------------------------------------------------------------------------------------------
+
+
+def test_upstreams_added_listed_rekeyed_removed(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key comes from a file or standard input and is shown nowhere; only allowed hosts are taken."""
+    run("init")
+    secret = tmp_path / "secret"
+    secret.write_text("sk-secret\n")
+    add = ("upstreams", "add", "cluster", "https://llm.example", "--key-file", str(secret), "--vendor", "OTHER")
+    refused(run(*add), "llm.example", 'upstream_hosts = ["llm.example:443"]', "appliance.toml")
+
+    monkeypatch.setenv("APPLIANCE_UPSTREAM_HOSTS", "llm.example")
+    made = json.loads(run(*add, "--json").stdout)
+    listed = json.loads(run("upstreams", "list", "--json").stdout)
+    table = run("upstreams", "list").stdout
+    rekeyed = CliRunner().invoke(main, ["upstreams", "rekey", "cluster", "--key-file", "-"], input="sk-other")
+    unlocked = run("upstreams", "rekey", "cluster")
+
+    assert listed == [made]
+    assert (made["base_url"], made["vendor"], made["has_key"]) == ("https://llm.example/v1", "OTHER", True)
+    assert "another key" in rekeyed.stderr
+    assert "no key" in unlocked.stderr
+    for shown in (json.dumps(made), table, rekeyed.output, unlocked.output):
+        assert "sk-" not in shown
+        assert "sealed" not in shown
+    assert run("upstreams", "remove", "cluster").exit_code == 0
+    refused(run("upstreams", "remove", "cluster"), "no upstream named 'cluster'", "upstreams list")
+
+
 # --- where and how -------------------------------------------------------------------------------------------------
 
 

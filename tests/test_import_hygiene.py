@@ -23,7 +23,7 @@ NATIVE = ("libllama", "onnxruntime")
             ("litestar", "uvicorn", "textual", "llama_cpp", "onnxruntime", "numpy", "tokenizers", "torch"),
         ),
         ("appliance.lifecycle.workshop", ("litestar", "uvicorn", "textual", "llama_cpp", "onnxruntime", "torch")),
-        ("appliance.app", ("llama_cpp", "onnxruntime", "tokenizers", "textual", "torch")),
+        ("appliance.app", ("llama_cpp", "onnxruntime", "tokenizers", "textual", "torch", "httpx")),
         ("tui.app", ("litestar", "llama_cpp", "onnxruntime", "numpy", "sqlite3", "torch")),
     ],
 )

@@ -20,7 +20,7 @@ The tree; a leaf knows its ``code``, never an HTTP status (``appliance.api.error
     │   └── DiskFull                not enough free space for an import
     ├── Busy                      try again later; carries ``retry_after_seconds``
     │   ├── QueueFull
-    │   └── NotReady                a deployment that is loading or failed
+    │   └── NotReady                a deployment that is loading or failed, or an upstream that does not answer
     └── Internal                  our fault: an engine died, a file we own is damaged
 
 A message says what happened, the numbers, and the next step.
@@ -168,7 +168,7 @@ class QueueFull(Busy):
 
 
 class NotReady(Busy):
-    """The deployment is loading, or failed with the reason in the message."""
+    """The deployment is loading, or failed, or its upstream does not answer; the message has the reason."""
 
     code = "not_ready"
 

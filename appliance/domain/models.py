@@ -195,6 +195,21 @@ class Group(Struct, frozen=True, kw_only=True):
     created_by_user_id: str
 
 
+class Upstream(Struct, frozen=True, kw_only=True):
+    """An OpenAI-compatible endpoint, where models of an external vendor run."""
+
+    id: str
+    name: str
+    base_url: str
+    """Checked, in its one spelling."""
+    vendor: str | None = None
+    """The vendor whose models go there unless they name another upstream; at most one upstream has it."""
+    sealed_key: str | None = None
+    """Its API key, encrypted; None where it asks for none."""
+    created_at: datetime
+    created_by_user_id: str
+
+
 class Account(Struct, frozen=True, kw_only=True):
     """A tenant: what its keys make belongs to it."""
 

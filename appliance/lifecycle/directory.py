@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from appliance.domain.errors import Conflict, Forbidden, Immutable, NameTaken, NotFound
-from appliance.domain.models import Account, Artifact, Caller, Deployment, Group, Key, Model, Template, User
+from appliance.domain.models import Account, Artifact, Caller, Deployment, Group, Key, Model, Template, Upstream, User
 
 
 class Owned(Protocol):
@@ -49,6 +49,7 @@ class Directory:
         self.groups: dict[str, Group] = {}
         self.artifacts: dict[str, Artifact] = {}
         """By name."""
+        self.upstreams: dict[str, Upstream] = {}
         self._keys_by_digest: dict[str, Key] = {}
         self._deployments_by_name: dict[tuple[str, str], str] = {}
 

@@ -23,10 +23,11 @@ from appliance.domain.inference import (
     RerankingResult,
     Usage,
 )
-from appliance.domain.models import Caller, Deployment, Model, ModelType, Template
+from appliance.domain.models import Caller, Deployment, Model, ModelType, Parameter, Template
 from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine, TextStream
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import CallContext, CallSink, Record, TextExecution
+from appliance.lifecycle.remote import REQUEST_PARAMETERS, is_external
 from appliance.scheduler.resident import Lease
 from appliance.scheduler.scheduler import Scheduler
 
@@ -41,6 +42,13 @@ class Target(Struct, frozen=True, kw_only=True):
     deployment: Deployment
     model: Model
     template: Template | None
+
+    @property
+    def request_parameters(self) -> Sequence[Parameter]:
+        """What requests may bind."""
+        if self.template is not None:
+            return self.template.request_parameters
+        return REQUEST_PARAMETERS[self.model.model_type] if is_external(self.model) else ()
 
 
 class Inference:

@@ -12,13 +12,15 @@ from appliance.domain.ids import new_id
 from appliance.domain.models import Caller, Model, Template
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
+from appliance.lifecycle.remote import check_parameters, is_external
 from appliance.registry.database import Database
 from appliance.registry.models import models as rows
 from appliance.wire import sgp_v3
 
-SELF_HOSTED = {None, "LAUNCH", "LLMENGINE"}
 RELOADING = ("model_type", "model_template_id", "creation_parameters")
 """Fields that decide what is loaded."""
+REROUTING = (*RELOADING, "model_vendor", "base_model_id")
+"""The same of a model that runs at an upstream."""
 
 
 class Models:
@@ -71,7 +73,8 @@ class Models:
         changed = structs.replace(model, **_changes(body))
         self._check(caller, changed)
         deployed = self._directory.deployments_of(model.id)
-        if deployed and any(getattr(model, name) != getattr(changed, name) for name in RELOADING):
+        deciding = REROUTING if is_external(model) else RELOADING
+        if deployed and any(getattr(model, name) != getattr(changed, name) for name in deciding):
             names = ", ".join(sorted(d.name for d in deployed)[:8])
             raise InUse(
                 f"'{model.name}' is deployed ({names}); what it loads cannot change under its deployments. "
@@ -99,7 +102,9 @@ class Models:
             self._directory.get(caller, self._directory.groups, model.model_group_id, "model group")
         if model.model_template_id is not None:
             self._check_template(caller, model)
-        elif model.model_vendor in SELF_HOSTED:
+        elif is_external(model):
+            check_parameters(model)
+        else:
             raise InvalidParameter(
                 "model_template_id is required for a model that runs here; GET /v3/model-templates lists the templates",
                 errors=[(("model_template_id",), "missing")],

@@ -23,6 +23,7 @@ from appliance.domain.errors import ApplianceError, Conflict, Internal
 from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStatus, LearnedNeed, Role
 from appliance.engines.backends import all_backends
 from appliance.engines.base import Backend
+from appliance.engines.remote.backend import RemoteBackend
 from appliance.hardware.probe import Probe
 from appliance.lifecycle.artifacts import Artifacts
 from appliance.lifecycle.builtins import Builtins, starters_folder
@@ -38,12 +39,15 @@ from appliance.lifecycle.models import Models
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
 from appliance.lifecycle.templates import Templates
+from appliance.lifecycle.upstream_watch import UpstreamWatch
+from appliance.lifecycle.upstreams import Upstreams
 from appliance.lifecycle.usage import Counters
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import loading_marks
 from appliance.registry.migrations import REGISTRY
 from appliance.registry.needs import needs
+from appliance.registry.vault import Vault
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.needs import Learned
 from appliance.scheduler.policy import Rules
@@ -75,7 +79,9 @@ class Node:
         self.counters = Counters(self.calls)
         self.store = Store(home, self.clock, reserve_bytes=config.disk_reserve_bytes)
         self.refresher = Refresher(self.database, self.directory)
-        self.recipes = Recipes(self.directory, self.backends, Artifacts.paths(self.store))
+        self.upstreams = Upstreams(self.database, self.directory, Vault(home), config.upstream_hosts, self.clock)
+        remote = RemoteBackend(self.upstreams.key_of, config.upstream_hosts)
+        self.recipes = Recipes(self.directory, self.backends, Artifacts.paths(self.store), remote)
         self.statuses = Statuses(self.database, self.directory, self.clock)
         self.scheduler = Scheduler(
             self.clock,
@@ -99,6 +105,9 @@ class Node:
         self.groups = Groups(database, directory, clock)
         self.models = Models(database, directory, self.recipes, clock)
         self.deployments = Deployments(database, directory, self.recipes, self.scheduler, self.statuses, clock)
+        self.upstream_watch = UpstreamWatch(
+            directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock
+        )
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         self.inference = Inference(directory, self.scheduler, self.counters, clock, self.config.load_timeout_seconds)
@@ -125,6 +134,7 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self.upstream_watch.close()
         await self.imports.close()
         await self.deployments.close()
         await self.scheduler.close()
@@ -139,6 +149,7 @@ class Node:
         while True:
             await asyncio.sleep(UPKEEP_SECONDS)
             try:
+                self.upstream_watch.look()
                 self.scheduler.sweep()
                 for deployment_id in self.scheduler.missing_pinned():
                     self.deployments.warm(deployment_id)

@@ -1,4 +1,4 @@
-"""From records to something that can be loaded: template + parameters + artifact → ``Wanted``.
+"""From records to something that can be loaded: template + parameters + artifact → ``Wanted``; or an upstream's model.
 
 The one place that reads creation parameters, for the check when a deployment is made and for the load alike, so that
 what was accepted is what is loaded.
@@ -13,7 +13,7 @@ from typing import Protocol
 from appliance.domain.errors import InvalidParameter, NotFound
 from appliance.domain.models import Artifact, Deployment, Model, Parameters, Template
 from appliance.engines.base import Backend, EngineSpec
-from appliance.lifecycle import parameters
+from appliance.lifecycle import parameters, remote
 from appliance.lifecycle.directory import Directory
 from appliance.scheduler.resident import Wanted
 
@@ -30,21 +30,30 @@ class Weights(Protocol):
 class Recipes:
     """Resolves deployments into engine specs."""
 
-    def __init__(self, directory: Directory, backends: Mapping[str, Backend], weights: Weights) -> None:
+    def __init__(
+        self, directory: Directory, backends: Mapping[str, Backend], weights: Weights, remote_backend: Backend
+    ) -> None:
         self._directory = directory
         self._backends = backends
         self._weights = weights
+        self._remote_backend = remote_backend
 
     def wanted(self, deployment: Deployment, model: Model) -> Wanted:
         """What the scheduler needs to serve the deployment.
 
         Raises InvalidParameter, WrongWeights, NotFound. Nothing is loaded and no native code runs.
         """
-        template = self._template_of(model)
-        backend = self._backends[template.backend]
-        spec = self._spec(deployment, model, template)
-        backend.check(spec)
         vendor = deployment.vendor_configuration or {}
+        template: Template | None = None
+        backend = self._remote_backend
+        if remote.is_external(model):
+            slots = int(_resource(vendor, None, "per_worker", DEFAULT_SLOTS))
+            spec: EngineSpec = remote.spec_of(deployment, model, self._directory.upstreams.values(), slots)
+        else:
+            template = self._template_of(model)
+            backend = self._backends[template.backend]
+            spec = self._spec(deployment, model, template)
+        backend.check(spec)
         return Wanted(
             deployment_id=deployment.id,
             name=deployment.name,
@@ -66,10 +75,7 @@ class Recipes:
     def _template_of(self, model: Model) -> Template:
         template = self._directory.templates.get(model.model_template_id or "")
         if template is None:
-            raise InvalidParameter(
-                f"model '{model.name}' has no template and vendor {model.model_vendor}; this appliance has no remote "
-                "backend, so only models made from a template can be deployed"
-            )
+            raise InvalidParameter(f"model '{model.name}' has no template; only models with one can run here")
         return template
 
     def _spec(self, deployment: Deployment, model: Model, template: Template) -> EngineSpec:
@@ -98,9 +104,10 @@ class Recipes:
             ) from error
 
 
-def _resource(vendor: Mapping[str, object], template: Template, name: str, default: int | bool) -> int | bool:
+def _resource(vendor: Mapping[str, object], template: Template | None, name: str, default: int | bool) -> int | bool:
     """A resource of the deployment, else of its template's endpoint configuration."""
-    for source in (vendor, template.vendor_configuration.get("endpoint_config") or {}):
+    of_template = (template.vendor_configuration.get("endpoint_config") or {}) if template is not None else {}
+    for source in (vendor, of_template):
         value = source.get(name)
         if isinstance(value, int):
             return value

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import sqlite_utils
 from msgspec import Struct
 
-from appliance.domain.models import Account, Artifact, Deployment, Group, Key, Model, Template, User
+from appliance.domain.models import Account, Artifact, Deployment, Group, Key, Model, Template, Upstream, User
 from appliance.lifecycle.directory import Directory
 from appliance.registry.accounts import accounts, users
 from appliance.registry.artifacts import artifacts
@@ -17,6 +17,7 @@ from appliance.registry.groups import groups
 from appliance.registry.keys import keys
 from appliance.registry.models import models
 from appliance.registry.templates import templates
+from appliance.registry.upstreams import upstreams
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
@@ -30,6 +31,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     deployments: list[Deployment]
     groups: list[Group]
     artifacts: list[Artifact]
+    upstreams: list[Upstream]
 
 
 class Refresher:
@@ -65,6 +67,7 @@ class Refresher:
         directory.models = {m.id: m for m in found.models}
         directory.groups = {g.id: g for g in found.groups}
         directory.artifacts = {a.name: a for a in found.artifacts}
+        directory.upstreams = {u.id: u for u in found.upstreams}
         directory.replace_keys(found.keys)
         directory.replace_deployments(found.deployments)
 
@@ -79,6 +82,7 @@ def _read(db: sqlite_utils.Database) -> Snapshot:
         deployments=deployments.list(db),
         groups=groups.list(db),
         artifacts=artifacts.list(db),
+        upstreams=upstreams.list(db),
     )
 
 

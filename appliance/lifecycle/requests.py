@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -10,7 +10,7 @@ from msgspec import Struct, structs
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Sampling
-from appliance.domain.models import Parameters, Template
+from appliance.domain.models import Parameter, Parameters
 from appliance.lifecycle import parameters
 from appliance.wire.limits import Penalty, Probability, Seed, TopK
 
@@ -27,11 +27,10 @@ class _SamplingRanges(Struct, kw_only=True):
     seed: Seed | None = None
 
 
-def bindings_of(template: Template | None, bindings: Mapping[str, str | int | float | bool] | None) -> Parameters:
-    """The bindings by their declared types. Raises InvalidParameter for names that the template does not declare."""
+def bindings_of(schema: Sequence[Parameter], bindings: Mapping[str, str | int | float | bool] | None) -> Parameters:
+    """The bindings by their declared types. Raises InvalidParameter for names that are not declared."""
     if not bindings:
         return {}
-    schema = template.request_parameters if template else ()
     return parameters.check(schema, bindings, where="model_request_parameters", complete=True)
 
 

@@ -11,8 +11,9 @@ from msgspec import structs
 from appliance.config import Config
 from appliance.domain.clock import SystemClock
 from appliance.domain.errors import NotFound
-from appliance.domain.models import Artifact, Key, Role
+from appliance.domain.models import Artifact, Key, Role, Upstream
 from appliance.engines.backends import all_backends
+from appliance.lifecycle import upstreams
 from appliance.lifecycle.builtins import SYSTEM_CALLER, Builtins
 from appliance.lifecycle.importing import Importer, ImportRequest
 from appliance.lifecycle.keys import check_not_last_admin, made_by_operator, make_key
@@ -23,6 +24,8 @@ from appliance.registry.audit import audit
 from appliance.registry.database import Database
 from appliance.registry.keys import keys as key_rows
 from appliance.registry.migrations import REGISTRY
+from appliance.registry.upstreams import upstreams as upstream_rows
+from appliance.registry.vault import Vault
 from appliance.store.importing import Store
 
 OPERATOR = structs.replace(SYSTEM_CALLER, key_id="command line")
@@ -35,6 +38,8 @@ class Workshop:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._clock = SystemClock()
         self._database = Database(home / "registry.db", REGISTRY, "FULL")
+        self._vault = Vault(home)
+        self._upstream_hosts = config.upstream_hosts
         self._store = Store(home, self._clock, reserve_bytes=config.disk_reserve_bytes)
         self._importer = Importer(self._database, self._store, self._clock)
         self.builtins = Builtins(self._database, self._importer, all_backends(), self._clock)
@@ -103,3 +108,33 @@ class Workshop:
         artifact = self._importer.run(request, progress)
         self.builtins.adopt(artifact)
         return artifact
+
+    # --- upstreams -----------------------------------------------------------------------------------------------
+
+    def upstreams(self) -> list[Upstream]:
+        """All upstreams, oldest first."""
+        return self._database.run_sync(upstream_rows.list)
+
+    def add_upstream(self, name: str, base_url: str, key: str | None, vendor: str | None) -> Upstream:
+        """Add one. Raises InvalidParameter, NameTaken."""
+        made = upstreams.make(name, base_url, vendor, self._upstream_hosts, OPERATOR, self._clock)
+        made = upstreams.with_key(made, key, self._vault)
+        self._database.run_sync(lambda db: upstreams.insert(db, made, OPERATOR))
+        return made
+
+    def rekey_upstream(self, name: str, key: str | None) -> Upstream:
+        """Give it another key, or none. Raises NotFound, InvalidParameter."""
+        changed = upstreams.with_key(self._upstream(name), key, self._vault)
+        self._database.run_sync(lambda db: upstreams.update(db, changed, OPERATOR, self._clock.now()))
+        return changed
+
+    def remove_upstream(self, name: str) -> None:
+        """Remove one. Raises NotFound, InUse."""
+        found = self._upstream(name)
+        self._database.run_sync(lambda db: upstreams.remove(db, found, OPERATOR, self._clock.now()))
+
+    def _upstream(self, name: str) -> Upstream:
+        found = self._database.run_sync(lambda db: upstream_rows.by_name(db, name))
+        if found is None:
+            raise NotFound(f"no upstream named '{name[:64]}'; appliance upstreams list shows them")
+        return found

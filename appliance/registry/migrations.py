@@ -244,6 +244,28 @@ def m002_learned_needs(db: sqlite_utils.Database) -> None:
     )
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m003_upstreams(db: sqlite_utils.Database) -> None:
+    """Endpoints of external vendors. The key is ciphertext; what opens it is a file beside the database."""
+    db.create_table(
+        "upstreams",
+        {
+            "id": str,
+            "name": str,
+            "base_url": str,
+            "vendor": str,
+            "sealed_key": str,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"name", "base_url"},
+        strict=True,
+    )
+    db["upstreams"].create_index(["name"], unique=True)
+    db["upstreams"].create_index(["vendor"], unique=True)
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

@@ -312,7 +312,10 @@ class Scheduler:
         asyncio.get_running_loop().call_soon(self._advance)  # another may be the head now
 
     def _advance(self) -> None:
-        """Start as many loads from the head of the line as there is room for."""
+        """Start as many loads from the head of the line as there is room for; what runs elsewhere waits for no room."""
+        for resident in [r for r in self._line if not r.need.total_bytes and not self._closing]:
+            self._line.remove(resident)
+            self._start(resident, None)
         while self._line and not self._closing:
             head = self._line[0]
             if self._keeper.is_kept_for_another(head):
@@ -327,12 +330,14 @@ class Scheduler:
                 self._make_room(head)
                 break
             self._line.pop(0)
-            kept = self._keeper.hand_over(head)
-            self.ledger.reserve(head.holder, head.need)
-            head.state = ResidentState.LOADING
-            self._spawn(self._load(head, kept))
+            self._start(head, self._keeper.hand_over(head))
         if self._keeper.is_kept_for_another(self._line[0] if self._line and not self._closing else None):
             self._spawn(self._let_go_of_kept())
+
+    def _start(self, resident: Resident, kept: Hold[Any] | None) -> None:
+        self.ledger.reserve(resident.holder, resident.need)
+        resident.state = ResidentState.LOADING
+        self._spawn(self._load(resident, kept))
 
     async def _let_go_of_kept(self) -> None:
         await self._keeper.let_go()
@@ -414,7 +419,8 @@ class Scheduler:
     async def _load_measured(self, resident: Resident, *, found: bool) -> Engine:
         """Load in a thread; learn what it took, unless something else came or went at the same time.
 
-        ``found``: its weights are in memory already, and no part of what can be measured.
+        ``found``: its weights are in memory already, and no part of what can be measured. What runs elsewhere and needs
+        nothing here has nothing to teach: how the process grew was others' doing.
         """
         wanted = resident.wanted
         movement = self._begin_moving()
@@ -425,7 +431,7 @@ class Scheduler:
         finally:
             alone = self._end_moving(movement)
         resident.load_took_seconds = self._clock.monotonic_seconds() - started
-        if alone:
+        if alone and resident.need.total_bytes:
             resident.measured_bytes = meter.peak_bytes + (resident.need.shared_bytes if found else 0)
             await self._tell_learned(self.needs.learn(wanted, resident.measured_bytes))
         return engine

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
@@ -243,6 +243,40 @@ class Plan(Struct, kw_only=True):
     stays: list[Stay]
     ahead: int
     """Loads in the line before this one."""
+
+
+ExternalVendor: TypeAlias = Literal["OPENAI", "COHERE", "GOOGLE", "ANTHROPIC", "BEDROCK", "OTHER"]
+"""Vendors of the wire whose models do not run here."""
+UpstreamKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
+
+
+class UpstreamCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/upstreams``. The host of ``base_url`` must stand in ``upstream_hosts``."""
+
+    name: Name
+    base_url: Annotated[str, Meta(min_length=1, max_length=1024)]
+    key: UpstreamKey | None = None
+    vendor: ExternalVendor | None = None
+    """Models of this vendor go there unless they name another upstream."""
+
+
+class UpstreamUpdate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``PATCH /admin/upstreams/{name}``: another key, or null for none."""
+
+    key: UpstreamKey | None
+
+
+class Upstream(Struct, kw_only=True):
+    """An upstream without its key: ``GET /admin/upstreams``."""
+
+    id: str
+    name: str
+    base_url: str
+    vendor: str | None
+    has_key: bool
+    used_by: list[str]
+    """Names of the deployments whose requests go there."""
+    created_at: datetime
 
 
 class Problem(Struct, kw_only=True):

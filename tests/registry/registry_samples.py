@@ -23,6 +23,7 @@ from appliance.domain.models import (
     Parameter,
     Role,
     Template,
+    Upstream,
     User,
     WeightsFormat,
 )
@@ -104,6 +105,14 @@ JOB = Job(
     done_bytes=10,
     total_bytes=1234,
     created_at=NOW,
+)
+UPSTREAM = Upstream(
+    id="upstream-1",
+    name="cluster",
+    base_url="https://cluster.example/v1",
+    sealed_key="c2VhbGVk",
+    created_at=NOW,
+    created_by_user_id=USER.id,
 )
 CALL = Call(
     id="call-1",

@@ -25,6 +25,7 @@ from appliance.registry.keys import keys
 from appliance.registry.migrations import REGISTRY
 from appliance.registry.models import models
 from appliance.registry.templates import templates
+from appliance.registry.upstreams import upstreams
 from tests.registry import registry_samples as samples
 
 STORED = Path(__file__).parent / "stored"
@@ -39,6 +40,7 @@ SAMPLES = [
     (deployments, samples.DEPLOYMENT),
     (artifacts, samples.ARTIFACT),
     (jobs, samples.JOB),
+    (upstreams, samples.UPSTREAM),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,

@@ -40,8 +40,13 @@ def _parts(table: sqlite_utils.db.Table) -> Iterator[object]:
 
 
 @pytest.fixture(params=REGISTRIES, ids=lambda stored: stored.stem)
-def past_registry(request, registry_path: Path):
-    restore(request.param, registry_path)
+def stored_registry(request) -> Path:
+    return request.param
+
+
+@pytest.fixture
+def past_registry(stored_registry: Path, registry_path: Path):
+    restore(stored_registry, registry_path)
     with Database(registry_path, REGISTRY) as database:
         yield database
 
@@ -60,10 +65,12 @@ def test_every_release_is_stored():
     assert [stored.stem for stored in CALL_LOGS] == [f"calls-{name}" for name in names(CALLS)]
 
 
-def test_every_record_survives(past_registry):
-    """What an old release wrote reads as it was meant."""
+def test_every_record_survives(stored_registry, past_registry):
+    """What an old release wrote reads as it was meant; what it did not know yet is empty."""
+    written = stored_registry.read_text(encoding="utf-8")
     for table, record in SAMPLES:
-        assert past_registry.run_sync(table.list) == [record]
+        known = f'INSERT INTO "{table.table}"' in written
+        assert past_registry.run_sync(table.list) == ([record] if known else [])
     (mark,) = past_registry.run_sync(loading_marks.list)
     assert mark.deployment_id == samples.DEPLOYMENT.id
     assert past_registry.run_sync(audit.list) == [msgspec.structs.replace(ENTRY, sequence=1)]

@@ -39,6 +39,7 @@ from appliance.registry.migrations import REGISTRY
 from appliance.registry.models import models
 from appliance.registry.records import Records
 from appliance.registry.templates import templates
+from appliance.registry.upstreams import upstreams
 from tests.registry import registry_samples as samples
 from tests.registry.stored_databases import SAMPLES
 
@@ -237,7 +238,7 @@ def test_two_accounts_may_use_one_name(full):
     theirs = [
         (table, msgspec.structs.replace(record, id="theirs", account_id=other.id))
         for table, record in UNIQUE
-        if table not in (accounts, artifacts)
+        if table not in (accounts, artifacts, upstreams)
     ]
 
     def add(db):

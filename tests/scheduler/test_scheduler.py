@@ -755,3 +755,17 @@ async def test_a_pinned_resident_is_replaced_over_its_own_base(scheduler: Schedu
     await scheduler.replace(wanted("a", new, pinned=True, tag=1))
     await until(lambda: old.loads[0].closed and scheduler.ledger.reserved_bytes == 20)
     assert base.loads == 1
+
+
+async def test_what_runs_elsewhere_waits_for_no_room(scheduler: Scheduler) -> None:
+    """A deployment that takes no memory here is served while the line waits for room."""
+    scheduler.want(wanted("a", FakeBackend(20)))
+    scheduler.want(wanted("b", FakeBackend(20)))
+    scheduler.want(wanted("remote", FakeBackend(0)))
+    lease = await scheduler.acquire("a")
+    waiting = asyncio.create_task(scheduler.acquire("b"))
+    await few_turns()
+    (await scheduler.acquire("remote")).release()
+    assert not waiting.done()
+    lease.release()
+    (await waiting).release()

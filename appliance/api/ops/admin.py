@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated, Any
 
-from litestar import Controller, delete, get, post
+from litestar import Controller, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.ops.state import plan_view, state_of
 from appliance.api.sgp.views import deployment_view
-from appliance.domain.models import Artifact, Job, Key, Role
+from appliance.domain.models import Artifact, Job, Key, Role, Upstream
 from appliance.lifecycle.importable import find_importable
 from appliance.lifecycle.importing import allowed_path
 from appliance.lifecycle.node import Node
@@ -127,6 +127,32 @@ class AdminController(Controller):
         """Revoke a key."""
         return _key_view(await node.keys.revoke(caller, key_id))
 
+    @get("/upstreams", operation_id="adminUpstreams")
+    async def upstreams(self, node: TheNode) -> list[wire.Upstream]:
+        """Endpoints where models of external vendors run, without their keys."""
+        return [_upstream_view(node, upstream) for upstream in node.upstreams.list()]
+
+    @post("/upstreams", operation_id="adminCreateUpstream", status_code=200)
+    async def create_upstream(
+        self, node: TheNode, caller: TheCaller, data: JSONBody[wire.UpstreamCreate]
+    ) -> wire.Upstream:
+        """Add an OpenAI-compatible endpoint; its host must be allowed, its key is stored encrypted and never shown."""
+        made = await node.upstreams.create(caller, data.name, data.base_url, data.key, data.vendor)
+        return _upstream_view(node, made)
+
+    @patch("/upstreams/{name:str}", operation_id="adminRekeyUpstream")
+    async def rekey_upstream(
+        self, node: TheNode, caller: TheCaller, name: PathId, data: JSONBody[wire.UpstreamUpdate]
+    ) -> wire.Upstream:
+        """Give it another key, or none; the next request is sent with it."""
+        return _upstream_view(node, await node.upstreams.rekey(caller, name, data.key))
+
+    @delete("/upstreams/{name:str}", operation_id="adminDeleteUpstream", status_code=200)
+    async def delete_upstream(self, node: TheNode, caller: TheCaller, name: PathId) -> sgp_v3.Deleted:
+        """Remove one that no deployment runs at, and its key."""
+        await node.upstreams.delete(caller, name)
+        return sgp_v3.Deleted(count=1)
+
 
 def _zoo_view(entry: ZooModel, installed: set[str | None]) -> wire.ZooEntry:
     return wire.ZooEntry(
@@ -185,4 +211,16 @@ def _key_view(key: Key) -> wire.Key:
         prefix=key.prefix,
         created_at=key.created_at,
         revoked_at=key.revoked_at,
+    )
+
+
+def _upstream_view(node: Node, upstream: Upstream) -> wire.Upstream:
+    return wire.Upstream(
+        id=upstream.id,
+        name=upstream.name,
+        base_url=upstream.base_url,
+        vendor=upstream.vendor,
+        has_key=upstream.sealed_key is not None,
+        used_by=sorted(deployment.name for deployment in node.upstreams.used_by(upstream)),
+        created_at=upstream.created_at,
     )

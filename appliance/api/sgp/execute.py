@@ -119,7 +119,7 @@ def _sampling(target: Target, body: sgp_v3.CompletionExecute | sgp_v3.ChatComple
 
 def _bindings(target: Target, body: Any) -> Parameters:
     given = body.model_request_parameters
-    return bindings_of(target.template, given.bindings if given else None)
+    return bindings_of(target.request_parameters, given.bindings if given else None)
 
 
 RUNNERS: dict[ModelType, Callable[[Node, Caller, Target, Any], Awaitable[Any]]] = {
