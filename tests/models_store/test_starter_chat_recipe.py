@@ -121,6 +121,47 @@ def test_template_takes_bare_tools() -> None:
     assert '<tool_call>\n{"name": "now", "arguments": {"zone": "UTC"}}\n</tool_call><|im_end|>' in rendered
 
 
+def offered(name: str, description: str) -> dict[str, object]:
+    return {"type": "function", "function": {"name": name, "description": description}}
+
+
+WEATHER = offered("get_weather", "Get the current weather for a city.")
+LOANS = offered("listLoans", "List loans.")
+OPAQUE = offered("brilu", "Close the recipe folder.")
+
+
+@pytest.mark.parametrize(
+    ("request_text", "first"),
+    [
+        ("What is the weather in Paris?", WEATHER),
+        ("please list my loan", LOANS),
+        ("Any loans?", LOANS),
+        ("call brilu", OPAQUE),
+        ("close that folder", OPAQUE),
+    ],
+)
+def test_the_likeliest_tool_stands_first(request_text: str, first: dict[str, object]) -> None:
+    """By the words that a request shares with a tool's name or description, a plural's too."""
+    assert template.ranked(request_text, [OPAQUE, WEATHER, LOANS])[0] is first
+    assert template.ranked(request_text, [LOANS, OPAQUE, WEATHER])[0] is first
+
+
+def test_tools_of_no_shared_word_keep_their_order() -> None:
+    """Where the words tell nothing, nothing is moved."""
+    given = [OPAQUE, WEATHER, LOANS]
+    assert template.ranked("Hello, what can you do for me?", given) == given
+
+
+def test_only_answers_to_the_last_request_are_learnt() -> None:
+    """With tools the earlier turns were written under another order of the tools; without tools all are learnt."""
+    talk = [{"role": role, "content": text} for role, text in (
+        ("user", "loans?"), ("assistant", "One."), ("user", "weather?"), ("assistant", "Sunny."),
+    )]  # fmt: skip
+    plain, armed = (template.segments(talk, tools) for tools in (None, [WEATHER, LOANS]))
+    assert [text for text, ours in plain if ours] == ["One.<|im_end|>", "Sunny.<|im_end|>"]
+    assert [text for text, ours in armed if ours] == ["Sunny.<|im_end|>"]
+
+
 def test_calls_keep_the_schema_order() -> None:
     """Arguments come in the order of the schema, required ones always, written as json.dumps writes them."""
     rng = random.Random(10)

@@ -37,12 +37,12 @@ MIX: dict[str, tuple[float, float]] = {
     "chant": (0.12, 0.0),
     "repeat": (0.08, 0.02),
     "lookup": (0.18, 0.03),
-    "tools": (0.26, 0.48),
-    "passages": (0.18, 0.20),
-    "facts": (0.10, 0.15),
-    "raw_facts": (0.04, 0.05),
+    "tools": (0.26, 0.60),
+    "passages": (0.18, 0.15),
+    "facts": (0.10, 0.10),
+    "raw_facts": (0.04, 0.04),
     "no_tool": (0.02, 0.04),
-    "arithmetic": (0.02, 0.03),
+    "arithmetic": (0.02, 0.02),
 }
 """Share of samples per exercise at the start and at the end of training."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import conversations, everyday, facts, grammar, tools
+from . import conversations, everyday, facts, grammar, template, tools
 
 Json = dict[str, Any]
 
@@ -38,7 +38,10 @@ class Model:
         self._llama_cpp = llama_cpp
         self._llama = llama_cpp.Llama(str(path), n_ctx=2048, n_threads=threads, n_threads_batch=threads, verbose=False)
         self.header: dict[str, str] = self._llama.metadata
-        self.template = ImmutableSandboxedEnvironment().from_string(self.header["tokenizer.chat_template"])
+        source = self.header["tokenizer.chat_template"]
+        self.template = ImmutableSandboxedEnvironment().from_string(source)
+        self.unranked = ImmutableSandboxedEnvironment().from_string(source.replace(template.RANKING, ""))
+        """The same with the tools in the order given."""
 
     def tokens(self, text: str) -> list[int]:
         """Ids of a rendered conversation."""
@@ -54,9 +57,17 @@ class Model:
         answer: str = made["choices"][0]["text"]
         return answer
 
-    def chat(self, messages: list[Json], offered: list[Json] | None = None, rules: str | None = None) -> str:
+    def chat(
+        self,
+        messages: list[Json],
+        offered: list[Json] | None = None,
+        rules: str | None = None,
+        *,
+        ranked: bool = True,
+    ) -> str:
         """The next assistant message."""
-        return self.complete(self.template.render(messages=messages, tools=offered, add_generation_prompt=True), rules)
+        chosen = self.template if ranked else self.unranked
+        return self.complete(chosen.render(messages=messages, tools=offered, add_generation_prompt=True), rules)
 
 
 @dataclass(frozen=True)
@@ -130,13 +141,13 @@ def _same_call(answer: str, wanted: Json) -> bool:
     return same
 
 
-def _calls(model: Model, count: int, constrained: bool) -> Iterable[Item]:
+def _calls(model: Model, count: int, *, constrained: bool, ranked: bool = True) -> Iterable[Item]:
     rng = random.Random("calls")
     for _ in range(count):
         made = conversations.sample(rng, "tools", "held_out")
         messages, wanted = made["messages"][:-1], made["messages"][-1]["tool_calls"][0]["function"]
         rules = grammar.of_tools(made["tools"]) if constrained else None
-        answer = model.chat(messages, made["tools"], rules)
+        answer = model.chat(messages, made["tools"], rules, ranked=ranked)
         yield (
             messages[-1]["content"],
             tools.call_json(wanted["name"], json.loads(wanted["arguments"])),
@@ -201,7 +212,9 @@ def measure(model: Model, scale: float = 1.0) -> list[Row]:
 
     phrases = "answer contains the fact's key phrases"
     call = "one call, right name, JSON-equal arguments"
-    guided, free = list(_calls(model, n(400), True)), list(_calls(model, n(400), False))
+    guided = list(_calls(model, n(400), constrained=True))
+    free = list(_calls(model, n(400), constrained=False))
+    unranked = list(_calls(model, n(400), constrained=True, ranked=False))
     return [
         _row("Questions about the appliance, new paraphrases", phrases, _questions(model, n(300))),
         _row("These and open-world ones as raw text, no chat template", phrases, _raw_questions(model, n(100))),
@@ -209,6 +222,7 @@ def measure(model: Model, scale: float = 1.0) -> list[Row]:
         _row("- of these, asked in a way never trained on", call, _asked_anew(guided)),
         _row("Tool calls on unseen tools, without grammar", call, free),
         _row("- of these, asked in a way never trained on", call, _asked_anew(free)),
+        _row("With grammar, the tools in the order given, not ranked by shared words", call, unranked),
         _row("Hand-written everyday tools, four offered, with grammar", call, _everyday(model)),
         _row("Answer from a tool's result", "exact text", _results(model, n(150))),
         _row("No tool fits: answer in words, with grammar", phrases, _needless(model, n(100))),

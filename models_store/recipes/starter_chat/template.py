@@ -14,6 +14,8 @@ from typing import Any
 
 Json = dict[str, Any]
 
+RANKING = " | sort(attribute='0', reverse=true)"
+"""The part of the template that puts the likeliest tool first."""
 PUNCTUATION = ',.?!:;"()='
 COMMON = (
     *("about", "and", "can", "could", "for", "from", "get", "has", "have", "like", "may", "need", "now", "our"),
@@ -21,7 +23,7 @@ COMMON = (
 )
 """Words that say nothing about which tool is meant."""
 LEAST_WORD = 3
-MOST_WORDS = 80
+MOST_WORDS = 40
 """Words of a request that are looked at."""
 
 CHAT_TEMPLATE = """\
@@ -51,7 +53,7 @@ CHAT_TEMPLATE = """\
 {%- set ns.ranked = ns.ranked + [[ns.score, function]] -%}
 {%- endfor -%}
 {{- ('\\n' if ns.system else '') + '<tools>' -}}
-{%- for score, function in ns.ranked | sort(attribute='0', reverse=true) -%}
+{%- for score, function in ns.rankedRANKING -%}
 {%- set parameters = function.parameters if function.parameters else {} -%}
 {%- set required = parameters.required if parameters.required else [] -%}
 {{- '\\n' + (function.description + ' -> ' if function.description else '') + function.name + '(' -}}
@@ -90,6 +92,7 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {{- '<|im_start|>assistant\\n' if add_generation_prompt else '' -}}"""
 for _name, _value in (
+    ("RANKING", RANKING),
     ("'PUNCTUATION'", f"'{PUNCTUATION}'"),
     ("'COMMON'", f"'{' '.join(COMMON)}'"),
     ("MOST_WORDS", str(MOST_WORDS)),

@@ -35,7 +35,7 @@ class Settings:
 
     minutes: float
     seed: int = 1
-    batch_tokens: int = 8192
+    batch_tokens: int = 6144
     muon_rate: float = 0.02
     adam_rate: float = 3e-3
     warmup_steps: int = 40
