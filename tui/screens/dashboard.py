@@ -64,11 +64,9 @@ class DashboardScreen(ConsoleScreen):
     def show_node(self, node: admin.State) -> None:
         """Refresh all three parts."""
         self.query_one(MachinePanel).show_node(node)
-        self._residents.border_subtitle = (
-            f"each stays {format_seconds(node.min_stay_seconds)} or more; "
-            f"who waits for a busy one waits {format_seconds(node.max_wait_seconds)} at most"
-        )
         self._residents.show({resident.deployment_id: resident_cells(resident) for resident in node.residents})
+        if node.residents:
+            self._residents.border_subtitle = rules(node)
         self._deployments.show({deployment.id: deployment_cells(deployment) for deployment in node.deployments})
         self._deployments.border_subtitle = self._reason(node)
 
@@ -110,6 +108,12 @@ class DashboardScreen(ConsoleScreen):
     @property
     def _deployments(self) -> RecordTable:
         return self.query_one("#deployments", RecordTable)
+
+
+def rules(node: admin.State) -> str:
+    """How long engines stay, and how long somebody waits for a busy one."""
+    stay, wait = format_seconds(node.min_stay_seconds), format_seconds(node.max_wait_seconds)
+    return f"each stays {stay} at least, a busy one makes room after {wait}"
 
 
 def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:
