@@ -170,6 +170,12 @@ class Tool:
         return {"type": "function", "function": function}
 
 
+REQUIRED: dict[Split, float] = {"train": 0.55, "held_out": 0.75}
+"""Share of arguments that a call must have."""
+GIVEN: dict[Split, float] = {"train": 0.35, "held_out": 0.5}
+"""Share of the others that a request gives. Training leaves out more: to leave out is what the network finds hard."""
+
+
 def thing_is_held_out(verb: str, thing: str) -> bool:
     """Whether a pair of real words is kept for evaluation."""
     return words.is_held_out(f"{verb} {thing}")
@@ -259,7 +265,7 @@ def _argument(rng: random.Random, split: Split, taken: set[str]) -> Argument:
         schema["description"] = rng.choice(("The {}", "{} to use", "Which {}", "The {} of it")).format(
             name.replace("_", " ")
         )
-    return Argument(name, schema, kind, rng.random() < 0.75)
+    return Argument(name, schema, kind, rng.random() < REQUIRED[split])
 
 
 def _pair(rng: random.Random, taken: set[str]) -> tuple[tuple[str, ...], list[Argument]]:
@@ -428,7 +434,7 @@ def offer(rng: random.Random, split: Split, count: int, most_arguments: int = 4)
 def _turn(rng: random.Random, split: Split, offered: list[Tool]) -> tuple[Tool, list[Json]]:
     """A request for one of the tools, and the call that answers it."""
     wanted = rng.choice(offered)
-    given = [(a, _value(rng, split, a)) for a in wanted.arguments if a.required or rng.random() < 0.5]
+    given = [(a, _value(rng, split, a)) for a in wanted.arguments if a.required or rng.random() < GIVEN[split]]
     others = [other for other in offered if other is not wanted]
     arguments = json.dumps({argument.name: value for argument, value in given}, ensure_ascii=False)
     call = {"type": "function", "function": {"name": wanted.name, "arguments": arguments}}
