@@ -601,9 +601,10 @@ class Scheduler:
         """What a call of this deployment would do to memory now, and why. Nothing is done."""
         need = self.needs.of(wanted)
         resident = self._current.get(wanted.deployment_id)
-        serves = resident is not None and resident.wanted.spec == wanted.spec
+        same = resident if resident is not None and resident.wanted.spec == wanted.spec else None
         now = self._clock.monotonic_seconds()
-        head = policy.Head(waited_seconds=0.0, high_priority=wanted.high_priority)
+        in_line = same if same in self._line else None
+        head = in_line.as_head(now) if in_line is not None else _newcomer(wanted)
         ready = [r for r in self._current.values() if r.state in _IN_MEMORY]
         names = {r.holder: r.wanted.name for r in ready}
         candidates = [r.as_candidate() for r in ready]
@@ -614,14 +615,14 @@ class Scheduler:
             wanted,
             need,
             self.ledger,
-            state=resident.state.value if resident is not None and serves else None,
+            state=same.state.value if same is not None and same.state in _IN_MEMORY else None,
             evicts=None if leavers is None else [names[holder] for holder in leavers],
             stays=[
                 Stay(name=names[c.holder], need=c.need, pinned=c.pinned, reason=reason)
                 for c in candidates
                 if (reason := stays[c.holder]) is not None
             ],
-            ahead=len(self._line),
+            ahead=self._line.index(in_line) if in_line is not None else len(self._line),
         )
 
     def knows(self, deployment_id: str) -> bool:
@@ -664,6 +665,8 @@ class Scheduler:
     async def close(self) -> None:
         """Fail the waiters, cancel what runs, and unload everyone."""
         self._closing = True
+        if self._canary is not None:
+            self._canary.cancel()
         for resident in list(self._current.values()):
             self._fail_waiters(resident, NotReady("the appliance is shutting down", retry_after_seconds=5))
             resident.leases = 0
@@ -676,6 +679,10 @@ class Scheduler:
         self._advance()
         while self._tasks:
             await asyncio.gather(*self._tasks)
+
+
+def _newcomer(wanted: Wanted) -> policy.Head:
+    return policy.Head(waited_seconds=0.0, high_priority=wanted.high_priority)
 
 
 def _in_memory(need: Need) -> bool:

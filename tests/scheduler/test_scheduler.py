@@ -605,6 +605,19 @@ async def test_plan_says_what_a_call_would_do(crowded: Scheduler, clock: FakeClo
     assert not crowded.is_resident("a")
 
 
+async def test_plan_of_one_that_waits(crowded: Scheduler) -> None:
+    """Who stands in the line is told what it waits for, not that it is served."""
+    held = [await crowded.acquire(name) for name in "ab"]
+    waiting = asyncio.create_task(crowded.acquire("c"))
+    await few_turns()
+    made = crowded.plan(wanted("c", FakeBackend()))
+    assert (made.outcome, made.ahead) == (Outcome.WAITS, 0)
+    assert [stay.name for stay in made.stays] == ["a", "b"]
+    waiting.cancel()
+    for lease in held:
+        lease.release()
+
+
 async def test_plan_of_what_never_fits(scheduler: Scheduler) -> None:
     """More than the budget, or than the pinned leave of it, is said with the numbers and what would make it fit."""
     assert scheduler.plan(wanted("big", FakeBackend(26))).outcome is Outcome.NEVER
