@@ -37,6 +37,8 @@ class Sampling(Struct, frozen=True, kw_only=True):
     presence_penalty: float = 0.0
     seed: int | None = None
     logit_bias: dict[int, float] = field(default_factory=dict)
+    ignore_eos: bool = False
+    """Never end before ``max_tokens`` or a stop text: the marks that end an answer are not chosen."""
     logprobs: int | None = None
     """None: no logprobs; n: the chosen token's and those of the n most likely."""
 

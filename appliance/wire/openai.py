@@ -62,6 +62,7 @@ class _Sampling(Struct, kw_only=True, forbid_unknown_fields=True):
     presence_penalty: Penalty | None = None
     repetition_penalty: Annotated[float, Meta(gt=0, le=4)] | None = None
     logit_bias: LogitBias | None = None
+    ignore_eos: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     user: str | None = None

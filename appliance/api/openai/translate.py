@@ -36,6 +36,7 @@ def sampling_of(body: wire.CompletionCreate | wire.ChatCompletionCreate) -> Samp
         presence_penalty=body.presence_penalty or 0.0,
         seed=body.seed,
         logit_bias=_logit_bias(body.logit_bias),
+        ignore_eos=body.ignore_eos or False,
         logprobs=_logprobs(body),
     )
 

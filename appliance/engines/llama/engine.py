@@ -154,10 +154,12 @@ class LlamaTextEngine:
     async def _start(
         self, request: Request, prompt: Ints, sampling: Sampling, constraint: Constraint | None
     ) -> GenerationStream:
-        self._check(prompt, sampling)
+        self._check(prompt, sampling, constraint)
         submitted_seconds = self._clock.monotonic_seconds()
         law: Law | None = None
         banned: tuple[int, ...] = ()
+        if sampling.ignore_eos:
+            banned = await asyncio.to_thread(self._ends)
         if constraint is not None:
             grammar, banned = await asyncio.to_thread(self._grammars.of, constraint)
             law = Law(grammar, self._pieces)
@@ -176,7 +178,13 @@ class LlamaTextEngine:
         self._thread.submit(start)
         return stream
 
-    def _check(self, prompt: Ints, sampling: Sampling) -> None:
+    def _ends(self) -> tuple[int, ...]:
+        with self._vocabulary.in_use():
+            return tuple(self._pieces.ends())
+
+    def _check(self, prompt: Ints, sampling: Sampling, constraint: Constraint | None) -> None:
+        if sampling.ignore_eos and constraint is not None:
+            raise InvalidParameter("ignore_eos never ends an answer and a constraint must be able to; leave one out")
         if not len(prompt):
             raise InvalidParameter("the prompt is empty and this model has no mark to begin with; send some text")
         if len(prompt) >= self.context_length_tokens:

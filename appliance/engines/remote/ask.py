@@ -1,8 +1,9 @@
 """What is sent to an upstream: our requests as OpenAI bodies. Pure.
 
 A value outside OpenAI's interface goes along only when it differs from "off", in the field that vLLM knows (``top_k``,
-``min_p``, ``repetition_penalty``, ``chat_template_kwargs``), so that a plain request is understood everywhere. To
-servers that have other defaults than "off", "off" is said. What no field carries is refused by name, never dropped.
+``min_p``, ``repetition_penalty``, ``ignore_eos``, ``chat_template_kwargs``), so that a plain request is understood
+everywhere. To servers that have other defaults than "off", "off" is said. What no field carries is refused by name,
+never dropped.
 """
 
 from __future__ import annotations
@@ -92,6 +93,8 @@ def _sampling(sampling: Sampling, max_tokens: int | None) -> Body:
             body[name] = getattr(sampling, name)
     if (limit := sampling.max_tokens or max_tokens) is not None:
         body["max_tokens"] = limit
+    if sampling.ignore_eos:
+        body["ignore_eos"] = True
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     if sampling.logit_bias:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.domain.inference import Sampling
+from appliance.engines.llama import draw as draw_module
 from appliance.engines.llama.draw import Draw, best_places
 
 Floats = npt.NDArray[np.float32]
@@ -68,6 +69,22 @@ def test_frequencies_are_the_probabilities(cuts: dict[str, float], temperature: 
     draw, draws = Draw(sampling), 8_000
     counts = np.bincount([draw.choose(logits) for _ in range(draws)], minlength=200)
     assert not counts[expected == 0].any()
+    tolerance = 5 * np.sqrt(draws * expected * (1 - expected)) + 1
+    assert (np.abs(counts - draws * expected) <= tolerance).all()
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
+def test_places_that_are_not_looked_at_keep_their_chance(temperature: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the peak of a row is weighed at first; made narrow, the rest still comes as often as it should."""
+    monkeypatch.setattr(draw_module, "_FAR_NATS", -3.0)
+    monkeypatch.setattr(draw_module, "_NEAR_SHARE", 1.0)
+    logits = row(200, 3, 2.0)
+    expected = np.exp(logits / temperature)
+    expected /= expected.sum()
+    draw, draws = Draw(Sampling(temperature=temperature, seed=5)), 8_000
+    counts = np.bincount([draw.choose(logits) for _ in range(draws)], minlength=200)
+    beyond = logits < logits.max() - temperature * (np.log(200) - 3)
+    assert counts[beyond].sum() > 100
     tolerance = 5 * np.sqrt(draws * expected * (1 - expected)) + 1
     assert (np.abs(counts - draws * expected) <= tolerance).all()
 

@@ -115,6 +115,16 @@ async def test_the_end_token_ends_the_answer(talkative_weights: Path) -> None:
     engine.close()
 
 
+async def test_an_answer_that_may_not_end_goes_on(talkative_weights: Path) -> None:
+    """With ``ignore_eos`` the most likely end token is passed over, up to ``max_tokens``."""
+    engine = LlamaTextEngine(Model(talkative_weights), OPTIONS)
+    endless = Sampling(temperature=0.0, logit_bias={2: 100.0}, ignore_eos=True, max_tokens=5)
+    stream = await engine.complete(CompletionRequest(prompt="hello", sampling=endless))
+    assert (await told(stream))[1] is FinishReason.LENGTH
+    assert stream.usage.response_tokens == 5
+    engine.close()
+
+
 async def test_usage_tells_the_times(engine: LlamaTextEngine) -> None:
     """Waiting, reading the prompt and answering are told apart."""
     stream = await engine.complete(CompletionRequest(prompt="hello", sampling=GREEDY))
@@ -174,6 +184,7 @@ async def test_a_required_tool_call_can_be_read_back(tmp_path: Path, control_mar
         (CompletionRequest(prompt=()), "empty"),
         (CompletionRequest(prompt="\ud800"), "surrogate"),
         (CompletionRequest(prompt="x", sampling=Sampling(logit_bias={99_999: 1.0})), "logit_bias"),
+        (CompletionRequest(prompt="x", sampling=Sampling(ignore_eos=True), constraint=JsonConstraint()), "ignore_eos"),
         (CompletionRequest(prompt="x", constraint=GrammarConstraint(gbnf="root ::= nowhere")), "grammar"),
         (CompletionRequest(prompt="x", constraint=GrammarConstraint(gbnf="root ::= root")), "grammar"),
         (CompletionRequest(prompt="x", constraint=JsonConstraint(schema={"pattern": "a"})), "pattern"),

@@ -83,3 +83,4 @@ def test_marks_of_tool_calls_are_shown_even_where_they_are_control_tokens() -> N
     assert pieces.raw(3) == b"<|im_start|>"
     assert pieces.is_end(1)
     assert pieces.hidden() == [3]
+    assert pieces.ends() == [1]

@@ -36,6 +36,7 @@ EVERYTHING = Sampling(
     presence_penalty=0.3,
     seed=5,
     logit_bias={11: -100},
+    ignore_eos=True,
     logprobs=2,
 )
 
@@ -74,6 +75,7 @@ def test_every_sampling_value_is_sent() -> None:
         "presence_penalty": 0.3,
         "seed": 5,
         "logit_bias": {"11": -100},
+        "ignore_eos": True,
     }
     assert (body["logprobs"], body["top_logprobs"]) == (True, 2)
 
