@@ -52,7 +52,7 @@ def main() -> None:
     lines = [
         where_and_when("llama-cpp-python"),
         "",
-        f"{options.threads} threads. One core reads memory in order at {bandwidth / 1e9:.1f} GB/s; the floor of a step is "
+        f"{options.threads} threads. One core reads memory at {bandwidth / 1e9:.1f} GB/s; the floor of a step is "
         "the weights' bytes over that.",
     ]
     for weights in options.weights:
