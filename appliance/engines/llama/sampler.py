@@ -61,11 +61,12 @@ class Sampler:
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
             raise Internal("the model computed no number for the next token; its weights or its context are damaged")
-        return best if self._draw is None else self._draw.choose(logits)
+        return best if self._draw is None else self._draw.choose(logits, logits[best])
 
     def _choose_among(self, tokens: Ints, logits: Floats) -> int:
         values = logits[tokens]
-        return int(tokens[values.argmax() if self._draw is None else self._draw.choose(values)])
+        best = values.argmax()
+        return int(tokens[best if self._draw is None else self._draw.choose(values, values[best])])
 
     def _lawful(self, token: int, law: Law, logits: Floats, candidates: Candidates) -> int:
         """The token, or another choice if it is forbidden."""
