@@ -30,7 +30,10 @@ class Stepper(Protocol[Command]):
         """Accept one command; quick. Results go to the outbox it was made with."""
 
     def step(self) -> bool:
-        """Advance everything by one step. False when there is nothing left to do."""
+        """Advance everything by one step. False when there is nothing left to do.
+
+        Before its long part it flushes what the step before put into the outbox; after the last one the thread does.
+        """
 
     def abandon(self, error: ApplianceError | None) -> None:
         """End every open request: cancelled, or with the error."""
@@ -93,7 +96,8 @@ class EngineThread(Generic[AnyCommand]):
             busy = False
             while self._receive(wait=not busy):
                 busy = self._stepper.step()
-                self._outbox.flush()
+                if not busy:
+                    self._outbox.flush()
         except BaseException as fault:  # a C library's thread has nobody above it who could handle anything
             log.exception("the engine thread '%s' died", self._thread.name)
             error = fault if isinstance(fault, Internal) else Internal(f"the engine died: {fault!r}")

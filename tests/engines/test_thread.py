@@ -28,6 +28,7 @@ class Doubler:
 
     def step(self) -> bool:
         self.threads.add(threading.current_thread().name)
+        self.outbox.flush()
         workable = [command for command in self.open if command[1]]
         if workable:
             reply, number = workable[0]

@@ -97,6 +97,7 @@ class PooledStepper:
     def step(self) -> bool:
         """Pool one batch. False when there is nothing left."""
         batch = self._fill()
+        self._outbox.flush()
         if batch:
             if not self._context.decode():
                 raise Internal("llama.cpp finds no room for a batch in an empty cache")

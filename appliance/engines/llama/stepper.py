@@ -99,6 +99,8 @@ class TextStepper:
         plan = self._plan()
         if plan.shares:
             self._advance(plan)
+        else:
+            self._outbox.flush()
         self.steps += 1
         self._publish()
         return bool(self._running or self._waiting)
@@ -225,6 +227,7 @@ class TextStepper:
         """Compute the shares, fewer if llama.cpp finds no room for all; return what was computed."""
         while shares:
             self._fill(shares)
+            self._outbox.flush()  # now: the loop passes the news on while llama.cpp computes, not while we sample
             if self._context.decode():
                 return shares
             shares = self._smaller(shares)
