@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Struct
 
+FEW_ANSWERS: Final = 12
 LIMIT_SECONDS: Final = 60.0
 """A cell whose requests take longer than this is not measured to the end."""
 
@@ -48,7 +49,7 @@ class Clients:
         self._over = False
 
     def tokens_a_second(self, requests: Sequence[Request], seconds: float) -> float:
-        """From the first answer after a quarter of ``seconds`` to the last one, at least two later.
+        """While all of them are busy, for at least ``seconds`` and two answers.
 
         Requests that are under way at the end are dropped: what they had done by then, those before the start had too.
         """
@@ -73,14 +74,11 @@ class Clients:
         with self._changed:
             while True:
                 passed = time.perf_counter() - begun
-                counted = [each for each in self._answered if each[0] - begun > seconds / 4]
                 if self._faults:
                     raise AssertionError(self._faults[0])
-                if (passed > seconds and len(counted) > 2) or passed > LIMIT_SECONDS:
-                    break
+                if (passed > seconds and len(self._answered) > 1) or passed > LIMIT_SECONDS:
+                    return _rate(self._answered)
                 self._changed.wait(max(0.01, seconds - passed))
-        (start, _), *later = counted
-        return sum(tokens for _, tokens in later) / (later[-1][0] - start)
 
     def _call(self, connection: http.client.HTTPConnection, requests: itertools.cycle[Request]) -> None:
         try:
@@ -96,6 +94,20 @@ class Clients:
                     self._changed.notify()
         finally:
             connection.close()
+
+
+def _rate(answered: Sequence[tuple[float, int]]) -> float:
+    """Tokens a second between two answers, of (seconds, tokens). Texts of one batch are answered at once, so both stand
+    before the longest pauses of their part, and no batch is counted by half."""
+    moments = [moment for moment, _ in answered]
+    pauses = [after - before for before, after in itertools.pairwise(moments)]
+    if len(answered) < FEW_ANSWERS:
+        first, last = 0, len(answered) - 1
+    else:
+        part = len(pauses) // 3
+        first = max(range(part), key=pauses.__getitem__)
+        last = max(range(len(pauses) - part, len(pauses)), key=pauses.__getitem__)
+    return sum(tokens for _, tokens in answered[first + 1 : last + 1]) / (moments[last] - moments[first])
 
 
 def call(connection: http.client.HTTPConnection, request: Request, headers: dict[str, str]) -> int:

@@ -2,10 +2,10 @@
 
     .venv/bin/python -m tests.benchmarks.onnx_raw models_store/weights/starter-embed 2
 
-Takes a ``Question`` per line of standard input and answers each with one line: tokens a second, padding not counted, for
-every way. Texts are tokenized, sorted by length and laid out in batches before the clock starts; there are no requests,
-no pooling and no answers. A child process, so that its threads and its memory are not the server's; its session ends
-with each way, so that no thread is left spinning while the server is measured.
+Takes a ``Question`` per line of standard input and answers each with one line: tokens a second, padding not counted,
+for every way. Texts are tokenized, sorted by length and laid out in batches before the clock starts; there are no
+requests, no pooling and no answers. A child process, so that its threads and its memory are not the server's; its
+session ends with each way, so that no thread is left spinning while the server is measured.
 """
 
 from __future__ import annotations

@@ -6,12 +6,12 @@ import math
 import random
 from typing import Final
 
-WORDS: Final = (
-    "the of and to in is that for it as was with be by on not he his but at are this have from or had an they which "
-    "one you were her all she there would their we him been has when who will more no if out so said what up its about "
-    "into than them can only other new some could time these two may then do first any my now such like our over man me "
-    "even most made after"
-).split()
+COMMON_WORDS: Final = """
+the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you
+were her all she there would their we him been has when who will more no if out so said what up its about into than them
+can only other new some could time these two may then do first any my now such like our over man me even most made after
+"""
+WORDS: Final = COMMON_WORDS.split()
 QUERY_WORDS: Final = 6
 KINDS: Final = ("short", "mixed", "long")
 SPECIAL_TOKENS: Final = 2

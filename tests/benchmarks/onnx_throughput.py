@@ -182,11 +182,15 @@ PARTS: Final[dict[str, Callable[[Bench], list[str]]]] = {
 @contextmanager
 def prepared(timing: Timing) -> Iterator[Bench]:
     """A warm server: the starters are loaded and have answered."""
-    with tempfile.TemporaryDirectory() as folder, running_server(Path(folder) / "home") as server:
-        with RawLoop(STARTER_EMBED, THREADS) as raw, server.client(server.member_key) as client:
-            for task in (*_VARIANTS.values(), rerankings()):
-                _warm(client, task)
-            yield Bench(server, raw, timing)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_server(Path(folder) / "home") as server,
+        RawLoop(STARTER_EMBED, THREADS) as raw,
+        server.client(server.member_key) as client,
+    ):
+        for task in (*_VARIANTS.values(), rerankings()):
+            _warm(client, task)
+        yield Bench(server, raw, timing)
 
 
 def _warm(client: httpx.Client, task: Task) -> None:

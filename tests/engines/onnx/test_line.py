@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import pytest
@@ -69,7 +70,7 @@ class TestTake:
             led.append(any(request == 0 for request, _ in line.take()))
 
         assert sum(led) == 10
-        assert not any(first and second for first, second in zip(led, led[1:], strict=False))
+        assert not any(first and second for first, second in itertools.pairwise(led))
 
     def test_equals_are_answered_one_after_the_other(self) -> None:
         """Of two requests of the same size the older is finished before the newer begins: sharing would delay both."""
@@ -89,7 +90,7 @@ class TestTake:
         line = lined_up([100, 100], [50])
         line.take()
 
-        assert line.clear() == line.requests + [0]
+        assert line.clear() == [*line.requests, 0]
         assert not line
 
     @given(REQUESTS, st.integers(16, 1_024))
