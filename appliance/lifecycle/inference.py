@@ -184,7 +184,7 @@ class Inference:
     def _check_task(self, target: Target, asked: ModelType) -> None:
         """Text types stand in for each other, as one set of weights serves all three; the others do not.
 
-        So the engine is of the kind that the task is cast to: asking a protocol takes a tenth of a short request's time.
+        So the engine is of the kind that the task is cast to: to ask a protocol takes a tenth of a short call's time.
         """
         served = target.model.model_type
         if asked is served or (asked in TEXT_TYPES and served in TEXT_TYPES):

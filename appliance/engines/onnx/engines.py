@@ -27,6 +27,8 @@ from appliance.engines.shared import WEIGHTS
 
 QUICK_CHARACTERS: Final = 4096
 """Texts up to this length together are tokenized on the loop: a hop to another thread would take longer."""
+TEXTS_PER_HOP: Final = 64
+"""Texts that a worker thread tokenizes at once, so that others get their turn, and who leaves is not worked for."""
 
 
 class Encoder:
@@ -91,10 +93,14 @@ class _OnnxEngine:
 
     async def _encode(self, texts: Sequence[str] | Sequence[tuple[str, str]], subject: str) -> list[EncodedText]:
         """Token ids. Raises PromptTooLong; ``subject`` is a format that takes the text's index."""
-        encode = self._encoder.tokenizer.encode
+        tokenizer = self._encoder.tokenizer
         if sum(map(_characters, texts)) <= QUICK_CHARACTERS:
-            return encode(texts, subject)
-        return await asyncio.to_thread(encode, texts, subject)
+            return tokenizer.encode_here(texts, subject)
+        encoded: list[EncodedText] = []
+        for start in range(0, len(texts), TEXTS_PER_HOP):
+            some = texts[start : start + TEXTS_PER_HOP]
+            encoded += await asyncio.to_thread(tokenizer.encode, some, subject, start)
+        return encoded
 
     @property
     def device(self) -> str:

@@ -98,6 +98,29 @@ class TestSubmit:
         assert await collector.submit([work(1, 501), work(2, 500)]) == [1, 2]
         assert gate.batches == [[1], [2]]
 
+    async def test_a_short_text_does_not_stand_behind_a_long_list(self, collector: Collector, gate: Gate) -> None:
+        """While thousands of another's long texts wait, it is answered by the very next batch."""
+        long = await submitted(collector, *(work(1, 90) for _ in range(2_000)))
+        await gate.running()
+        short = await submitted(collector, work(2, 8))
+        gate.allow(2)
+
+        assert await short == [2]
+        assert gate.batches[:2] == [[1], [2]]
+        assert not long.done()
+
+    async def test_an_opening_work_is_finished_before_the_others(self, collector: Collector, gate: Gate) -> None:
+        """What the others' results are made from is there when they are made, in one batch or in several."""
+        finished: list[int] = []
+
+        def noted(first_id: int, length: int) -> Work[None]:
+            return Work(work(first_id, length).text, lambda output: finished.append(int(output[0])))
+
+        gate.allow(3)
+        await collector.submit([noted(1, 10), noted(2, 10), noted(3, 90), noted(4, 60)], opening=0)
+
+        assert finished == [1, 2, 3, 4]
+
 
 class TestCancel:
     """A caller that leaves."""
