@@ -115,20 +115,16 @@ def waits(server: Server, count: int) -> dict[str, list[float]]:
 
 @contextmanager
 def _busy(server: Server) -> Iterator[None]:
-    """Another client's request is being computed; it leaves at the end."""
+    """Another client's request is tokenized, then computed; it leaves at the end."""
     body = {"model": "starter-embed", "input": texts("long", 64, 0) * (BIG_LIST_TEXTS // 64)}
     connection = _connect(server)
     connection.request("POST", "/v1/embeddings", msgspec.json.encode(body), _headers(server))
-    while not any(each["waiting"] or each["active"] for each in _residents(server)):
+    while not any(resident["leases"] for resident in server.state()["residents"]):
         time.sleep(0.05)
     try:
         yield
     finally:
         connection.close()
-
-
-def _residents(server: Server) -> list[dict[str, int]]:
-    return list(server.state()["residents"])
 
 
 def _short_texts(server: Server, count: int) -> list[float]:
