@@ -1,4 +1,4 @@
-"""HTTP clients that call as fast as they are answered, each on a connection of its own."""
+"""HTTP clients that call as fast as they are answered, each on a connection of its own and in a thread of its own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import http.client
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -48,13 +48,26 @@ class Clients:
         self._faults: list[str] = []
         self._over = False
 
+    def makespan(self, requests: Sequence[Request]) -> float:
+        """Tokens a second from the first request to the last answer, each of the requests sent once."""
+        queue, started = iter(requests), time.perf_counter()
+        connections = [self._connect() for _ in range(self._count)]
+        threads = [threading.Thread(target=self._call, args=(each, queue), daemon=True) for each in connections]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if self._faults:
+            raise AssertionError(self._faults[0])
+        return sum(tokens for _, tokens in self._answered) / (time.perf_counter() - started)
+
     def tokens_a_second(self, requests: Sequence[Request], seconds: float) -> float:
         """While all of them are busy, for at least ``seconds`` and two answers.
 
         Requests that are under way at the end are dropped: what they had done by then, those before the start had too.
         """
         queue = itertools.cycle(requests)
-        connections = [http.client.HTTPConnection(self._host, self._port, timeout=120) for _ in range(self._count)]
+        connections = [self._connect() for _ in range(self._count)]
         threads = [threading.Thread(target=self._call, args=(each, queue), daemon=True) for each in connections]
         for thread in threads:
             thread.start()
@@ -80,10 +93,13 @@ class Clients:
                     return _rate(self._answered)
                 self._changed.wait(max(0.01, seconds - passed))
 
-    def _call(self, connection: http.client.HTTPConnection, requests: itertools.cycle[Request]) -> None:
+    def _connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self._host, self._port, timeout=120)
+
+    def _call(self, connection: http.client.HTTPConnection, requests: Iterator[Request]) -> None:
         try:
-            while not self._over:
-                tokens = call(connection, next(requests), self._headers)
+            while not self._over and (request := next(requests, None)):
+                tokens = call(connection, request, self._headers)
                 with self._changed:
                     self._answered.append((time.perf_counter(), tokens))
                     self._changed.notify()

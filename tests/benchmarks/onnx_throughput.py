@@ -34,6 +34,8 @@ from tests.support.starter_embed import STARTER_EMBED
 CLIENTS: Final = (1, 8, 32)
 LIST_TEXTS: Final = 32
 RAW_TEXTS: Final = {"short": 128, "mixed": 32, "long": 4}
+LISTED_TEXTS: Final = {"short": 512, "mixed": 128, "long": 32}
+"""Texts in all lists of one measurement: where many clients send few of them, the lists are shorter."""
 ROUNDS: Final = {"short": 1.0, "mixed": 2.5, "long": 1.0}
 """How much longer a kind is measured, so that all its lengths have had their turn."""
 BUDGETS: Final = (64, 256, 512, 1_024)
@@ -85,11 +87,14 @@ class Bench:
         self._ways: dict[str, Way] = {}
 
     def serve(self, task: Task, kind: str, list_texts: int, clients: int) -> float:
-        """Tokens a second that the server gives."""
-        count = max(clients * 2, 16)
-        asked = [task.request(texts(kind, list_texts, seed), seed) for seed in range(count)]
+        """Tokens a second that the server gives: while all clients are busy, or until the last list is answered."""
         crowd = Clients(self.server.url, self.server.member_key, clients)
-        return crowd.tokens_a_second(asked, self.timing.seconds * ROUNDS[kind])
+        if list_texts == 1:
+            asked = [task.request(texts(kind, 1, seed), seed) for seed in range(max(clients * 2, 16))]
+            return crowd.tokens_a_second(asked, self.timing.seconds * ROUNDS[kind])
+        in_each = max(2, min(list_texts, LISTED_TEXTS[kind] // clients))
+        lists = max(clients, LISTED_TEXTS[kind] // in_each)
+        return crowd.makespan([task.request(texts(kind, in_each, seed), seed) for seed in range(lists)])
 
     def best_way(self, kind: str) -> Way:
         """The batch size and the way of waiting with which the raw loop is fastest on these texts."""
