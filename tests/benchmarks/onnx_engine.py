@@ -33,6 +33,8 @@ from tests.support.starter_embed import STARTER_EMBED
 
 FACTS: Final = Path(__file__).parents[2] / "models_store" / "recipes" / "starter_chat" / "facts.toml"
 BIG_LIST_TEXTS: Final = 2_048
+TOKENIZING_SECONDS: Final = 8.0
+"""More than that list takes before its first batch, and much less than its batches do."""
 BATCH_TOKENS: Final = 512
 
 
@@ -110,7 +112,11 @@ def waits(server: Server, count: int) -> dict[str, list[float]]:
     """Seconds that a short text takes: alone, and while another client's long list is computed."""
     alone = _short_texts(server, count)
     with _busy(server):
-        return {"alone": alone, f"beside a list of {BIG_LIST_TEXTS:,} long texts": _short_texts(server, count)}
+        tokenized = _short_texts(server, count)
+        time.sleep(TOKENIZING_SECONDS)
+        computed = _short_texts(server, count)
+    name = f"a list of {BIG_LIST_TEXTS:,} long texts"
+    return {"alone": alone, f"while {name} is tokenized": tokenized, f"while {name} is computed": computed}
 
 
 @contextmanager

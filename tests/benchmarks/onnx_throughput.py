@@ -159,7 +159,7 @@ def variants(bench: Bench) -> list[str]:
         for name, (one, other) in pairs.items()
     ]
     return [
-        *table(["mixed texts, 32 a request, 8 clients", "tokens/s, ratio"], rows),
+        *table(["lists of mixed texts, 8 clients", "tokens/s, ratio"], rows),
         "",
         *table(["cosine of the 8-bit vectors", "mean", "least"], onnx_engine.cosines()),
     ]
