@@ -17,6 +17,7 @@ from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from appliance.api.handlers import TheNode
 from appliance.domain.errors import Forbidden, InvalidRequest, Unauthenticated
 from appliance.domain.models import Caller
 from appliance.lifecycle.node import Node
@@ -70,8 +71,12 @@ def caller_of(connection: ASGIConnection[Any, Any, Any, Any]) -> Caller:
     return caller
 
 
-def provide_caller(request: Request[Any, Any, Any]) -> Caller:
-    """Litestar dependency ``caller``."""
+def provide_caller(request: Request[Any, Any, Any], node: TheNode) -> Caller:
+    """Litestar dependency ``caller``.
+
+    Asking for the node makes Litestar provide one after the other. Two that know nothing of each other it provides in
+    tasks of their own, which takes a tenth of all the time that a short request spends here.
+    """
     return caller_of(request)
 
 

@@ -1,14 +1,15 @@
 """The two engines: embedding and reranking, each a tokenizer, a session and the collector that batches for it.
 
-Made by ``backend`` in a worker thread; requests come on the event loop. Tokenizing runs in worker threads, everything
-that touches the session in the collector's. Engines over the same weights share the session, each with a tokenizer and
-a collector of its own.
+Made by ``backend`` in a worker thread; requests come on the event loop. Tokenizing more than a few sentences runs in
+worker threads, everything that touches the session in the collector's. Engines over the same weights share the session,
+each with a tokenizer and a collector of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,11 +18,17 @@ from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, Rerank
 from appliance.domain.models import ModelType
 from appliance.engines.base import EngineSpec, EngineStats
 from appliance.engines.onnx.collector import Collector, Work
+from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.session import Session
-from appliance.engines.onnx.settings import CROSS_ENCODER, LATE_INTERACTION, Settings, session_key
+from appliance.engines.onnx.settings import CROSS_ENCODER, LATE_INTERACTION, PASS_TOKENS, Settings, session_key
 from appliance.engines.onnx.tasks import POOLINGS, EncodedText, Floats, max_similarity, pad, relevance, unit, unpad
 from appliance.engines.onnx.text import Tokenizer
 from appliance.engines.shared import WEIGHTS
+
+QUICK_CHARACTERS: Final = 4096
+"""Texts up to this length together are tokenized on the loop: a hop to another thread would take longer."""
+TEXTS_PER_HOP: Final = 64
+"""Texts that a worker thread tokenizes at once, so that others get their turn, and who leaves is not worked for."""
 
 
 class Encoder:
@@ -81,7 +88,19 @@ class _OnnxEngine:
     def __init__(self, encoder: Encoder, settings: Settings, slots: int) -> None:
         self._encoder = encoder
         self._slots = slots
-        self._collector = Collector(encoder.run, batch_tokens=settings.batch_tokens, name="onnx-collector")
+        line: Line[Any] = Line(settings.batch_tokens, PASS_TOKENS[settings.device])
+        self._collector = Collector(encoder.run, line, name="onnx-collector")
+
+    async def _encode(self, texts: Sequence[str] | Sequence[tuple[str, str]], subject: str) -> list[EncodedText]:
+        """Token ids. Raises PromptTooLong; ``subject`` is a format that takes the text's index."""
+        tokenizer = self._encoder.tokenizer
+        if sum(map(_characters, texts)) <= QUICK_CHARACTERS:
+            return tokenizer.encode_here(texts, subject)
+        encoded: list[EncodedText] = []
+        for start in range(0, len(texts), TEXTS_PER_HOP):
+            some = texts[start : start + TEXTS_PER_HOP]
+            encoded += await asyncio.to_thread(tokenizer.encode, some, subject, start)
+        return encoded
 
     @property
     def device(self) -> str:
@@ -118,7 +137,7 @@ class OnnxEmbeddingEngine(_OnnxEngine):
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
         """One vector per text. Raises PromptTooLong naming the text's index. Cancelling the task cancels the work."""
-        texts = await asyncio.to_thread(self._encoder.tokenizer.encode, request.texts, "text {index}")
+        texts = await self._encode(request.texts, "text {index}")
         finish = self._unit_vector if _either(request.normalize, self._normalize) else self._vector
         vectors = await self._collector.submit([Work(text, finish) for text in texts])
         return EmbeddingResult(vectors=vectors, tokens=sum(map(len, texts)))
@@ -138,7 +157,7 @@ class CrossEncoderEngine(_OnnxEngine):
     async def rerank(self, request: RerankingRequest) -> RerankingResult:
         """One score per chunk. Raises PromptTooLong naming the chunk's index. Cancelling cancels the work."""
         pairs = [(request.query, chunk) for chunk in request.chunks]
-        texts = await asyncio.to_thread(self._encoder.tokenizer.encode, pairs, "the query with chunk {index}")
+        texts = await self._encode(pairs, "the query with chunk {index}")
         scores = await self._collector.submit([Work(text, relevance) for text in texts])
         return RerankingResult(scores=scores, tokens=sum(map(len, texts)))
 
@@ -148,12 +167,29 @@ class LateInteractionEngine(_OnnxEngine):
 
     async def rerank(self, request: RerankingRequest) -> RerankingResult:
         """One score in [-1, 1] per chunk. Raises PromptTooLong naming the chunk. Cancelling cancels the work."""
-        encode = self._encoder.tokenizer.encode
-        (query,) = await asyncio.to_thread(encode, [request.query], "the query")
-        chunks = await asyncio.to_thread(encode, request.chunks, "chunk {index}")
-        (of_query,) = await self._collector.submit([_token_vectors(query)])
-        scores = await self._collector.submit([_compared(chunk, of_query) for chunk in chunks])
+        (query,) = await self._encode([request.query], "the query")
+        chunks = await self._encode(request.chunks, "chunk {index}")
+        comparison = _Comparison()
+        works = [comparison.query(query), *map(comparison.chunk, chunks)]
+        _, *scores = await self._collector.submit(works, opening=0)
         return RerankingResult(scores=scores, tokens=len(query) + sum(map(len, chunks)))
+
+
+class _Comparison:
+    """One request's query, once it has run, and what its chunks score against it."""
+
+    def __init__(self) -> None:
+        self._query = np.empty((0, 0), np.float32)
+
+    def query(self, text: EncodedText) -> Work[float]:
+        return Work(text, lambda output: self._keep(unit(output[text.content])))
+
+    def chunk(self, text: EncodedText) -> Work[float]:
+        return Work(text, lambda output: max_similarity(self._query, output[text.content]))
+
+    def _keep(self, query: Floats) -> float:
+        self._query = query
+        return 1.0  # with itself
 
 
 def load_engine(
@@ -195,12 +231,8 @@ def _scoring(encoder: Encoder, settings: Settings) -> str:
     return possible
 
 
-def _token_vectors(text: EncodedText) -> Work[Floats]:
-    return Work(text, lambda output: unit(output[text.content]))
-
-
-def _compared(chunk: EncodedText, of_query: Floats) -> Work[float]:
-    return Work(chunk, lambda output: max_similarity(of_query, unit(output[chunk.content])))
+def _characters(text: str | tuple[str, str]) -> int:
+    return len(text) if isinstance(text, str) else sum(map(len, text))
 
 
 def _either(first: bool | None, second: bool) -> bool:

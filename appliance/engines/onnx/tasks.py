@@ -70,7 +70,7 @@ def unpad(output: Floats, texts: Sequence[EncodedText]) -> list[Floats]:
 
 
 POOLINGS: Final[Mapping[str, Callable[[Floats], Floats]]] = {
-    "mean": lambda hidden: np.asarray(hidden.mean(axis=0), np.float32),
+    "mean": lambda hidden: np.full(len(hidden), 1 / len(hidden), np.float32) @ hidden,
     "cls": lambda hidden: hidden[0],
     "last": lambda hidden: hidden[-1],
 }
@@ -79,16 +79,21 @@ POOLINGS: Final[Mapping[str, Callable[[Floats], Floats]]] = {
 
 def unit(vectors: Floats) -> Floats:
     """Vectors scaled to length 1 along the last axis; a zero vector stays zero."""
-    lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, np.finfo(np.float32).tiny), np.float32)
+    return np.asarray(vectors / _lengths(vectors)[..., np.newaxis], np.float32)
 
 
 def max_similarity(query: Floats, chunk: Floats) -> float:
     """Late interaction as in ColBERT: each query token's best cosine with a chunk token, averaged over the query.
 
-    Both are unit vectors, one per token, so that the score lies in [-1, 1] whatever the lengths.
+    One vector per token; the query's have length 1, the chunk's any. The score lies in [-1, 1] whatever the lengths.
     """
-    return float(np.clip((query @ chunk.T).max(axis=1).mean(), -1.0, 1.0))
+    cosines = (query @ chunk.T) / _lengths(chunk)
+    return float(np.clip(cosines.max(axis=1).mean(), -1.0, 1.0))
+
+
+def _lengths(vectors: Floats) -> Floats:
+    """Never zero, so that one can divide by it."""
+    return np.asarray(np.maximum(np.sqrt(np.vecdot(vectors, vectors)), np.finfo(np.float32).tiny), np.float32)
 
 
 def relevance(logits: Floats) -> float:

@@ -1,7 +1,8 @@
 """A folder's ``tokenizer.json`` as a function from texts to token ids. Nothing is ever cut.
 
-Made by ``engines``; called in worker threads, because a long text takes milliseconds. The Rust library below releases
-the interpreter lock.
+Made by ``engines``; called in worker threads, because a long text takes milliseconds, but for few and short texts. The
+Rust library below releases the interpreter lock, and shares lists of texts out to threads of its own, for which lists
+wait in turn.
 """
 
 from __future__ import annotations
@@ -39,13 +40,22 @@ class Tokenizer:
                 f"import the tokenizer that belongs to this model"
             )
 
-    def encode(self, texts: Sequence[str] | Sequence[tuple[str, str]], subject: str) -> list[EncodedText]:
-        """Texts, or pairs of texts, with the special tokens that the model was trained with.
+    def encode(
+        self, texts: Sequence[str] | Sequence[tuple[str, str]], subject: str, first_index: int = 0
+    ) -> list[EncodedText]:
+        """Texts, or pairs of texts, with the special tokens that the model was trained with; on all cores.
 
         Raises PromptTooLong for the first that is too long; ``subject`` is a format that takes its index.
         """
-        encoded = [_plain(each) for each in self._tokenizer.encode_batch_fast(list(texts))]
-        for index, text in enumerate(encoded):
+        return self._checked(self._tokenizer.encode_batch_fast(list(texts)), subject, first_index)
+
+    def encode_here(self, texts: Sequence[str] | Sequence[tuple[str, str]], subject: str) -> list[EncodedText]:
+        """The same in this thread alone, for few and short texts: never waits while others' texts are encoded."""
+        return self._checked([self._tokenizer.encode(*_sides(text)) for text in texts], subject, 0)
+
+    def _checked(self, encodings: Sequence[Any], subject: str, first_index: int) -> list[EncodedText]:
+        encoded = [_plain(each) for each in encodings]
+        for index, text in enumerate(encoded, first_index):
             if len(text) > self.max_tokens:
                 raise PromptTooLong(
                     len(text), self.max_tokens, "shorten it or split it", subject=subject.format(index=index)
@@ -59,6 +69,10 @@ class Tokenizer:
             return int(padding["pad_id"])
         found = (self._tokenizer.token_to_id(token) for token in _PAD_TOKENS)
         return next((token_id for token_id in found if token_id is not None), 0)
+
+
+def _sides(text: str | tuple[str, str]) -> tuple[str, ...]:
+    return (text,) if isinstance(text, str) else text
 
 
 def _plain(encoding: Any) -> EncodedText:

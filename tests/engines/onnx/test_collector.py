@@ -1,4 +1,4 @@
-"""Who shares a batch, and what happens to requests that leave, fail or come too late.
+"""Texts in, results out, and what happens to requests that leave, fail or come too late.
 
 ``Gate`` stands in for the session: it runs a batch only when the test lets it, so that nothing depends on time.
 """
@@ -11,11 +11,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from appliance.domain.errors import Internal, NotReady
-from appliance.engines.onnx.collector import Collector, Work, choose_batch
+from appliance.engines.onnx.collector import Collector, Work
+from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.tasks import EncodedText, Floats
 
 
@@ -50,7 +49,7 @@ def gate() -> Gate:
 
 @pytest.fixture
 def collector(gate: Gate) -> Iterator[Collector]:
-    made = Collector(gate.run, batch_tokens=100, name="test-collector")
+    made = Collector(gate.run, Line(batch_tokens=100, pass_tokens=20), name="test-collector")
     yield made
     gate.allow(100)
     made.close()
@@ -96,8 +95,31 @@ class TestSubmit:
         """The budget bounds batches, not texts."""
         gate.allow(2)
 
-        assert await collector.submit([work(1, 500), work(2, 500)]) == [1, 2]
+        assert await collector.submit([work(1, 501), work(2, 500)]) == [1, 2]
         assert gate.batches == [[1], [2]]
+
+    async def test_a_short_text_does_not_stand_behind_a_long_list(self, collector: Collector, gate: Gate) -> None:
+        """While thousands of another's long texts wait, it is answered by the very next batch."""
+        long = await submitted(collector, *(work(1, 90) for _ in range(2_000)))
+        await gate.running()
+        short = await submitted(collector, work(2, 8))
+        gate.allow(2)
+
+        assert await short == [2]
+        assert gate.batches[:2] == [[1], [2]]
+        assert not long.done()
+
+    async def test_an_opening_work_is_finished_before_the_others(self, collector: Collector, gate: Gate) -> None:
+        """What the others' results are made from is there when they are made, in one batch or in several."""
+        finished: list[int] = []
+
+        def noted(first_id: int, length: int) -> Work[None]:
+            return Work(work(first_id, length).text, lambda output: finished.append(int(output[0])))
+
+        gate.allow(3)
+        await collector.submit([noted(1, 10), noted(2, 10), noted(3, 90), noted(4, 60)], opening=0)
+
+        assert finished == [1, 2, 3, 4]
 
 
 class TestCancel:
@@ -189,36 +211,3 @@ class TestStats:
 
         assert (during.active, during.waiting) == (1, 1)
         assert (collector.stats().active, collector.stats().waiting) == (0, 0)
-
-
-class TestChooseBatch:
-    """Which texts run together."""
-
-    @pytest.mark.parametrize(
-        ("lengths", "batch_tokens", "chosen"),
-        [
-            pytest.param([], 100, [], id="nobody waits"),
-            pytest.param([500], 100, [0], id="larger than the budget, alone"),
-            pytest.param([10, 10, 10], 100, [0, 1, 2], id="all fit"),
-            pytest.param([50, 50, 50], 100, [0, 1], id="the budget is full"),
-            pytest.param([100, 10, 100, 12], 1000, [0, 2], id="short texts would be padding"),
-            pytest.param([10, 400, 11, 12], 1000, [0, 2, 3], id="a long one would make padding of the rest"),
-            pytest.param([3, 12, 4], 1000, [0, 2, 1], id="a little padding is cheaper than another pass"),
-            pytest.param([400, 10, 10, 10], 1000, [0], id="the first runs, however odd"),
-        ],
-    )
-    def test_table(self, lengths: list[int], batch_tokens: int, chosen: list[int]) -> None:
-        """The first, and with it those nearest in length."""
-        assert choose_batch(lengths, batch_tokens) == chosen
-
-    @given(st.lists(st.integers(1, 600), min_size=1, max_size=60), st.integers(16, 4_096))
-    def test_always_takes_the_oldest_and_keeps_the_budget(self, lengths: list[int], batch_tokens: int) -> None:
-        """Nobody waits for ever; a batch of several is inside the budget and wastes at most a quarter."""
-        chosen = choose_batch(lengths, batch_tokens)
-        longest = max(lengths[place] for place in chosen)
-        padding = sum(longest - lengths[place] for place in chosen)
-
-        assert 0 in chosen
-        assert len(set(chosen)) == len(chosen)
-        assert len(chosen) == 1 or longest * len(chosen) <= batch_tokens
-        assert padding <= max(64, longest * len(chosen) / 4)

@@ -113,6 +113,13 @@ class TestEmbedding:
         ):
             await load(encoder).embed(EmbeddingRequest(texts=("cat", long)))
 
+    async def test_too_long_names_the_text_of_a_long_list(self, encoder: Path, load: Load) -> None:
+        """The index counts from the list's beginning, however the list was shared out for tokenizing."""
+        texts = ("red " * 20,) * 200 + ("red " * POSITIONS,)
+
+        with pytest.raises(PromptTooLong, match="text 200 has"):
+            await load(encoder).embed(EmbeddingRequest(texts=texts))
+
     async def test_concurrent_requests_keep_apart(self, encoder: Path, load: Load) -> None:
         """Requests that share batches get their own vectors."""
         engine = load(encoder, normalize=False)
@@ -242,6 +249,19 @@ class TestLateInteraction:
         with pytest.raises(PromptTooLong, match="chunk 1 has"):
             await engine.rerank(RerankingRequest(query="cat", chunks=("cat", long)))
 
+    async def test_a_small_request_is_one_pass(
+        self, encoder: Path, load: Load, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The query runs together with the chunks, not before them."""
+        engine = load(encoder, ModelType.RERANKING)
+        passes: list[int] = []
+        run = engine._encoder.session.run
+        monkeypatch.setattr(engine._encoder.session, "run", lambda batch: passes.append(len(batch.ids)) or run(batch))
+
+        await engine.rerank(RerankingRequest(query="red cat", chunks=("one dog", "green two")))
+
+        assert passes == [3]
+
     async def test_empty_texts_have_scores(self, encoder: Path, load: Load) -> None:
         """An empty chunk or query is ranked like any other, and no chunks give no scores."""
         engine = load(encoder, ModelType.RERANKING)
@@ -272,6 +292,16 @@ class TestStarter:
         assert len(SENTENCES) > 40
         assert cosines.mean() >= 0.99
         assert cosines.min() >= 0.98
+
+    async def test_int8_variant_depends_little_on_the_batch(self, starter: Path, load: Load) -> None:
+        """A batch shares its scales: a sentence's vector alone and in company have a cosine above 0.98, not of 1."""
+        engine = load(starter / "int8")
+        together = await vectors(engine, *SENTENCES[:20])
+        alone = np.concatenate([await vectors(engine, sentence) for sentence in SENTENCES[:20]])
+
+        cosines = (together * alone).sum(axis=1)
+        assert cosines.min() >= 0.98
+        assert not np.allclose(together, alone, atol=1e-5)
 
     async def test_takes_all_512_positions(self, starter_embed: Any) -> None:
         """The limit is the network's own, and one more token is a refusal with both numbers."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -98,6 +101,23 @@ class TestMaxSimilarity:
 
         assert -1 <= max_similarity(query, chunk) <= 1
         assert max_similarity(query, query) == pytest.approx(1, abs=1e-5)
+
+    def test_chunk_vectors_have_any_length(self) -> None:
+        """Only directions count; a zero vector matches nothing, and is no fault."""
+        query, chunk = unit(vectors(2, 5)), vectors(4, 5)
+        scaled = np.concatenate([chunk * 7, np.zeros((1, 5), np.float32)])
+
+        assert max_similarity(query, scaled) == pytest.approx(max_similarity(query, unit(chunk)), abs=1e-6)
+
+    def test_runs_in_its_own_thread(self) -> None:
+        """Products start no threads, which would wait for each other by spinning beside the engine's."""
+        program = (
+            "import os, appliance.engines.onnx.tasks as tasks, numpy as np; big = np.ones((600, 600), np.float32);"
+            "tasks.max_similarity(tasks.unit(big), big); print(len(os.listdir('/proc/self/task')))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+        assert done.stdout.strip() == "1"
 
 
 class TestRelevance:

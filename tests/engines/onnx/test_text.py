@@ -38,6 +38,21 @@ def test_pairs_carry_their_types(file: Path) -> None:
     assert text.type_ids.tolist() == [0, 0, 0, 1, 1, 1]
 
 
+def test_here_gives_the_same(file: Path) -> None:
+    """Few texts that are encoded in the caller's thread get the tokens, types and limits that a list gets."""
+    tokenizer = Tokenizer(file, max_tokens=6, vocabulary_size=None)
+    texts = ["red", "cat dog", ""]
+    pairs = [("cat", "dog red"), ("", "")]
+
+    for some in (texts, pairs):
+        for here, there in zip(tokenizer.encode_here(some, "{index}"), tokenizer.encode(some, "{index}"), strict=True):
+            assert here.ids.tolist() == there.ids.tolist()
+            assert here.type_ids.tolist() == there.type_ids.tolist()
+            assert here.special.tolist() == there.special.tolist()
+    with pytest.raises(PromptTooLong, match="text 1 has 7 tokens"):
+        tokenizer.encode_here(["red", "red " * 5], "text {index}")
+
+
 def test_too_long_names_the_text_and_both_numbers(file: Path) -> None:
     """The first text above the limit is named with its tokens and the limit."""
     tokenizer = Tokenizer(file, max_tokens=5, vocabulary_size=None)
