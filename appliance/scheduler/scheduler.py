@@ -29,15 +29,17 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
-from appliance.engines.base import Engine, Need
+from appliance.engines.base import Engine, Placement
 from appliance.engines.probe import probe
 from appliance.engines.shared import WEIGHTS, Hold
 from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
+from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.keeping import Keeper
-from appliance.scheduler.ledger import Ledger, gib, held_bytes
-from appliance.scheduler.needs import Learned, Needs
+from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.needs import Learned, Needs, measured_on
 from appliance.scheduler.pace import Pace
+from appliance.scheduler.placer import Pinned, Placer
 from appliance.scheduler.plan import Plan, Stay, explain
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
 
@@ -90,11 +92,15 @@ class Scheduler:
         watch: Watch | None = None,
         hooks: Hooks | None = None,
         meter: Callable[[], Meter] = PeakMeter,
+        gpus: GpuBudgets | None = None,
     ) -> None:
         self._clock = clock
         self.ledger = ledger
+        self.gpus = gpus or GpuBudgets(ledger)
         self.rules = rules or policy.Rules()
         self.needs = Needs()
+        self.placer = Placer(ledger, self.needs, self.gpus)
+        self.gpus.refresh()
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
         self._watch = watch or Watch()
@@ -147,7 +153,7 @@ class Scheduler:
 
         Raises what the load or the probe raises; then the old one keeps serving.
         """
-        self.ledger.check_possible(wanted.name, self.needs.of(wanted))
+        self.placer.check_possible(wanted)
         candidate = self._enqueue(wanted)
         try:
             successor = await self._wait_for(candidate)
@@ -234,7 +240,7 @@ class Scheduler:
             return resident
         wanted = self._wanted[deployment_id]
         self._check_backoff(wanted)
-        self.ledger.check_possible(wanted.name, self.needs.of(wanted))
+        self.placer.check_possible(wanted)
         resident = self._enqueue(wanted)
         self._current[deployment_id] = resident
         return resident
@@ -273,6 +279,8 @@ class Scheduler:
     def _enqueue(self, wanted: Wanted) -> Resident:
         holder = f"{wanted.deployment_id}#{next(self._numbers)}"
         need = self.needs.of(wanted)
+        if wanted.backend.asks(wanted.spec).gpus:
+            self.gpus.refresh()
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
         self._line.append(resident)
         self._line.sort(key=lambda r: not r.wanted.high_priority)
@@ -318,15 +326,15 @@ class Scheduler:
             self._start(resident, None)
         while self._line and not self._closing:
             head = self._line[0]
+            try:
+                fits = self._place(head)
+            except CannotFit as error:
+                self._line.pop(0)
+                self._spawn(self._load_failed(head, error))
+                continue
             if self._keeper.is_kept_for_another(head):
                 break
-            if self.ledger.missing_bytes(head.need):
-                try:
-                    self._check_room_beside_pinned(head)
-                except CannotFit as error:
-                    self._line.pop(0)
-                    self._spawn(self._load_failed(head, error))
-                    continue
+            if not fits:
                 self._make_room(head)
                 break
             self._line.pop(0)
@@ -335,7 +343,7 @@ class Scheduler:
             self._spawn(self._let_go_of_kept())
 
     def _start(self, resident: Resident, kept: Hold[Any] | None) -> None:
-        self.ledger.reserve(resident.holder, resident.need)
+        self.ledger.reserve(resident.holder, resident.placement)
         resident.state = ResidentState.LOADING
         self._spawn(self._load(resident, kept))
 
@@ -343,47 +351,53 @@ class Scheduler:
         await self._keeper.let_go()
         self._advance()
 
+    def _place(self, head: Resident) -> bool:
+        """Decide where the head goes; True when it fits there now.
+
+        Raises CannotFit when even an empty machine but for what is pinned would be too small, or the GPUs that it asks
+        for are not there: it would wait forever, and keep everyone behind it in the line waiting.
+        """
+        options = self._options(head)
+        found = self.placer.fitting_now(options)
+        if found is not None:
+            head.placement = found
+        return found is not None
+
+    def _options(self, head: Resident) -> list[Placement]:
+        """Where the head may go. Once others leave for it: only there, while that is possible at all."""
+        pinned = self._pinned()
+        if head.is_aimed and self.placer.fits_beside(head.placement, head.wanted, pinned):
+            return [head.placement]
+        head.is_aimed = False
+        return self.placer.options(head.wanted, pinned)
+
     def _make_room(self, head: Resident) -> None:
         """Evict for the head whom it may move: idle ones if they are enough, else busy ones too if it waited long.
 
         What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
         where other busy ones would have to go beside it.
         """
-        self._keeper.keep(head)
         soon = self._keeper.going | {r.holder for r in self._leaving if r.leases == 0}
         later = soon | {r.holder for r in self._leaving}
-        allowed = self._movable_for(head)
-        chosen = self._victims([c for c in allowed if c.leases == 0], head.need, soon)
-        if chosen is None:
-            chosen = self._victims(allowed, head.need, later)
-        for holder in chosen or []:
+        allowed, options = self._movable_for(head), self._options(head)
+        way = self.placer.way(options, [c for c in allowed if c.leases == 0], soon)
+        way = way or self.placer.way(options, allowed, later)
+        if way is None and len(options) > 1:
+            return  # nobody may leave yet: it is still open where the head goes
+        head.placement, head.is_aimed = (options[0] if way is None else way.placement), True
+        self._keeper.keep(head)
+        for holder in way.leavers if way is not None else ():
             self._evict(next(r for r in self._current.values() if r.holder == holder))
-
-    def _victims(self, candidates: list[policy.Candidate], need: Need, gone: set[str]) -> list[str] | None:
-        """Whom of the candidates to evict for the need, if ``gone`` are as good as gone; None: all are too few."""
-        missing = self.ledger.missing_bytes(need, without=gone)
-        beside = [need, *self.ledger.needs(without=gone | {c.holder for c in candidates})]
-        return policy.victims(candidates, missing, beside)
 
     def _movable_for(self, head: Resident) -> list[policy.Candidate]:
         now = self._clock.monotonic_seconds()
         ready = [r.as_candidate() for r in self._current.values() if r.state is ResidentState.READY]
         return policy.movable(ready, head.as_head(now), self.rules, now)
 
-    def _check_room_beside_pinned(self, resident: Resident) -> None:
-        """Raise CannotFit when even an empty machine but for what is pinned would be too small: it would wait forever,
-        and keep everyone behind it in the line waiting.
-        """
+    def _pinned(self) -> Pinned:
+        """What stays in memory, whoever waits."""
         pinned = [r for r in self._current.values() if r.wanted.pinned and r.state in _IN_MEMORY]
-        pinned_bytes = held_bytes(r.need for r in pinned)
-        more_bytes = held_bytes([resident.need, *(r.need for r in pinned)]) - pinned_bytes
-        if more_bytes + pinned_bytes > self.ledger.budget_bytes:
-            names = ", ".join(sorted(f"'{r.wanted.name}'" for r in pinned))
-            raise CannotFit(
-                f"'{resident.wanted.name}' needs {gib(more_bytes)}, and of the {self.ledger.device}'s "
-                f"{gib(self.ledger.budget_bytes)} for all models {gib(pinned_bytes)} are pinned by {names}; "
-                "unpin (min_workers 0) or delete one of those"
-            )
+        return Pinned(names=tuple(r.wanted.name for r in pinned), placements=tuple(r.placement for r in pinned))
 
     def _evict(self, resident: Resident) -> None:
         log.info("evicting '%s'", resident.wanted.name)
@@ -409,9 +423,9 @@ class Scheduler:
     async def _engine_of(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
         """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own."""
         try:
-            async with self._keeper.turn(resident.need):
+            async with self._keeper.turn(resident.placement):
                 await self._hooks.load_begins(resident.wanted.deployment_id)
-                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.need))
+                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.placement))
         finally:
             if kept is not None:
                 await asyncio.to_thread(kept.release)
@@ -427,13 +441,14 @@ class Scheduler:
         started = self._clock.monotonic_seconds()
         try:
             with self._meter() as meter:
-                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
+                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec, resident.placement)
         finally:
             alone = self._end_moving(movement)
         resident.load_took_seconds = self._clock.monotonic_seconds() - started
         if alone and resident.need.total_bytes:
-            resident.measured_bytes = meter.peak_bytes + (resident.need.shared_bytes if found else 0)
-            await self._tell_learned(self.needs.learn(wanted, resident.measured_bytes))
+            resident.measured = measured_on(resident.placement, meter, found=found)
+            for device, peak_bytes in resident.measured.items():
+                await self._tell_learned(self.needs.learn(wanted, peak_bytes, resident.placement.layout, device))
         return engine
 
     def _begin_moving(self) -> int:
@@ -551,6 +566,7 @@ class Scheduler:
 
         Called about once a second: a head of the line whose maximum wait is over is noticed here.
         """
+        self.gpus.refresh()
         now = self._clock.monotonic_seconds()
         ready = {r.holder: r for r in self._current.values() if r.state is ResidentState.READY}
         for resident in [r for r in ready.values() if not r.can_serve]:
@@ -599,7 +615,6 @@ class Scheduler:
 
     def plan(self, wanted: Wanted) -> Plan:
         """What a call of this deployment would do to memory now, and why. Nothing is done."""
-        need = self.needs.of(wanted)
         resident = self._current.get(wanted.deployment_id)
         same = resident if resident is not None and resident.wanted.spec == wanted.spec else None
         now = self._clock.monotonic_seconds()
@@ -610,15 +625,22 @@ class Scheduler:
         candidates = [r.as_candidate() for r in ready]
         stays = {c.holder: policy.why_stays(c, head, self.rules, now) for c in candidates}
         stays |= {r.holder: "it is loading" for r in ready if r.state is ResidentState.LOADING}
-        leavers = self._victims([c for c in candidates if stays[c.holder] is None], need, set())
+        served = same if same is not None and same.state in _IN_MEMORY else None
+        settled = served or (same if same is not None and same.is_aimed else None)
+        outlook = self.placer.outlook(
+            wanted,
+            self._pinned(),
+            [c for c in candidates if stays[c.holder] is None],
+            settled=settled.placement if settled is not None else None,
+        )
         return explain(
             wanted,
-            need,
+            outlook,
             self.ledger,
-            state=same.state.value if same is not None and same.state in _IN_MEMORY else None,
-            evicts=None if leavers is None else [names[holder] for holder in leavers],
+            state=served.state.value if served is not None else None,
+            names=names,
             stays=[
-                Stay(name=names[c.holder], need=c.need, pinned=c.pinned, reason=reason)
+                Stay(name=names[c.holder], placement=c.placement, reason=reason)
                 for c in candidates
                 if (reason := stays[c.holder]) is not None
             ],
@@ -685,6 +707,6 @@ def _newcomer(wanted: Wanted) -> policy.Head:
     return policy.Head(waited_seconds=0.0, high_priority=wanted.high_priority)
 
 
-def _in_memory(need: Need) -> bool:
+def _in_memory(placement: Placement) -> bool:
     """Whether its weights are there already, because another engine stands on them."""
-    return need.weights_key is not None and WEIGHTS.holds(need.weights_key) > 0
+    return placement.weights_key is not None and WEIGHTS.holds(placement.weights_key) > 0

@@ -47,15 +47,15 @@ def test_says_where_it_runs(encoder: Path) -> None:
 @pytest.mark.skipif(gpu_is_usable(), reason="there is a GPU")
 def test_no_gpu_is_an_error(encoder: Path) -> None:
     """CUDA asked for and absent fails with the reason and the way out; it is never a silent run on the CPU."""
-    with pytest.raises(CannotFit, match=r"device 'cuda' was asked for and cannot be used: .+ or take 'cpu'"):
-        Session(encoder / "model.onnx", device="cuda", threads=1)
+    with pytest.raises(CannotFit, match=r"device 'gpu0' was asked for and cannot be used: .+ or take 'cpu'"):
+        Session(encoder / "model.onnx", device="gpu0", threads=1)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not gpu_is_usable(), reason="no GPU")
 def test_gpu_is_used(encoder: Path) -> None:
     """With a GPU, the built session runs there and gives the same rows."""
-    session = Session(encoder / "model.onnx", device="cuda", threads=1)
+    session = Session(encoder / "model.onnx", device="gpu0", threads=1)
 
     assert session.device == "gpu0"
     np.testing.assert_allclose(session.run(BATCH), random_table()[IDS])
