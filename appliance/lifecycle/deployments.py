@@ -259,7 +259,7 @@ class Deployments:
 
     def _checked(self, deployment: Deployment, model: Model) -> Wanted:
         wanted = self._recipes.wanted(deployment, model)
-        self._scheduler.ledger.check_possible(deployment.name, self._scheduler.needs.of(wanted))
+        self._scheduler.placer.check_possible(wanted)
         return wanted
 
     def _check_name(self, account_id: str, name: str, but: str | None = None) -> None:

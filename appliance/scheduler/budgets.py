@@ -1,7 +1,7 @@
 """What engines may take on each GPU: its memory, less a reserve, less what other processes hold there now.
 
-The scheduler asks anew when something that wants a GPU joins the line, and with its upkeep once a second. The reserve is for what
-no engine's need names: the driver's context of this process, and buffers of kernels that are loaded at first use.
+The scheduler asks anew when something that wants a GPU joins the line, and with its upkeep once a second. The reserve
+is for what no engine's need names: the driver's context of this process, and kernels that are loaded at first use.
 """
 
 from __future__ import annotations

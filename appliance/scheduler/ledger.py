@@ -102,7 +102,9 @@ class Ledger:
         ``without``: holders that are as good as gone.
         """
         beside = [*self.placements(without), placement]
-        over = {share.device: held_on(share.device, beside) - self.budget_on(share.device) for share in placement.shares}
+        over = {
+            share.device: held_on(share.device, beside) - self.budget_on(share.device) for share in placement.shares
+        }
         return {device: bytes_ for device, bytes_ in over.items() if bytes_ > 0}
 
     def reserve(self, holder: str, placement: Placement) -> None:

@@ -2,7 +2,8 @@
 
 Every formula for compute buffers is wrong somewhere, and one machine repeats the same loads. So the peak of each load
 is measured and kept under a key of everything that decides it (weights, adapter, parameters, slots, the engine's
-version, and where its layers are), for each device by itself. Where it is known it takes the place of the guess; weights and cache are known exactly and stay as they are.
+version, where its layers are), for each device by itself. Where it is known it takes the place of the guess; weights
+and cache are known exactly and stay as they are.
 """
 
 from __future__ import annotations

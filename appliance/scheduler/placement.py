@@ -43,10 +43,14 @@ def placed(need: Need, layout: Layout) -> Placement:
         return in_ram(need)
     ram_layers = sum(layers for device, layers in layout if device == CPU)
     key = key_on(need.weights_key, _text(layout)) if need.weights_key is not None else None
-    shares = [_ram_share(need, ram_layers, key)] if ram_layers or need.host_weights_bytes + need.host_compute_bytes else []
+    shares = (
+        [_ram_share(need, ram_layers, key)] if ram_layers or need.host_weights_bytes + need.host_compute_bytes else []
+    )
     for position, (device, layers) in enumerate(gpus):
         has_output = position == len(gpus) - 1
-        part = _part(need, layers - has_output, has_output=has_output, key=key) if need.layers > 1 else _whole(need, key)
+        part = (
+            _part(need, layers - has_output, has_output=has_output, key=key) if need.layers > 1 else _whole(need, key)
+        )
         shares.append(Share(device=device, layers=layers, need=part))
     return Placement(tuple(shares))
 
@@ -54,8 +58,8 @@ def placed(need: Need, layout: Layout) -> Placement:
 def choices(need: Need, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
     """Every placement such as was asked for, the GPU with the least room first. ``rooms`` are bytes by device.
 
-    They need not fit; only where several GPUs share the layers, or RAM takes what spills, do the rooms decide how. Empty
-    when there are not as many GPUs as were asked for, or not as many layers as GPUs.
+    Where layers spill, only those with the fewest in RAM. They need not fit; only where several GPUs share the layers, or RAM takes what spills, do the rooms decide how.
+    Empty when there are not as many GPUs as were asked for, or not as many layers as GPUs.
     """
     if not asked.gpus:
         return [in_ram(need)]
@@ -64,7 +68,8 @@ def choices(need: Need, asked: Resources, rooms: Mapping[str, int]) -> list[Plac
         return []
     chosen = [[gpu] for gpu in gpus] if asked.gpus == 1 else [sorted(gpus[-asked.gpus :], key=_number)]
     layouts = [_layout(need, asked, {gpu: rooms[gpu] for gpu in group}) for group in chosen]
-    return [placed(need, layout) for layout in layouts if layout]
+    least = min((_in_ram(layout) for layout in layouts if layout), default=0)
+    return [placed(need, layout) for layout in layouts if layout and _in_ram(layout) == least]
 
 
 def _layout(need: Need, asked: Resources, rooms: Mapping[str, int]) -> Layout:
@@ -78,10 +83,14 @@ def _layout(need: Need, asked: Resources, rooms: Mapping[str, int]) -> Layout:
     capacities = {gpu: max(0, rooms[gpu] - fixed[gpu]) // each for gpu in rooms}
     if asked.spills:
         body = min(body, sum(capacities.values()))
-    if body < (len(rooms) if asked.spills or len(rooms) > 1 else 0):
+    if (asked.spills and not all(capacities.values())) or (len(rooms) > 1 and body < len(rooms)):
         return []
     parts = apportion(body, capacities)
     return [(CPU, need.layers - 1 - body), *((gpu, parts[gpu] + (gpu == last)) for gpu in rooms)]
+
+
+def _in_ram(layout: Layout) -> int:
+    return sum(layers for device, layers in layout if device == CPU)
 
 
 def apportion(layers: int, capacities: Mapping[str, int]) -> dict[str, int]:
@@ -95,7 +104,7 @@ def apportion(layers: int, capacities: Mapping[str, int]) -> dict[str, int]:
     together = sum(spare.values()) or 1
     parts = {device: left * capacity // together for device, capacity in spare.items()}
     for _ in range(left - sum(parts.values())):
-        neediest = max(parts, key=lambda device: (spare[device] - parts[device]))
+        neediest = max(parts, key=lambda device: spare[device] - parts[device])
         parts[neediest] += 1
     return {device: part + least for device, part in parts.items()}
 
@@ -109,7 +118,6 @@ def _ram_share(need: Need, layers: int, key: str | None) -> Share:
         part,
         weights_bytes=part.weights_bytes + need.host_weights_bytes,
         compute_bytes=(need.compute_bytes if layers else 0) + need.host_compute_bytes,
-        layers=1,
     )
     return Share(device=CPU, layers=layers, need=beside)
 

@@ -153,7 +153,9 @@ class Placer:
         made: list[Placement] = []
         for _ in range(ATTEMPTS):
             made = [self._needs.placed(wanted, placement) for placement in choices(need, asked, rooms)]
-            over = {device: bytes_ for each in made for device, bytes_ in _over(each, (), rooms).items() if device != CPU}
+            over = {
+                device: bytes_ for each in made for device, bytes_ in _over(each, (), rooms).items() if device != CPU
+            }
             if not over or not (asked.spills or asked.gpus > 1):
                 break
             rooms = {device: bytes_ - over.get(device, 0) for device, bytes_ in rooms.items()}
@@ -183,10 +185,11 @@ class Placer:
         if asked.gpus <= len(there):
             return
         has = f"{len(there)} ({', '.join(there)})" if there else f"none ({self._gpus.note})"
-        fewer = f"to {len(there)}, or to 0" if there else "to 0"
+        fewer = f"gpus to {len(there)}, or to 0" if there else "gpus to 0"
+        less = "device to cpu" if wanted.spec.parameters.get("device") == "cuda" else fewer
         raise CannotFit(
             f"'{wanted.name}' asks for {_gpus(asked.gpus)} and this machine has {has}; "
-            f"set gpus {fewer} to run it in RAM, or add what is missing"
+            f"set {less} to run it in RAM, or add what is missing"
         )
 
     def _refusal(
@@ -203,26 +206,27 @@ class Placer:
                 )
         return self._too_large(wanted, made[0], pinned, budgets)
 
-    def _too_large(
-        self, wanted: Wanted, placement: Placement, pinned: Pinned, budgets: Mapping[str, int]
-    ) -> CannotFit:
+    def _too_large(self, wanted: Wanted, placement: Placement, pinned: Pinned, budgets: Mapping[str, int]) -> CannotFit:
         device = next(iter(_over(placement, pinned.placements, budgets)))
-        need, budget_bytes = placement.on(device), budgets.get(device, 0)
+        need = placement.on(device)
         assert need is not None, "over on a device that it does not use"
-        others = self._ledger.budgets[device].others_bytes if device in self._ledger.budgets else 0
-        beside = f", {gib(others)} held by other processes" if others and budget_bytes < _capacity(self._ledger, device) else ""
+        has = f"{gib(budgets.get(device, 0))} for all models{self._beside_others(device, budgets)}"
         pinned_bytes = held_on(device, pinned.placements)
         if not pinned_bytes:
-            return CannotFit(
-                f"'{wanted.name}' needs {gib(need.total_bytes)}, {device} has {gib(budget_bytes)} for all models{beside}; "
-                f"{ADVICE}{'' if device == CPU else ', or ask for more GPUs'}"
-            )
+            more = "" if device == CPU else ", or ask for more GPUs"
+            return CannotFit(f"'{wanted.name}' needs {gib(need.total_bytes)}, {device} has {has}; {ADVICE}{more}")
         more_bytes = held_on(device, [placement, *pinned.placements]) - pinned_bytes
         names = ", ".join(f"'{name}'" for name in sorted(pinned.names))
         return CannotFit(
-            f"'{wanted.name}' needs {gib(more_bytes)}, and of the {device}'s {gib(budget_bytes)} for all models{beside} "
-            f"{gib(pinned_bytes)} are pinned by {names}; unpin (min_workers 0) or delete one of those"
+            f"'{wanted.name}' needs {gib(more_bytes)}, and of the {device}'s {has} {gib(pinned_bytes)} are pinned by "
+            f"{names}; unpin (min_workers 0) or delete one of those"
         )
+
+    def _beside_others(self, device: str, budgets: Mapping[str, int]) -> str:
+        budget = self._ledger.budgets.get(device)
+        if budget is None or budget.capacity_bytes <= budgets.get(device, 0):
+            return ""
+        return f" while other processes hold {gib(budget.others_bytes)}"
 
     def _no_layout(self, wanted: Wanted, asked: Resources, budgets: Mapping[str, int]) -> CannotFit:
         need = wanted.backend.estimate(wanted.spec)
@@ -238,18 +242,14 @@ class Placer:
         )
 
 
-def _over(
-    placement: Placement, beside: Iterable[Placement], budgets: Mapping[str, int]
-) -> dict[str, int]:
+def _over(placement: Placement, beside: Iterable[Placement], budgets: Mapping[str, int]) -> dict[str, int]:
     """Bytes too many, by device."""
     together = [*beside, placement]
     over = {s.device: held_on(s.device, together) - budgets.get(s.device, 0) for s in placement.shares}
     return {device: bytes_ for device, bytes_ in over.items() if bytes_ > 0}
 
 
-def _fits(
-    placement: Placement, asked: Resources, beside: Iterable[Placement], budgets: Mapping[str, int]
-) -> bool:
+def _fits(placement: Placement, asked: Resources, beside: Iterable[Placement], budgets: Mapping[str, int]) -> bool:
     in_ram = placement.on(CPU)
     within = asked.memory_bytes is None or in_ram is None or in_ram.total_bytes <= asked.memory_bytes
     return within and not _over(placement, beside, budgets)
@@ -258,10 +258,6 @@ def _fits(
 def _cost(leavers: Sequence[policy.Candidate]) -> tuple[int, int, float]:
     busy = sum(c.leases > 0 for c in leavers)
     return busy, len(leavers), max((c.last_used_seconds for c in leavers), default=0.0)
-
-
-def _capacity(ledger: Ledger, device: str) -> int:
-    return ledger.budgets[device].capacity_bytes
 
 
 def _gpus(count: int) -> str:

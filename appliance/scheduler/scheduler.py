@@ -284,6 +284,8 @@ class Scheduler:
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
         self._line.append(resident)
         self._line.sort(key=lambda r: not r.wanted.high_priority)
+        for behind in self._line[1:]:
+            behind.is_aimed = False  # what leaves now leaves for the head
         asyncio.get_running_loop().call_soon(self._advance)
         return resident
 
@@ -384,7 +386,7 @@ class Scheduler:
         way = way or self.placer.way(options, allowed, later)
         if way is None and len(options) > 1:
             return  # nobody may leave yet: it is still open where the head goes
-        head.placement, head.is_aimed = (options[0] if way is None else way.placement), True
+        head.placement, head.is_aimed = (options[0] if way is None else way.placement), way is not None
         self._keeper.keep(head)
         for holder in way.leavers if way is not None else ():
             self._evict(next(r for r in self._current.values() if r.holder == holder))

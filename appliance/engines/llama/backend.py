@@ -75,8 +75,8 @@ class LlamaBackend:
             return asked
         if not asked.gpus:
             raise InvalidParameter(
-                f"gpu_layers is {given!r:.64} and no GPU is asked for; set gpus in the template's endpoint_config or the "
-                "deployment's vendor_configuration, or leave gpu_layers out"
+                f"gpu_layers is {given!r:.64} and no GPU is asked for; set gpus in the template's endpoint_config or "
+                "the deployment's vendor_configuration, or leave gpu_layers out"
             )
         if given == "all":
             return asked
@@ -85,8 +85,8 @@ class LlamaBackend:
         layers = _layers(spec.card)
         if not isinstance(given, str) or not given.isdecimal() or not 0 < int(given[:9]) <= layers:
             raise InvalidParameter(
-                f"gpu_layers is {given!r:.64}; give 'all', 'auto' (what has no room on the GPUs goes to RAM) or a number "
-                f"from 1 to {layers}, the layers of these weights with the output layer"
+                f"gpu_layers is {given!r:.64}; give 'all', 'auto' (what has no room on the GPUs goes to RAM) or a "
+                f"number from 1 to {layers}, the layers of these weights with the output layer"
             )
         return structs.replace(asked, gpu_layers=int(given) if int(given) < layers else None)
 

@@ -29,7 +29,7 @@ _CACHE: Final = re.compile(r"(\S+) KV buffer size =\s+([\d.]+) MiB")
 
 
 def device_of(name: str) -> str:
-    """``gpu0`` for ggml's ``CUDA0``; ``cpu`` for its processor and the memory around it (``CPU_Mapped``, ``CUDA_Host``)."""
+    """``gpu0`` for ggml's ``CUDA0``; ``cpu`` for its processor and memory around it (``CPU_Mapped``, ``CUDA_Host``)."""
     found = _CUDA.fullmatch(name)
     return f"gpu{found[1]}" if found else CPU
 
@@ -59,8 +59,8 @@ def check_gpus(placement: Placement, gpus: Mapping[str, int]) -> None:
         return
     if not gpus:
         raise CannotFit(
-            f"{' and '.join(asked)} asked for, and this build of llama.cpp has no CUDA backend that works here; install "
-            "one with CUDA and a driver for it, or set gpus to 0 to run in RAM"
+            f"{' and '.join(asked)} asked for, and this build of llama.cpp has no CUDA backend that works here; "
+            "install one with CUDA and a driver for it, or set gpus to 0 to run in RAM"
         )
     raise CannotFit(f"{' and '.join(asked)} asked for, and llama.cpp sees {', '.join(gpus)} only; set gpus to less")
 
@@ -137,8 +137,8 @@ class Account(Struct):
         strangers = sorted(device for device, size in self.cache_mib.items() if size and device not in allowed)
         if strangers:
             raise CannotFit(
-                f"asked for {placement.device}, llama.cpp put the cache on {', '.join(strangers)}; set gpus to 0 to run "
-                "in RAM, or take a build of llama.cpp that supports this model there"
+                f"asked for {placement.device}, llama.cpp put the cache on {', '.join(strangers)}; set gpus to 0 to "
+                "run in RAM, or take a build of llama.cpp that supports this model there"
             )
 
 

@@ -255,7 +255,9 @@ class _Weights:
 def _not_loaded(path: Path, placement: Placement) -> ApplianceError:
     complaint = _complaint()
     if any(word in complaint.lower() for word in ("alloc", "out of memory")):
-        return CannotFit(f"not enough memory on {placement.device} for '{path.name}': {complaint}; retire something else")
+        return CannotFit(
+            f"not enough memory on {placement.device} for '{path.name}': {complaint}; retire something else"
+        )
     return BadWeights(f"llama.cpp cannot load '{path.name}': {complaint}")
 
 

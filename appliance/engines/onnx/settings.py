@@ -102,7 +102,9 @@ def _check_device(device: str, spec: EngineSpec) -> None:
     """8-bit products have no CUDA kernels: most of such a graph would run on the CPU without a word."""
     gpus = spec.resources.gpus
     if gpus > 1:
-        raise InvalidParameter(f"gpus is {gpus}; ONNX Runtime runs a model on one GPU, set it to 1, or to 0 for the CPU")
+        raise InvalidParameter(
+            f"gpus is {gpus}; ONNX Runtime runs a model on one GPU, set it to 1, or to 0 for the CPU"
+        )
     if device == "cpu" and gpus:
         raise _invalid("device", "'cpu'", "takes cuda where the resources ask for a GPU; or set gpus to 0")
     if device == "cuda" and {"I8", "U8"} & set((spec.card.quantization or "").split("+")):
