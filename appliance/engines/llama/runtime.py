@@ -402,8 +402,9 @@ class Context:
         parameters.offload_kqv = parameters.op_offload = bool(model.placement.gpus)
         with model.adapters_at_rest, _listening() as lines:
             self._context = _take(c.llama_init_from_model(model.handle, parameters), self._no_room())
+        self.account = Account.read(lines)
         try:
-            Account.read(lines).check_cache(model.placement)
+            self.account.check_cache(model.placement)
         except CannotFit:
             self.close()
             raise
