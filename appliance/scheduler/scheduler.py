@@ -329,15 +329,17 @@ class Scheduler:
         while self._line and not self._closing:
             head = self._line[0]
             try:
-                fits = self._place(head)
+                options = self._options(head)
             except CannotFit as error:
                 self._line.pop(0)
                 self._spawn(self._load_failed(head, error))
                 continue
+            fitting = self.placer.fitting_now(options)
+            head.placement = fitting or head.placement
             if self._keeper.is_kept_for_another(head):
                 break
-            if not fits:
-                self._make_room(head)
+            if fitting is None:
+                self._make_room(head, options)
                 break
             self._line.pop(0)
             self._start(head, self._keeper.hand_over(head))
@@ -353,27 +355,19 @@ class Scheduler:
         await self._keeper.let_go()
         self._advance()
 
-    def _place(self, head: Resident) -> bool:
-        """Decide where the head goes; True when it fits there now.
+    def _options(self, head: Resident) -> list[Placement]:
+        """Where the head may go. Once others leave for it: only there, while that is possible at all.
 
         Raises CannotFit when even an empty machine but for what is pinned would be too small, or the GPUs that it asks
         for are not there: it would wait forever, and keep everyone behind it in the line waiting.
         """
-        options = self._options(head)
-        found = self.placer.fitting_now(options)
-        if found is not None:
-            head.placement = found
-        return found is not None
-
-    def _options(self, head: Resident) -> list[Placement]:
-        """Where the head may go. Once others leave for it: only there, while that is possible at all."""
         pinned = self._pinned()
         if head.is_aimed and self.placer.fits_beside(head.placement, head.wanted, pinned):
             return [head.placement]
         head.is_aimed = False
         return self.placer.options(head.wanted, pinned)
 
-    def _make_room(self, head: Resident) -> None:
+    def _make_room(self, head: Resident, options: list[Placement]) -> None:
         """Evict for the head whom it may move: idle ones if they are enough, else busy ones too if it waited long.
 
         What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
@@ -381,7 +375,7 @@ class Scheduler:
         """
         soon = self._keeper.going | {r.holder for r in self._leaving if r.leases == 0}
         later = soon | {r.holder for r in self._leaving}
-        allowed, options = self._movable_for(head), self._options(head)
+        allowed = self._movable_for(head)
         way = self.placer.way(options, [c for c in allowed if c.leases == 0], soon)
         way = way or self.placer.way(options, allowed, later)
         if way is None and len(options) > 1:

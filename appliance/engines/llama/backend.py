@@ -6,6 +6,7 @@ Importing this loads no native library; ``load`` does.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
 class LlamaBackend:
     """``appliance.engines.base.Backend`` for GGUF."""
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Version of llama-cpp-python, which embeds its llama.cpp."""
         return version("llama-cpp-python")

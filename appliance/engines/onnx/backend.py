@@ -6,6 +6,7 @@ Called by the scheduler and by the trial process. Importing this loads no native
 from __future__ import annotations
 
 import importlib.metadata
+from functools import cached_property
 from typing import Final
 
 from msgspec import structs
@@ -28,7 +29,7 @@ _BUFFERS_PER_TOKEN: Final = 12
 class OnnxBackend:
     """ONNX Runtime, on the CPU or one GPU."""
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Version of the installed ONNX Runtime."""
         for name in _DISTRIBUTIONS:
