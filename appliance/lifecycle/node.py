@@ -52,10 +52,11 @@ from appliance.registry.migrations import REGISTRY
 from appliance.registry.needs import needs
 from appliance.registry.vault import Vault
 from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.canary import Watch
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.needs import Learned
 from appliance.scheduler.policy import Rules
-from appliance.scheduler.scheduler import Scheduler, Watch
+from appliance.scheduler.scheduler import Scheduler
 from appliance.store.importing import Store
 
 log = logging.getLogger(__name__)

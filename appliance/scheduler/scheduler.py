@@ -35,6 +35,7 @@ from appliance.engines.shared import WEIGHTS, Hold
 from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
 from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.needs import Learned, Needs, measured_on
@@ -69,15 +70,6 @@ class Hooks:
         """What a load took, for the next start of the appliance."""
 
 
-class Watch(Struct, frozen=True, kw_only=True):
-    """How idle engines are watched: each answers one token now and then, or is taken out."""
-
-    every_seconds: float = float("inf")
-    """Time without a sign of life after which an idle engine is asked for one."""
-    patience_seconds: float = 30.0
-    """How long it may take to answer."""
-
-
 class Scheduler:
     """The residents of this node and the line of those that wait for room."""
 
@@ -103,13 +95,12 @@ class Scheduler:
         self.gpus.refresh()
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
-        self._watch = watch or Watch()
+        self._canary = Canary(clock, watch or Watch(), self._take_out_sick)
         self._hooks = hooks or Hooks()
         self._meter = meter
         self._paces: dict[str, Pace] = {}
         self._movements = 0
         self._moving = 0
-        self._canary: asyncio.Task[None] | None = None
         self._wanted: dict[str, Wanted] = {}
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
@@ -162,7 +153,8 @@ class Scheduler:
                 self._retire(candidate)
             raise
         try:
-            await self._probe(successor)
+            assert successor.engine is not None, "probed before it was loaded"
+            await probe(successor.engine)
         except BaseException:
             self._retire(successor)
             self._unclaim(successor)
@@ -175,10 +167,6 @@ class Scheduler:
                 self._resolve(old.waiters.popleft(), successor)
             self._retire(old)
         self._unclaim(successor)
-
-    async def _probe(self, resident: Resident) -> None:
-        assert resident.engine is not None, "probed before it was loaded"
-        await probe(resident.engine)
 
     # --- what requests do ----------------------------------------------------------------------------------------
 
@@ -570,38 +558,16 @@ class Scheduler:
             del ready[resident.holder]
         for holder in policy.idle_too_long((r.as_candidate() for r in ready.values()), now, self._idle_seconds):
             self._evict(ready.pop(holder))
-        self._send_canary(list(ready.values()), now)
+        self._canary.send(list(ready.values()))
         self._advance()
 
-    def _send_canary(self, ready: list[Resident], now: float) -> None:
-        """Ask the idle engine that gave no sign of life for the longest time for one token. One canary at a time."""
-        if self._canary is not None and not self._canary.done():
-            return
-        quiet = [r for r in ready if r.leases == 0 and now - r.seen_seconds >= self._watch.every_seconds]
-        if quiet:
-            self._canary = asyncio.ensure_future(self._check(min(quiet, key=lambda r: r.seen_seconds)))
-
-    async def _check(self, resident: Resident) -> None:
-        """The canary. It holds no lease: who needs the room may have it."""
-        error: ApplianceError
-        try:
-            async with asyncio.timeout(self._watch.patience_seconds):
-                await self._probe(resident)
-        except TimeoutError:
-            error = Internal(f"the engine gave no token within {self._watch.patience_seconds:.0f} s; it is loaded anew")
-        except ApplianceError as fault:
-            error = fault
-        except Exception as fault:
-            log.exception("the canary of '%s' failed", resident.wanted.name)
-            error = Internal(f"the engine failed to answer one token: {fault}")
-        else:
-            resident.checked_seconds = self._clock.monotonic_seconds()
-            return
-        if self._current.get(resident.wanted.deployment_id) is resident and resident.state is ResidentState.READY:
-            await self._take_out_sick(resident, error)
-
     async def _take_out_sick(self, resident: Resident, error: ApplianceError) -> None:
-        """Out of service with its reason; tried again when the back-off is over."""
+        """Out of service with its reason, if it still is in service; tried again when the back-off is over."""
+        if (
+            self._current.get(resident.wanted.deployment_id) is not resident
+            or resident.state is not ResidentState.READY
+        ):
+            return
         deployment_id = resident.wanted.deployment_id
         log.error("'%s' is taken out: %s", resident.wanted.name, error.message)
         del self._current[deployment_id]
@@ -683,8 +649,7 @@ class Scheduler:
     async def close(self) -> None:
         """Fail the waiters, cancel what runs, and unload everyone."""
         self._closing = True
-        if self._canary is not None:
-            self._canary.cancel()
+        self._canary.close()
         for resident in list(self._current.values()):
             self._fail_waiters(resident, NotReady("the appliance is shutting down", retry_after_seconds=5))
             resident.leases = 0

@@ -90,9 +90,7 @@ def test_memory_is_a_limit(client: httpx.Client, model_id: str) -> None:
         ),
     ],
 )
-def test_wrong_resources(
-    client: httpx.Client, model_id: str, body: dict[str, Any], status: int, detail: str
-) -> None:
+def test_wrong_resources(client: httpx.Client, model_id: str, body: dict[str, Any], status: int, detail: str) -> None:
     """Refused by name, and nothing is stored."""
     answer = deploy(client, model_id, "wrong", **body)
     assert answer.status_code == status, answer.text

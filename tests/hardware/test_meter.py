@@ -31,7 +31,11 @@ def test_mapped_pages_are_told_apart(tmp_path: Path) -> None:
     """Pages of a file that pass through on their way to a GPU are growth, but no memory of this process's own."""
     file = tmp_path / "weights"
     file.write_bytes(b"x" * (64 * MIB))
-    with PeakMeter() as meter, file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as pages:
+    with (
+        PeakMeter() as meter,
+        file.open("rb") as opened,
+        mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as pages,
+    ):
         sum(pages[::4096])
         meter._look()
     assert meter.peak_bytes >= 60 * MIB

@@ -36,7 +36,11 @@ def test_other_sizes(text: str) -> None:
     [
         (None, {}, Resources()),
         ({"cpus": 3, "memory": "8Gi", "gpus": 0}, {}, Resources(cpus=3, memory_bytes=8 * GIB)),
-        ({"cpus": 3, "memory": "8Gi", "gpus": 0}, {"gpus": 2, "memory": "1Gi"}, Resources(gpus=2, memory_bytes=GIB, cpus=3)),
+        (
+            {"cpus": 3, "memory": "8Gi", "gpus": 0},
+            {"gpus": 2, "memory": "1Gi"},
+            Resources(gpus=2, memory_bytes=GIB, cpus=3),
+        ),
         ({"cpus": None, "memory": None, "gpus": None}, {}, Resources()),
         ({"gpus": 1}, {"gpus": 0}, Resources()),
     ],

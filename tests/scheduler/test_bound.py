@@ -11,10 +11,10 @@ import itertools
 from typing import Any, ClassVar
 
 import pytest
-from msgspec import structs
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
 from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.ledger import Ledger

@@ -1,4 +1,4 @@
-"""Where an engine may go: tables of layouts, and properties over any machine. The GPUs are numbers: nothing is loaded."""
+"""Where an engine may go: tables of layouts, and properties over any machine. GPUs are numbers here, nothing loads."""
 
 from __future__ import annotations
 
@@ -59,7 +59,11 @@ def test_several_gpus_share_in_proportion() -> None:
         (Resources(gpus=1, gpu_layers=4), {"gpu0": 0}, [[("cpu", 7), ("gpu0", 4)]]),
         (Resources(gpus=1, spills=True), {"gpu0": 150 + 3 * 122}, [[("cpu", 7), ("gpu0", 4)]]),
         (Resources(gpus=1, spills=True), {"gpu0": 9_000}, [[("gpu0", 11)]]),
-        (Resources(gpus=2, spills=True), {"gpu0": 172, "gpu1": 150 + 2 * 122}, [[("cpu", 7), ("gpu0", 1), ("gpu1", 3)]]),
+        (
+            Resources(gpus=2, spills=True),
+            {"gpu0": 172, "gpu1": 150 + 2 * 122},
+            [[("cpu", 7), ("gpu0", 1), ("gpu1", 3)]],
+        ),
         (Resources(gpus=1, spills=True), {"gpu0": 150 + 121}, []),
         (Resources(gpus=1), {}, []),
         (Resources(gpus=2), {"gpu0": 9_000}, []),
@@ -142,10 +146,8 @@ def test_apportioned_layers(layers: int, capacities: list[int]) -> None:
 def test_nothing_is_lost_and_spilling_fits(
     layers: int, weights: int, cache: int, compute: int, host: int, gpus: int, rooms: list[int], spills: bool
 ) -> None:
-    """However the layers are laid out, all of them are somewhere with at least their bytes; what spills fits the GPUs."""
-    need = Need(
-        weights_bytes=weights, cache_bytes=cache, compute_bytes=compute, layers=layers, host_weights_bytes=host
-    )
+    """However the layers are laid out, all are somewhere with at least their bytes; what spills fits the GPUs."""
+    need = Need(weights_bytes=weights, cache_bytes=cache, compute_bytes=compute, layers=layers, host_weights_bytes=host)
     machine = {CPU: 0, **{f"gpu{number}": room for number, room in enumerate(rooms)}}
     for placement in choices(need, Resources(gpus=gpus, spills=spills), machine):
         assert sum(share.layers for share in placement.shares) == layers

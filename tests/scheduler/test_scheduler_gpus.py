@@ -47,7 +47,9 @@ class Told(Hooks):
             self.reasons.append(str(error))
 
 
-def make(clock: FakeClock, gpus: FakeGpus | None, meter: FakeMeter | None = None, hooks: Hooks | None = None) -> Scheduler:
+def make(
+    clock: FakeClock, gpus: FakeGpus | None, meter: FakeMeter | None = None, hooks: Hooks | None = None
+) -> Scheduler:
     ledger = Ledger("cpu", RAM_BYTES)
     return Scheduler(
         clock,

@@ -81,7 +81,9 @@ def test_estimate_grows_with_the_batch(starter: Path, spec_of: MakeSpec) -> None
 
 def test_a_gpu_session_is_shared_by_equals(encoder: Path, spec_of: MakeSpec) -> None:
     """A session on a GPU is bounded by its buffers: engines with larger ones get another. In RAM they share it."""
-    on_gpu = [OnnxBackend().estimate(spec_of(encoder, device="cuda", batch_tokens=tokens)) for tokens in (64, 64, 9_999)]
+    on_gpu = [
+        OnnxBackend().estimate(spec_of(encoder, device="cuda", batch_tokens=tokens)) for tokens in (64, 64, 9_999)
+    ]
     in_ram = [OnnxBackend().estimate(spec_of(encoder, batch_tokens=tokens)) for tokens in (64, 9_999)]
     assert on_gpu[0].weights_key == on_gpu[1].weights_key != on_gpu[2].weights_key
     assert in_ram[0].weights_key == in_ram[1].weights_key
