@@ -58,8 +58,9 @@ def placed(need: Need, layout: Layout) -> Placement:
 def choices(need: Need, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
     """Every placement such as was asked for, the GPU with the least room first. ``rooms`` are bytes by device.
 
-    Where layers spill, only those with the fewest in RAM. They need not fit; only where several GPUs share the layers, or RAM takes what spills, do the rooms decide how.
-    Empty when there are not as many GPUs as were asked for, or not as many layers as GPUs.
+    They need not fit; only where several GPUs share the layers, or RAM takes what spills, do the rooms decide how. Of
+    those that spill, the ones with the fewest layers in RAM. Empty when there are not as many GPUs as were asked for,
+    or not as many layers as GPUs.
     """
     if not asked.gpus:
         return [in_ram(need)]

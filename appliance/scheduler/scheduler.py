@@ -31,14 +31,15 @@ from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
 from appliance.engines.base import Engine, Placement
 from appliance.engines.probe import probe
-from appliance.engines.shared import WEIGHTS, Hold
+from appliance.engines.shared import Hold
 from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
 from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.needs import Learned, Needs, measured_on
+from appliance.scheduler.loading import Hooks, Loader
+from appliance.scheduler.needs import Needs
 from appliance.scheduler.pace import Pace
 from appliance.scheduler.placer import Pinned, Placer
 from appliance.scheduler.plan import Plan, Stay, explain
@@ -55,19 +56,6 @@ class Failure(Struct, frozen=True, kw_only=True):
     error: ApplianceError
     count: int
     retry_at_seconds: float
-
-
-class Hooks:
-    """What the scheduler tells the outside. The default does nothing; the lifecycle marks loads and keeps statuses."""
-
-    async def load_begins(self, deployment_id: str) -> None:
-        """About to load in this process; awaited before native code runs."""
-
-    async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
-        """Loaded, or failed with the error; also when the canary found a loaded engine broken."""
-
-    async def need_learned(self, learned: Learned) -> None:
-        """What a load took, for the next start of the appliance."""
 
 
 class Scheduler:
@@ -96,16 +84,13 @@ class Scheduler:
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
         self._canary = Canary(clock, watch or Watch(), self._take_out_sick)
-        self._hooks = hooks or Hooks()
-        self._meter = meter
         self._paces: dict[str, Pace] = {}
-        self._movements = 0
-        self._moving = 0
         self._wanted: dict[str, Wanted] = {}
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
         self._line: list[Resident] = []
         self._keeper = Keeper(ledger)
+        self._loader = Loader(clock, self._keeper, self.needs, hooks or Hooks(), meter)
         self._failures: dict[str, Failure] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
@@ -394,70 +379,15 @@ class Scheduler:
     async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         wanted = resident.wanted
         try:
-            engine = await self._engine_of(resident, kept)
+            engine = await self._loader.load(resident, kept)
         except ApplianceError as error:
             await self._load_failed(resident, error)
         except Exception as error:
             log.exception("loading '%s' failed", wanted.name)
             await self._load_failed(resident, Internal(f"'{wanted.name}' could not be loaded: {error}"))
         else:
-            await self._tell_ended(wanted.deployment_id, None)
+            await self._loader.tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
-
-    async def _engine_of(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
-        """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own."""
-        try:
-            async with self._keeper.turn(resident.placement):
-                await self._hooks.load_begins(resident.wanted.deployment_id)
-                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.placement))
-        finally:
-            if kept is not None:
-                await asyncio.to_thread(kept.release)
-
-    async def _load_measured(self, resident: Resident, *, found: bool) -> Engine:
-        """Load in a thread; learn what it took, unless something else came or went at the same time.
-
-        ``found``: its weights are in memory already, and no part of what can be measured. What runs elsewhere and needs
-        nothing here has nothing to teach: how the process grew was others' doing.
-        """
-        wanted = resident.wanted
-        movement = self._begin_moving()
-        started = self._clock.monotonic_seconds()
-        try:
-            with self._meter() as meter:
-                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec, resident.placement)
-        finally:
-            alone = self._end_moving(movement)
-        resident.load_took_seconds = self._clock.monotonic_seconds() - started
-        if alone and resident.need.total_bytes:
-            resident.measured = measured_on(resident.placement, meter, found=found)
-            for device, peak_bytes in resident.measured.items():
-                await self._tell_learned(self.needs.learn(wanted, peak_bytes, resident.placement.layout, device))
-        return engine
-
-    def _begin_moving(self) -> int:
-        """Note that memory is about to move; returns what ``_end_moving`` wants."""
-        self._moving += 1
-        self._movements += 1
-        return self._movements if self._moving == 1 else 0
-
-    def _end_moving(self, movement: int) -> bool:
-        """True when nothing else moved meanwhile."""
-        self._moving -= 1
-        return movement == self._movements
-
-    async def _tell_learned(self, learned: Learned) -> None:
-        try:
-            await self._hooks.need_learned(learned)
-        except Exception:
-            log.exception("what a load took could not be noted")
-
-    async def _tell_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
-        """A registry that cannot be written (a full disk) must not keep requests from what was decided here."""
-        try:
-            await self._hooks.load_ended(deployment_id, error)
-        except Exception:
-            log.exception("the end of a load of %s could not be noted", deployment_id)
 
     def _loaded(self, resident: Resident, engine: Engine) -> None:
         self.loads += 1
@@ -485,9 +415,9 @@ class Scheduler:
         if self._current.get(deployment_id) is resident:
             del self._current[deployment_id]
             self._note_failure(deployment_id, error)
-            await self._tell_ended(deployment_id, error)
+            await self._loader.tell_ended(deployment_id, error)
         else:
-            await self._tell_ended(deployment_id, None)
+            await self._loader.tell_ended(deployment_id, None)
         self._fail_waiters(resident, error)
         resident.gone.set()
         self._advance()
@@ -525,14 +455,12 @@ class Scheduler:
         engine, resident.engine = resident.engine, None
         if engine is None:
             return
-        movement = self._begin_moving()
         try:
-            await asyncio.to_thread(engine.close)
+            await self._loader.unload(engine)
         except Exception:
             log.exception("closing the engine of '%s' failed; its bytes stay booked", resident.wanted.name)
         else:
             self.ledger.release(resident.holder)
-        self._end_moving(movement)
         self._leaving.discard(resident)
         resident.gone.set()
         log.info("'%s' left memory", resident.wanted.name)
@@ -573,7 +501,7 @@ class Scheduler:
         del self._current[deployment_id]
         self._note_failure(deployment_id, error)
         self._retire(resident)
-        await self._tell_ended(deployment_id, error)
+        await self._loader.tell_ended(deployment_id, error)
 
     def plan(self, wanted: Wanted) -> Plan:
         """What a call of this deployment would do to memory now, and why. Nothing is done."""
@@ -666,8 +594,3 @@ class Scheduler:
 
 def _newcomer(wanted: Wanted) -> policy.Head:
     return policy.Head(waited_seconds=0.0, high_priority=wanted.high_priority)
-
-
-def _in_memory(placement: Placement) -> bool:
-    """Whether its weights are there already, because another engine stands on them."""
-    return placement.weights_key is not None and WEIGHTS.holds(placement.weights_key) > 0

@@ -27,7 +27,7 @@ def test_memory_sizes(text: str, expected: int) -> None:
 @pytest.mark.parametrize("text", ["", "lots", "8GB", "-1Gi", "8 Gi", "1e9", "8Gi\n"])
 def test_other_sizes(text: str) -> None:
     """What is no size is refused by name: an older release stored whatever it was given."""
-    with pytest.raises(InvalidParameter, match="memory is .*like 8Gi"):
+    with pytest.raises(InvalidParameter, match=r"memory is .*like 8Gi"):
         memory_bytes(text)
 
 

@@ -168,7 +168,7 @@ def with_resources(made: EngineSpec, **resources: int) -> EngineSpec:
 
 
 def test_cpus_bound_the_threads() -> None:
-    """``cpus`` is a limit, not a wish: never more than the cores there are; the parameter ``threads`` says it exactly."""
+    """``cpus`` is a limit: never more than the cores there are; the parameter ``threads`` says it exactly."""
     large = spec(weights_bytes=10**9)
     assert _sizes(large).threads == usable_cores()
     assert _sizes(with_resources(large, cpus=1)).threads == 1

@@ -175,13 +175,13 @@ def test_the_cache_goes_with_the_layers() -> None:
     """Keys and values belong where their layers are; in RAM beside a GPU they would be a silent run in part."""
     Account.read(said({}, {}, {"CUDA0": 10})).check_cache(split(cpu=0, gpu0=7))
     Account.read(said({}, {}, {"CPU": 4, "CUDA0": 6})).check_cache(split(cpu=3, gpu0=4))
-    with pytest.raises(CannotFit, match="asked for gpu0, llama.cpp put the cache on cpu"):
+    with pytest.raises(CannotFit, match=r"asked for gpu0, llama\.cpp put the cache on cpu"):
         Account.read(said({}, {}, {"CPU": 4, "CUDA0": 6})).check_cache(split(cpu=0, gpu0=7))
-    with pytest.raises(CannotFit, match="asked for cpu, llama.cpp put the cache on gpu0"):
+    with pytest.raises(CannotFit, match=r"asked for cpu, llama\.cpp put the cache on gpu0"):
         Account.read(said({}, {}, {"CUDA0": 6})).check_cache(RAM)
 
 
-# --- real loads --------------------------------------------------------------------------------------------------------
+# --- real loads ----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_full_gpu_is_not_a_bad_file(
     assert why in str(raised)
 
 
-# --- with a GPU --------------------------------------------------------------------------------------------------------
+# --- with a GPU ----------------------------------------------------------------------------------------------------
 
 
 def starter_spec(**resources: Any) -> EngineSpec:
