@@ -102,7 +102,7 @@ class Node:
             gpus=GpuBudgets(ledger, self.probe, config.gpu_reserve_bytes),
         )
         self.importer = Importer(self.database, self.store, self.clock)
-        self.builtins = Builtins(self.database, self.importer, self.backends, self.clock)
+        self.builtins = Builtins(self.database, self.importer, self.backends, self.clock, config.builtin_gpus)
         self._make_services()
         self._upkeep: asyncio.Task[None] | None = None
         self._closed = False

@@ -147,12 +147,15 @@ SHIPPED = (
 )
 
 
-def vendor_configuration(backend: BackendName, version: str, endpoint_type: str) -> dict[str, Any]:
+def vendor_configuration(backend: BackendName, version: str, endpoint_type: str, gpus: int = 0) -> dict[str, Any]:
     """LAUNCH configuration of a shipped template, every default of the wire spelled out, and no limit on resources."""
     configuration = sgp_v3.LaunchConfiguration(
         bundle_config=sgp_v3.BundleConfig(registry="local", image=backend.value, tag=version),
         endpoint_config=sgp_v3.EndpointConfig(
-            endpoint_type=sgp_v3.EndpointType(endpoint_type), cpus=UNLIMITED_CPUS, memory=UNLIMITED_MEMORY
+            endpoint_type=sgp_v3.EndpointType(endpoint_type),
+            cpus=UNLIMITED_CPUS,
+            memory=UNLIMITED_MEMORY,
+            gpus=gpus,
         ),
     )
     built: dict[str, Any] = msgspec.to_builtins(configuration)

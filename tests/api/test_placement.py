@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from tests.support import chain
-from tests.support.server import Server
+from tests.support.server import Server, running_server
 
 HAS_GPU = Path("/dev/nvidia0").exists()
 
@@ -127,6 +127,19 @@ def test_shipped_templates_limit_nothing(client: httpx.Client) -> None:
     configurations = [t["vendor_configuration"]["endpoint_config"] for t in shipped]
     assert len(shipped) == 7
     assert {(c["cpus"], c["memory"], c["gpus"]) for c in configurations} == {(1024, "1024Ti", 0)}
+
+
+@pytest.mark.skipif(HAS_GPU, reason="there is a GPU")
+def test_built_in_models_on_gpus(tmp_path: Path) -> None:
+    """``builtin_gpus`` of the configuration goes into the shipped llama.cpp templates: built-ins want a GPU then."""
+    with running_server(tmp_path / "home", APPLIANCE_BUILTIN_GPUS="1") as server, server.client() as client:
+        templates = client.get("/v3/model-templates").json()
+        asked = {t["name"]: t["vendor_configuration"]["endpoint_config"]["gpus"] for t in templates}
+        assert {name.split("-")[0]: gpus for name, gpus in asked.items()} == {"llama": 1, "onnx": 0}
+        answer = client.post("/v1/completions", json={"model": "starter-chat", "prompt": "Hello", "max_tokens": 1})
+        assert answer.status_code == 400, answer.text
+        assert "'starter-chat' asks for 1 GPU and this machine has none" in answer.json()["detail"]
+        assert settled(client, "starter-chat")["status"] == "FAILED"
 
 
 @pytest.mark.gpu
