@@ -256,11 +256,14 @@ class Scheduler:
             self.gpus.refresh()
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
         self._line.append(resident)
-        self._line.sort(key=lambda r: not r.wanted.high_priority)
-        for behind in self._line[1:]:
-            behind.is_aimed = False  # what leaves now leaves for the head
+        self._sort_line()
         asyncio.get_running_loop().call_soon(self._advance)
         return resident
+
+    def _sort_line(self) -> None:
+        self._line.sort(key=lambda r: not r.wanted.high_priority)
+        for behind in self._line[1:]:
+            behind.is_aimed = False  # what leaves from now on leaves for the head
 
     async def _wait_for(self, resident: Resident) -> Resident:
         """The resident that serves in the end, with a lease already counted, so that no one evicts it in between."""
