@@ -41,6 +41,10 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Largest request body."""
     memory_budget_bytes: Annotated[int, Meta(ge=0)] | None = None
     """RAM that engines may take together; unset: 80 % of what the machine or its cgroup has."""
+    gpu_reserve_bytes: Annotated[int, Meta(ge=0)] = GIB
+    """Memory of each GPU that engines leave free, for the driver's context and kernels that are loaded later."""
+    builtin_gpus: Annotated[int, Meta(ge=0, le=64)] = 0
+    """GPUs that the shipped llama.cpp templates ask for, and so the built-in models on them; 0: RAM."""
     idle_seconds: Annotated[float, Meta(ge=1, le=30 * 86_400)] = 300.0
     """How long an engine without pin and without calls stays in memory."""
     min_stay_seconds: Annotated[float, Meta(ge=0, le=86_400)] = 2.0

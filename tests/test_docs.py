@@ -75,3 +75,15 @@ def test_options_of_the_readme_exist() -> None:
     shown = subprocess.run(["./install.sh", "--help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     for option in set(re.findall(r"\./install\.sh (--[a-z]+)", README)):
         assert option in shown
+
+
+def test_tests_that_want_a_gpu_are_listed() -> None:
+    """The page on placement names every test marked ``gpu``, and no other."""
+    marked = re.compile(r"^@pytest\.mark\.gpu\n(?:@.*\n)*(?:async )?def (\w+)", re.MULTILINE)
+    there = {
+        f"{file.relative_to(ROOT)}::{name}"
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in marked.findall(file.read_text(encoding="utf-8"))
+    }
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(tests/\S+::\w+)` \|", page, re.MULTILINE)) == there

@@ -25,6 +25,24 @@ from appliance.domain.inference import (
 )
 from appliance.domain.models import Card, ModelType, Parameters
 
+CPU = "cpu"
+"""RAM and the processor, as a device."""
+
+
+class Resources(Struct, frozen=True, kw_only=True):
+    """What a deployment asks of the machine; the template's ``endpoint_config``, overridden by the deployment's."""
+
+    gpus: int = 0
+    """Whole GPUs; 0: RAM."""
+    gpu_layers: int | None = None
+    """Layers that go on those GPUs, the rest to RAM; None: all of them."""
+    spills: bool = False
+    """Layers for which the GPUs have no room go to RAM."""
+    memory_bytes: int | None = None
+    """RAM it may take at most."""
+    cpus: int | None = None
+    """Threads it may compute with at most."""
+
 
 class EngineSpec(Struct, frozen=True, kw_only=True):
     """All that a backend needs to make one engine. JSON-able, so that it can be sent to a child process."""
@@ -39,10 +57,11 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
     """Sequences that may run at once: the deployment's ``per_worker``."""
     adapter: Path | None = None
     """A LoRA adapter (GGUF) over the weights."""
+    resources: Resources = Resources()
 
 
 class Need(Struct, frozen=True, kw_only=True):
-    """An estimate of what a load will take, in bytes of one device's memory."""
+    """An estimate of what a load will take: all of it where it is in one place, or one device's part."""
 
     weights_bytes: int
     adapter_bytes: int = 0
@@ -52,6 +71,14 @@ class Need(Struct, frozen=True, kw_only=True):
     """Engines whose needs name the same key hold the weights once. None: the weights are this engine's alone."""
     is_learned: bool = False
     """Corrected by what the same load took before; else from the header alone."""
+    layers: int = 1
+    """Parts that may be on different devices; 1: all or nothing."""
+    host_weights_bytes: int = 0
+    """Weights that are in RAM even when every layer is on a GPU."""
+    host_compute_bytes: int = 0
+    """Buffers in RAM even then."""
+    grows: bool = False
+    """Its buffers come with the work: what a load took is too little to reserve."""
 
     @property
     def total_bytes(self) -> int:
@@ -67,6 +94,82 @@ class Need(Struct, frozen=True, kw_only=True):
     def own_bytes(self) -> int:
         """Everything but the shared weights."""
         return self.total_bytes - self.shared_bytes
+
+
+class Share(Struct, frozen=True, kw_only=True):
+    """One device's part of an engine."""
+
+    device: str
+    """``cpu`` or ``gpu0``, ``gpu1``, ..."""
+    layers: int
+    """Of the engine's layers, those on this device; 0 for what a GPU engine has in RAM beside them."""
+    need: Need
+    """Bytes on this device."""
+
+
+class Placement(Struct, frozen=True):
+    """Where an engine goes: RAM first, then the GPUs in the order in which layers fill them."""
+
+    shares: tuple[Share, ...]
+
+    @property
+    def gpus(self) -> tuple[Share, ...]:
+        """The parts on GPUs; none for an engine that runs on the processor."""
+        return tuple(share for share in self.shares if share.device != CPU)
+
+    @property
+    def total_bytes(self) -> int:
+        """On all devices together."""
+        return sum(share.need.total_bytes for share in self.shares)
+
+    @property
+    def need(self) -> Need:
+        """What it takes on all devices together."""
+        needs = [share.need for share in self.shares]
+        return Need(
+            weights_bytes=sum(need.weights_bytes for need in needs),
+            adapter_bytes=sum(need.adapter_bytes for need in needs),
+            cache_bytes=sum(need.cache_bytes for need in needs),
+            compute_bytes=sum(need.compute_bytes for need in needs),
+            weights_key=self.weights_key,
+            is_learned=any(need.is_learned for need in needs),
+        )
+
+    @property
+    def layout(self) -> str:
+        """Which layers are where, as ``cpu``, ``gpu0:33`` or ``cpu:10,gpu0:23``: loads of one layout are alike."""
+        if not self.gpus:
+            return CPU
+        return ",".join(f"{share.device}:{share.layers}" for share in self.shares if share.layers)
+
+    @property
+    def device(self) -> str:
+        """The devices that compute, for people: ``cpu``, ``gpu0``, ``gpu0+gpu1``, ``gpu0+cpu``."""
+        on_cpu = [CPU] if any(share.device == CPU and share.layers for share in self.shares) else []
+        return "+".join([*(share.device for share in self.gpus), *on_cpu]) or CPU
+
+    @property
+    def weights_key(self) -> str | None:
+        """Engines that name the same key hold the weights once, on the same devices."""
+        return next((share.need.weights_key for share in self.shares if share.need.weights_key is not None), None)
+
+    def on(self, device: str) -> Need | None:
+        """What it takes there, or None."""
+        return next((share.need for share in self.shares if share.device == device), None)
+
+
+def key_on(weights_key: str, layout: str) -> str:
+    """Names weights as they are laid out: engines share only what is laid out alike."""
+    return weights_key if layout == CPU else f"{weights_key} on {layout}"
+
+
+def in_ram(need: Need) -> Placement:
+    """Everything in RAM."""
+    return Placement((Share(device=CPU, layers=need.layers, need=need),))
+
+
+RAM = in_ram(Need(weights_bytes=0))
+"""Where a load goes that no scheduler has placed."""
 
 
 class EngineStats(Struct, frozen=True, kw_only=True):
@@ -86,7 +189,7 @@ class Engine(Protocol):
 
     @property
     def device(self) -> str:
-        """Where it really runs: ``cpu`` or ``gpu0``."""
+        """Where it really runs: ``cpu``, ``gpu0``, ``gpu0+gpu1``, ``gpu0+cpu``; ``remote`` elsewhere."""
 
     @property
     def slots(self) -> int:
@@ -162,8 +265,11 @@ class Backend(Protocol):
     def check(self, spec: EngineSpec) -> None:
         """Raise WrongWeights or InvalidParameter if these weights and parameters cannot be served. No native code."""
 
-    def estimate(self, spec: EngineSpec) -> Need:
-        """Bytes the load will take, from the card alone."""
+    def asks(self, spec: EngineSpec) -> Resources:
+        """What the spec asks of the machine, its parameters and its resources together. Raises InvalidParameter."""
 
-    def load(self, spec: EngineSpec) -> Engine:
-        """Make the engine; blocks. Raises BadWeights, WrongWeights, CannotFit."""
+    def estimate(self, spec: EngineSpec) -> Need:
+        """Bytes the load will take in one place, from the card alone."""
+
+    def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
+        """Make the engine where it is placed, or not at all; blocks. Raises BadWeights, WrongWeights, CannotFit."""

@@ -28,7 +28,15 @@ class Probe:
 
     def devices(self) -> list[Device]:
         """RAM first, then the GPUs."""
-        return [self.ram(), *self._gpus.devices()]
+        return [self.ram(), *self.gpus()]
+
+    def gpus(self) -> list[Device]:
+        """Every NVIDIA GPU that may be used; none is no error."""
+        return self._gpus.devices()
+
+    def gpu_held_bytes(self) -> dict[str, int]:
+        """What this process holds on each GPU of which the driver can tell."""
+        return self._gpus.held_bytes()
 
     def ram(self) -> Device:
         """Memory that engines on the CPU share."""

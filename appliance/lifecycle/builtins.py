@@ -71,11 +71,15 @@ def stable_id(kind: str, name: str) -> str:
 class Builtins:
     """Creates what is missing; blocks, so call it in a thread."""
 
-    def __init__(self, database: Database, importer: Importer, backends: Mapping[str, Backend], clock: Clock) -> None:
+    def __init__(
+        self, database: Database, importer: Importer, backends: Mapping[str, Backend], clock: Clock, gpus: int = 0
+    ) -> None:
+        """``gpus``: what the llama.cpp templates ask for."""
         self._database = database
         self._importer = importer
         self._backends = backends
         self._clock = clock
+        self._gpus = gpus
 
     def ensure(self, starters: Path | None) -> None:
         """The system account, the default account, the templates, and the starters found in the folder."""
@@ -134,13 +138,14 @@ class Builtins:
 
     def _template(self, shipped: ShippedTemplate) -> Template:
         version = self._backends[shipped.backend.value].version
+        gpus = self._gpus if shipped.backend is BackendName.LLAMA else 0
         return Template(
             id=stable_id("template", shipped.name),
             account_id=SYSTEM_ACCOUNT_ID,
             name=shipped.name,
             model_type=shipped.model_type,
             endpoint_type=shipped.endpoint_type,
-            vendor_configuration=vendor_configuration(BackendName(shipped.backend), version, shipped.endpoint_type),
+            vendor_configuration=vendor_configuration(shipped.backend, version, shipped.endpoint_type, gpus),
             creation_parameters=shipped.creation_parameters,
             request_parameters=shipped.request_parameters,
             built_in=True,

@@ -23,10 +23,11 @@ from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as rows
 from appliance.registry.deployments import loading_marks
 from appliance.registry.needs import needs
+from appliance.scheduler.loading import Hooks
 from appliance.scheduler.needs import Learned
 from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Wanted
-from appliance.scheduler.scheduler import Hooks, Scheduler
+from appliance.scheduler.scheduler import Scheduler
 from appliance.wire import admin, sgp_v3
 from models_store.catalog import catalog
 
@@ -259,7 +260,7 @@ class Deployments:
 
     def _checked(self, deployment: Deployment, model: Model) -> Wanted:
         wanted = self._recipes.wanted(deployment, model)
-        self._scheduler.ledger.check_possible(deployment.name, self._scheduler.needs.of(wanted))
+        self._scheduler.placer.check_possible(wanted)
         return wanted
 
     def _check_name(self, account_id: str, name: str, but: str | None = None) -> None:

@@ -24,6 +24,9 @@ from appliance.domain.models import Artifact, Caller, Deployment, DeploymentStat
 from appliance.engines.backends import all_backends
 from appliance.engines.base import Backend
 from appliance.engines.remote.backend import RemoteBackend
+from appliance.hardware.devices import CPU_ID
+from appliance.hardware.gpu import order_by_bus
+from appliance.hardware.meter import PeakMeter
 from appliance.hardware.probe import Probe
 from appliance.lifecycle.artifacts import Artifacts
 from appliance.lifecycle.builtins import Builtins, starters_folder
@@ -48,10 +51,12 @@ from appliance.registry.deployments import loading_marks
 from appliance.registry.migrations import REGISTRY
 from appliance.registry.needs import needs
 from appliance.registry.vault import Vault
+from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.canary import Watch
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.needs import Learned
 from appliance.scheduler.policy import Rules
-from appliance.scheduler.scheduler import Scheduler, Watch
+from appliance.scheduler.scheduler import Scheduler
 from appliance.store.importing import Store
 
 log = logging.getLogger(__name__)
@@ -73,6 +78,7 @@ class Node:
         self._lock = _lock_home(home)
         self.backends: Mapping[str, Backend] = all_backends()
         self.directory = Directory()
+        order_by_bus()
         self.probe = Probe()
         self.database = Database(home / "registry.db", REGISTRY, "FULL")
         self.calls = CallLog(home / "calls.db")
@@ -83,17 +89,20 @@ class Node:
         remote = RemoteBackend(self.upstreams.key_of, config.upstream_hosts)
         self.recipes = Recipes(self.directory, self.backends, Artifacts.paths(self.store), remote)
         self.statuses = Statuses(self.database, self.directory, self.clock)
+        ledger = Ledger(CPU_ID, config.memory_budget_bytes or self._default_budget_bytes())
         self.scheduler = Scheduler(
             self.clock,
-            Ledger("cpu", config.memory_budget_bytes or self._default_budget_bytes()),
+            ledger,
             idle_seconds=config.idle_seconds,
             queue_limit=config.queue_limit,
             rules=Rules(min_stay_seconds=config.min_stay_seconds, max_wait_seconds=config.max_wait_seconds),
             watch=Watch(every_seconds=config.canary_seconds, patience_seconds=config.canary_patience_seconds),
             hooks=self.statuses,
+            meter=lambda: PeakMeter(self.probe.gpu_held_bytes),
+            gpus=GpuBudgets(ledger, self.probe, config.gpu_reserve_bytes),
         )
         self.importer = Importer(self.database, self.store, self.clock)
-        self.builtins = Builtins(self.database, self.importer, self.backends, self.clock)
+        self.builtins = Builtins(self.database, self.importer, self.backends, self.clock, config.builtin_gpus)
         self._make_services()
         self._upkeep: asyncio.Task[None] | None = None
         self._closed = False

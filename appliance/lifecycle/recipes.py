@@ -6,18 +6,21 @@ what was accepted is what is loaded.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from appliance.domain.errors import InvalidParameter, NotFound
 from appliance.domain.models import Artifact, Deployment, Model, Parameters, Template
-from appliance.engines.base import Backend, EngineSpec
+from appliance.engines.base import Backend, EngineSpec, Resources
 from appliance.lifecycle import parameters, remote
 from appliance.lifecycle.directory import Directory
 from appliance.scheduler.resident import Wanted
 
 DEFAULT_SLOTS = 10
+_MEMORY = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(Ki|Mi|Gi|Ti)?")
+_UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 class Weights(Protocol):
@@ -93,6 +96,7 @@ class Recipes:
             parameters=merged,
             slots=int(_resource(deployment.vendor_configuration or {}, template, "per_worker", DEFAULT_SLOTS)),
             adapter=self._weights.path_of(self._artifact("adapter", str(adapter))) if adapter else None,
+            resources=_resources(deployment.vendor_configuration or {}, template),
         )
 
     def _artifact(self, parameter: str, name: str) -> Artifact:
@@ -102,6 +106,29 @@ class Recipes:
             raise InvalidParameter(
                 f"{parameter}: {error.message}", errors=[(("model_creation_parameters", parameter), error.message)]
             ) from error
+
+
+def _resources(vendor: Mapping[str, object], template: Template) -> Resources:
+    """What the deployment, else its template, asks of the machine."""
+    memory = _text_resource(vendor, template, "memory")
+    return Resources(
+        gpus=int(_resource(vendor, template, "gpus", 0)),
+        memory_bytes=memory_bytes(memory) if memory is not None else None,
+        cpus=int(_resource(vendor, template, "cpus", 0)) or None,
+    )
+
+
+def memory_bytes(text: str) -> int:
+    """``8Gi`` in bytes. Raises InvalidParameter."""
+    found = _MEMORY.fullmatch(text)
+    if found is None:
+        raise InvalidParameter(f"memory is {text!r:.64}; write a number with Ki, Mi, Gi or Ti, like 8Gi")
+    return int(float(found[1]) * _UNITS[found[2] or ""])
+
+
+def _text_resource(vendor: Mapping[str, object], template: Template, name: str) -> str | None:
+    of_template = template.vendor_configuration.get("endpoint_config") or {}
+    return next((str(source[name]) for source in (vendor, of_template) if source.get(name) is not None), None)
 
 
 def _resource(vendor: Mapping[str, object], template: Template | None, name: str, default: int | bool) -> int | bool:

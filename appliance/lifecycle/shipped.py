@@ -14,6 +14,9 @@ from msgspec import Struct
 from appliance.domain.models import BackendName, ModelType, Parameter
 from appliance.wire import sgp_v3
 
+UNLIMITED_CPUS, UNLIMITED_MEMORY = 1024, "1024Ti"
+"""The most that the wire carries: models of every size run on the shipped templates, as far as the machine goes."""
+
 WEIGHTS = Parameter(name="weights", type="str", description="name of an imported artifact", required=True)
 
 LLAMA_COMMON = (
@@ -21,7 +24,12 @@ LLAMA_COMMON = (
     Parameter(
         name="threads",
         type="int",
-        description="CPU threads; default: the cores this process may use, one for very small weights",
+        description="CPU threads; default: the cores this process may use, at most cpus; one for very small weights",
+    ),
+    Parameter(
+        name="gpu_layers",
+        type="str",
+        description="with gpus: all (default), auto (what has no room on them goes to RAM), or a number of layers",
     ),
 )
 LLAMA_TEXT = (
@@ -39,9 +47,11 @@ LLAMA_POOLED = (
 ONNX_COMMON = (
     WEIGHTS,
     Parameter(name="max_tokens", type="int", description="tokens one text may have; default: as the model says"),
-    Parameter(name="threads", type="int", description="CPU threads; default: the cores this process may use"),
+    Parameter(
+        name="threads", type="int", description="CPU threads; default: the cores this process may use, at most cpus"
+    ),
     Parameter(name="batch_tokens", type="int", description="tokens, padding included, in one batch"),
-    Parameter(name="device", type="str", description="cpu or cuda; default cpu"),
+    Parameter(name="device", type="str", description="cpu or cuda; default cpu, with gpus 1 cuda"),
 )
 ONNX_EMBEDDING = (
     *ONNX_COMMON,
@@ -137,11 +147,16 @@ SHIPPED = (
 )
 
 
-def vendor_configuration(backend: BackendName, version: str, endpoint_type: str) -> dict[str, Any]:
-    """LAUNCH configuration of a shipped template, every default of the wire spelled out."""
+def vendor_configuration(backend: BackendName, version: str, endpoint_type: str, gpus: int = 0) -> dict[str, Any]:
+    """LAUNCH configuration of a shipped template, every default of the wire spelled out, and no limit on resources."""
     configuration = sgp_v3.LaunchConfiguration(
         bundle_config=sgp_v3.BundleConfig(registry="local", image=backend.value, tag=version),
-        endpoint_config=sgp_v3.EndpointConfig(endpoint_type=sgp_v3.EndpointType(endpoint_type)),
+        endpoint_config=sgp_v3.EndpointConfig(
+            endpoint_type=sgp_v3.EndpointType(endpoint_type),
+            cpus=UNLIMITED_CPUS,
+            memory=UNLIMITED_MEMORY,
+            gpus=gpus,
+        ),
     )
     built: dict[str, Any] = msgspec.to_builtins(configuration)
     return built

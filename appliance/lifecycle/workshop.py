@@ -42,7 +42,7 @@ class Workshop:
         self._upstream_hosts = config.upstream_hosts
         self._store = Store(home, self._clock, reserve_bytes=config.disk_reserve_bytes)
         self._importer = Importer(self._database, self._store, self._clock)
-        self.builtins = Builtins(self._database, self._importer, all_backends(), self._clock)
+        self.builtins = Builtins(self._database, self._importer, all_backends(), self._clock, config.builtin_gpus)
 
     def __enter__(self) -> Workshop:
         return self

@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from msgspec import Struct
 from msgspec.structs import replace
 
-from appliance.engines.base import Need
+from appliance.engines.base import Placement
 from appliance.engines.shared import WEIGHTS, Hold
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.resident import Resident
@@ -26,6 +26,7 @@ class Kept(Struct, frozen=True):
     """A hold on weights for a resident that has none of its own yet."""
 
     resident: Resident
+    weights_key: str
     hold: Hold[Any]
 
     @property
@@ -44,20 +45,21 @@ class Keeper:
         self.going: set[str] = set()
         """Names in the ledger of what is being let go: as good as gone."""
 
-    def turn(self, need: Need) -> AbstractAsyncContextManager[None]:
+    def turn(self, placement: Placement) -> AbstractAsyncContextManager[None]:
         """Loads over the same weights come one after another. Those behind wait here, on the loop: in the backend they
         would wait in worker threads that everybody else needs.
         """
-        return self._turns.setdefault(need.weights_key, asyncio.Lock()) if need.weights_key else nullcontext()
+        key = placement.weights_key
+        return self._turns.setdefault(key, asyncio.Lock()) if key else nullcontext()
 
     def keep(self, head: Resident) -> None:
-        """Keep the weights that the head will need, if somebody has them now."""
-        weights = replace(head.need, adapter_bytes=0, cache_bytes=0, compute_bytes=0)
-        if self._kept is not None or weights.weights_key is None or self._ledger.missing_bytes(weights):
+        """Keep the weights that the head will need where it is to be placed, if somebody has them there now."""
+        key, weights = head.placement.weights_key, _weights_of(head.placement)
+        if self._kept is not None or key is None or self._ledger.missing(weights):
             return
-        hold = WEIGHTS.keep(weights.weights_key)
+        hold = WEIGHTS.keep(key)
         if hold is not None:
-            self._kept = Kept(head, hold)
+            self._kept = Kept(head, key, hold)
             # costs nothing while those who have the weights are there, and holds their place when they go
             self._ledger.reserve(self._kept.holder, weights)
 
@@ -71,8 +73,10 @@ class Keeper:
         return kept.hold
 
     def is_kept_for_another(self, head: Resident | None) -> bool:
-        """Whether the one for whom weights are kept is no longer the head of the line."""
-        return self._kept is not None and self._kept.resident is not head
+        """Whether the one for whom weights are kept is no longer the head of the line, or goes to another place."""
+        if self._kept is None:
+            return False
+        return head is None or self._kept.resident is not head or self._kept.weights_key != head.placement.weights_key
 
     async def let_go(self) -> None:
         """Nobody waits for them any more: free what nobody else has."""
@@ -82,3 +86,13 @@ class Keeper:
             await asyncio.to_thread(kept.hold.release)
             self._ledger.release(kept.holder)
             self.going.discard(kept.holder)
+
+
+def _weights_of(placement: Placement) -> Placement:
+    """Only the weights of it."""
+    return Placement(
+        tuple(
+            replace(share, need=replace(share.need, adapter_bytes=0, cache_bytes=0, compute_bytes=0))
+            for share in placement.shares
+        )
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable
 
-from appliance.domain.errors import CannotFit
-from appliance.engines.base import Need
+from msgspec import Struct
+
+from appliance.engines.base import CPU, Need, Placement
 
 GIB = 1024**3
 
@@ -16,7 +17,7 @@ def gib(size_bytes: int) -> str:
 
 
 def held_bytes(needs: Iterable[Need]) -> int:
-    """What these needs take together: weights of one key once, everything else for each."""
+    """What these needs take together on one device: weights of one key once, everything else for each."""
     own_bytes = 0
     shared: dict[str | None, int] = {}
     for need in needs:
@@ -25,48 +26,92 @@ def held_bytes(needs: Iterable[Need]) -> int:
     return own_bytes + sum(shared.values())
 
 
+def held_on(device: str, placements: Iterable[Placement]) -> int:
+    """What these placements take together on one of their devices."""
+    return held_bytes(need for placement in placements if (need := placement.on(device)) is not None)
+
+
+class Budget(Struct, frozen=True, kw_only=True):
+    """What engines may take on one device."""
+
+    capacity_bytes: int
+    """With nobody else on it."""
+    others_bytes: int = 0
+    """Held by other processes now."""
+
+    @property
+    def bytes(self) -> int:
+        """What is for engines as long as the others stay."""
+        return max(0, self.capacity_bytes - self.others_bytes)
+
+
 class Ledger:
-    """Reservations against one device's budget, by deployment."""
+    """Reservations against the budgets of RAM and, once they are made known, of GPUs; by holder."""
 
     def __init__(self, device: str, budget_bytes: int) -> None:
+        """``device`` is RAM's name, ``cpu``."""
         self.device = device
-        self.budget_bytes = budget_bytes
-        self._reserved: dict[str, Need] = {}
+        self.budgets = {device: Budget(capacity_bytes=budget_bytes)}
+        """By device, RAM first. What is not listed is not there."""
+        self._reserved: dict[str, Placement] = {}
+
+    def set_budget(self, device: str, budget: Budget) -> None:
+        """Make a GPU known, or what has changed on it. What is reserved there stays so."""
+        self.budgets[device] = budget
+
+    @property
+    def gpus(self) -> list[str]:
+        """The GPUs that have room for engines at all, by their names."""
+        return [device for device, budget in self.budgets.items() if device != CPU and budget.capacity_bytes]
+
+    @property
+    def budget_bytes(self) -> int:
+        """RAM for all engines."""
+        return self.budget_on(self.device)
 
     @property
     def reserved_bytes(self) -> int:
-        """What all reservations take together."""
-        return held_bytes(self._reserved.values())
+        """RAM that all reservations take together."""
+        return self.reserved_on(self.device)
 
     @property
     def free_bytes(self) -> int:
-        """What is left of the budget."""
-        return self.budget_bytes - self.reserved_bytes
+        """What is left of RAM's budget."""
+        return self.free_on(self.device)
 
-    def needs(self, without: Container[str] = ()) -> list[Need]:
+    def budget_on(self, device: str) -> int:
+        """What engines may take there now; 0 for a device that is not there."""
+        budget = self.budgets.get(device)
+        return budget.bytes if budget is not None else 0
+
+    def reserved_on(self, device: str) -> int:
+        """What all reservations take there together."""
+        return held_on(device, self._reserved.values())
+
+    def free_on(self, device: str) -> int:
+        """What is left of the device's budget; negative when other processes came after the engines."""
+        return self.budget_on(device) - self.reserved_on(device)
+
+    def placements(self, without: Container[str] = ()) -> list[Placement]:
         """What is reserved, but for some holders."""
-        return [need for holder, need in self._reserved.items() if holder not in without]
+        return [placement for holder, placement in self._reserved.items() if holder not in without]
 
-    def missing_bytes(self, need: Need, without: Container[str] = ()) -> int:
-        """How many bytes must be freed before the need fits beside the rest; 0 when it fits now.
+    def missing(self, placement: Placement, without: Container[str] = ()) -> dict[str, int]:
+        """How many bytes must be freed, on which devices, before it fits beside the rest; empty when it fits now.
 
         ``without``: holders that are as good as gone.
         """
-        return max(0, held_bytes([*self.needs(without), need]) - self.budget_bytes)
+        beside = [*self.placements(without), placement]
+        over = {
+            share.device: held_on(share.device, beside) - self.budget_on(share.device) for share in placement.shares
+        }
+        return {device: bytes_ for device, bytes_ in over.items() if bytes_ > 0}
 
-    def check_possible(self, name: str, need: Need) -> None:
-        """Raise CannotFit when the need is larger than the whole budget."""
-        if need.total_bytes > self.budget_bytes:
-            raise CannotFit(
-                f"'{name}' needs {gib(need.total_bytes)}, {self.device} has {gib(self.budget_bytes)} for all models; "
-                "lower context_length, cache_tokens or per_worker, or take a smaller quantization"
-            )
-
-    def reserve(self, holder: str, need: Need) -> None:
+    def reserve(self, holder: str, placement: Placement) -> None:
         """Book the bytes. The caller has checked that they fit."""
-        assert self.missing_bytes(need) == 0, "reserved without room"
+        assert not self.missing(placement), "reserved without room"
         assert holder not in self._reserved, "reserved twice"
-        self._reserved[holder] = need
+        self._reserved[holder] = placement
 
     def release(self, holder: str) -> None:
         """Give the holder's bytes back. Twice is fine."""

@@ -2,7 +2,8 @@
 
 Every formula for compute buffers is wrong somewhere, and one machine repeats the same loads. So the peak of each load
 is measured and kept under a key of everything that decides it (weights, adapter, parameters, slots, the engine's
-version). Where it is known it takes the place of the guess; weights and cache are known exactly and stay as they are.
+version, where its layers are), for each device by itself. Where it is known it takes the place of the guess; weights
+and cache are known exactly and stay as they are.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import hashlib
 import msgspec
 from msgspec import Struct, structs
 
-from appliance.engines.base import Need
+from appliance.engines.base import CPU, Need, Placement
+from appliance.hardware.meter import Meter
 from appliance.scheduler.resident import Wanted
 
 
@@ -22,17 +24,18 @@ class Learned(Struct, frozen=True, kw_only=True):
     id: str
     """The key of ``key_of``."""
     peak_bytes: int
-    """Largest growth of the process that a load brought, weights included."""
+    """Largest growth of the process on one device that a load brought, weights included."""
     loads: int = 1
     """How many were measured."""
 
 
-def key_of(wanted: Wanted) -> str:
-    """A digest of everything that decides how much memory the load takes."""
+def key_of(wanted: Wanted, layout: str = CPU, device: str = CPU) -> str:
+    """A digest of everything that decides how much of the device's memory the load takes."""
     spec = wanted.spec
     adapter = spec.adapter.name if spec.adapter else None
     parts = [wanted.backend.version, spec.model_type.value, spec.weights.name, adapter, spec.slots, spec.parameters]
-    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
+    where = [] if layout == CPU else [layout, device]
+    return hashlib.sha256(msgspec.json.encode(parts + where, order="sorted")).hexdigest()
 
 
 class Needs:
@@ -46,17 +49,32 @@ class Needs:
         self._learned.update({each.id: each for each in learned})
 
     def of(self, wanted: Wanted) -> Need:
-        """Bytes to reserve for the load."""
-        estimate = wanted.backend.estimate(wanted.spec)
-        learned = self._learned.get(key_of(wanted))
+        """Bytes that the load takes in RAM, if it goes there."""
+        return self._corrected(wanted.backend.estimate(wanted.spec), key_of(wanted))
+
+    def placed(self, wanted: Wanted, placement: Placement) -> Placement:
+        """The placement with what was learnt of it on each device."""
+        return Placement(
+            tuple(
+                structs.replace(share, need=self._corrected(share.need, key_of(wanted, placement.layout, share.device)))
+                for share in placement.shares
+            )
+        )
+
+    def _corrected(self, estimate: Need, key: str) -> Need:
+        learned = self._learned.get(key)
         if learned is None:
             return estimate
         known_bytes = estimate.total_bytes - estimate.compute_bytes
-        return structs.replace(estimate, compute_bytes=max(0, learned.peak_bytes - known_bytes), is_learned=True)
+        least_bytes = estimate.compute_bytes if estimate.grows else 0
+        compute_bytes = max(least_bytes, learned.peak_bytes - known_bytes)
+        return structs.replace(estimate, compute_bytes=compute_bytes, is_learned=True)
 
-    def learn(self, wanted: Wanted, peak_bytes: int) -> Learned:
-        """Note what a load took. The largest counts: an allocator that reuses pages makes later loads look smaller."""
-        key = key_of(wanted)
+    def learn(self, wanted: Wanted, peak_bytes: int, layout: str = CPU, device: str = CPU) -> Learned:
+        """Note what a load took on a device. The largest counts: an allocator that reuses pages makes later loads look
+        smaller.
+        """
+        key = key_of(wanted, layout, device)
         earlier = self._learned.get(key)
         learned = Learned(
             id=key,
@@ -65,3 +83,22 @@ class Needs:
         )
         self._learned[key] = learned
         return learned
+
+
+def measured_on(placement: Placement, meter: Meter, *, found: bool) -> dict[str, int]:
+    """What a load took on each device, weights included; a device of which the driver cannot tell is left out.
+
+    ``found``: its weights were in memory already, and no part of what could be measured. Beside a GPU the pages of the
+    file that pass through on their way there are not told from weights that stay in RAM: those are known, and added.
+    """
+    measured: dict[str, int] = {}
+    for share in placement.shares:
+        shared_bytes = share.need.shared_bytes if found else 0
+        if share.device != CPU:
+            if share.device in meter.gpu_peak_bytes:
+                measured[share.device] = meter.gpu_peak_bytes[share.device] + shared_bytes
+        elif placement.gpus:
+            measured[CPU] = meter.private_peak_bytes + share.need.weights_bytes
+        else:
+            measured[CPU] = meter.peak_bytes + shared_bytes
+    return measured

@@ -6,12 +6,14 @@ moved on in between.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 from msgspec import Struct
 
-from appliance.engines.base import Need
-from appliance.scheduler.ledger import Ledger, gib, held_bytes
+from appliance.engines.base import Need, Placement, Share
+from appliance.scheduler.ledger import Ledger, gib
+from appliance.scheduler.placer import Outlook
 from appliance.scheduler.resident import Wanted
 
 
@@ -34,9 +36,16 @@ class Stay(Struct, frozen=True, kw_only=True):
     """Somebody in memory who does not make room now."""
 
     name: str
-    need: Need
-    pinned: bool
+    placement: Placement
     reason: str
+
+
+class Site(Struct, frozen=True, kw_only=True):
+    """One device of a plan: what would be there, and what there is."""
+
+    share: Share
+    free_bytes: int
+    budget_bytes: int
 
 
 class Plan(Struct, frozen=True, kw_only=True):
@@ -44,10 +53,9 @@ class Plan(Struct, frozen=True, kw_only=True):
 
     deployment_id: str
     name: str
-    device: str
-    need: Need
-    free_bytes: int
-    budget_bytes: int
+    placement: Placement
+    sites: tuple[Site, ...]
+    """The placement's devices, RAM first."""
     outcome: Outcome
     evicts: tuple[str, ...]
     """Names of deployments whose engines would leave, the first to leave first."""
@@ -56,61 +64,92 @@ class Plan(Struct, frozen=True, kw_only=True):
     """Loads that wait in the line before this one would."""
     reason: str
 
+    @property
+    def free_bytes(self) -> int:
+        """On the devices that compute."""
+        return sum(site.free_bytes for site in self._computing)
+
+    @property
+    def budget_bytes(self) -> int:
+        """For all engines on the devices that compute."""
+        return sum(site.budget_bytes for site in self._computing)
+
+    @property
+    def _computing(self) -> list[Site]:
+        return [site for site in self.sites if site.share.layers]
+
 
 def explain(
     wanted: Wanted,
-    need: Need,
+    outlook: Outlook,
     ledger: Ledger,
     *,
     state: str | None,
-    evicts: list[str] | None,
+    names: Mapping[str, str],
     stays: list[Stay],
     ahead: int,
 ) -> Plan:
-    """Put the decisions into words. ``state`` is its engine's where one serves it already; ``evicts`` None: not now."""
-    outcome = _outcome(need, ledger, state, evicts, stays)
-    leavers = tuple(evicts or ()) if outcome is Outcome.EVICTS else ()
+    """Put the decisions into words. ``state`` is its engine's where one serves it already; ``names`` are by holder."""
+    placement, outcome = outlook.placement, _outcome(outlook, state)
+    leavers = tuple(names[holder] for holder in outlook.leavers or ()) if outcome is Outcome.EVICTS else ()
+    devices = {share.device for share in placement.shares}
+    concerned = tuple(stay for stay in stays if devices & {share.device for share in stay.placement.shares})
+    sites = tuple(
+        Site(share=s, free_bytes=ledger.free_on(s.device), budget_bytes=ledger.budget_on(s.device))
+        for s in placement.shares
+    )
     return Plan(
         deployment_id=wanted.deployment_id,
         name=wanted.name,
-        device=ledger.device,
-        need=need,
-        free_bytes=ledger.free_bytes,
-        budget_bytes=ledger.budget_bytes,
+        placement=placement,
+        sites=sites,
         outcome=outcome,
         evicts=leavers,
-        stays=tuple(stays),
+        stays=concerned,
         ahead=ahead,
-        reason=_reason(outcome, wanted, need, ledger, state, leavers, stays, ahead),
+        reason=_reason(outcome, wanted, outlook, sites, state, leavers, concerned, ahead),
     )
 
 
-def _outcome(need: Need, ledger: Ledger, state: str | None, evicts: list[str] | None, stays: list[Stay]) -> Outcome:
+def _outcome(outlook: Outlook, state: str | None) -> Outcome:
     if state is not None:
         return Outcome.SERVES
-    if held_bytes([need, *(stay.need for stay in stays if stay.pinned)]) > ledger.budget_bytes:
+    if outlook.refusal is not None:
         return Outcome.NEVER
-    if evicts is None:
+    if outlook.leavers is None:
         return Outcome.WAITS
-    return Outcome.EVICTS if evicts else Outcome.LOADS
+    return Outcome.EVICTS if outlook.leavers else Outcome.LOADS
 
 
 def _reason(
     outcome: Outcome,
     wanted: Wanted,
-    need: Need,
-    ledger: Ledger,
+    outlook: Outlook,
+    sites: tuple[Site, ...],
     state: str | None,
     leavers: tuple[str, ...],
-    stays: list[Stay],
+    stays: tuple[Stay, ...],
     ahead: int,
 ) -> str:
+    placement = outlook.placement
     if outcome is Outcome.SERVES:
-        return f"'{wanted.name}' is {str(state).lower()} on {ledger.device}; a call changes nothing"
-    sizes = f"'{wanted.name}' needs {gib(need.total_bytes)} ({_parts(need)})"
-    sizes += f", {gib(ledger.free_bytes)} free on {ledger.device}"
+        return f"'{wanted.name}' is {str(state).lower()} on {placement.device}; a call changes nothing"
+    if outcome is Outcome.NEVER:
+        return f"it never fits: {outlook.refusal}"
+    sizes = f"'{wanted.name}' needs {gib(placement.total_bytes)} ({_parts(placement.need)}){_where(sites)}"
     line = f" It waits behind {ahead} other loads." if ahead else ""
-    return f"{sizes}; {_what_happens(outcome, ledger, leavers, stays)}.{line}"
+    return f"{sizes}; {_what_happens(outcome, leavers, stays)}.{line}"
+
+
+def _where(sites: tuple[Site, ...]) -> str:
+    """Free bytes, and what goes where if that is not one place."""
+    if len(sites) == 1:
+        return f", {gib(sites[0].free_bytes)} free on {sites[0].share.device}"
+    return ": " + ", ".join(
+        f"{gib(site.share.need.total_bytes)} on {site.share.device}"
+        f"{f' for {site.share.layers} layers' if site.share.layers else ''} ({gib(site.free_bytes)} free)"
+        for site in sites
+    )
 
 
 def _parts(need: Need) -> str:
@@ -123,20 +162,13 @@ def _parts(need: Need) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _what_happens(outcome: Outcome, ledger: Ledger, leavers: tuple[str, ...], stays: list[Stay]) -> str:
+def _what_happens(outcome: Outcome, leavers: tuple[str, ...], stays: tuple[Stay, ...]) -> str:
     if outcome is Outcome.LOADS:
         return "it is loaded and nobody leaves"
     if outcome is Outcome.EVICTS:
         return f"{_names(leavers)} leave{'s' if len(leavers) == 1 else ''} memory first"
-    why = "; ".join(f"'{stay.name}' ({gib(stay.need.total_bytes)}): {stay.reason}" for stay in stays)
-    if outcome is Outcome.WAITS:
-        return f"it waits for room: {why}"
-    pinned = _names(tuple(stay.name for stay in stays if stay.pinned))
-    beside = f" beside {pinned}, pinned" if pinned else ""
-    return (
-        f"it never fits into {gib(ledger.budget_bytes)}{beside}; lower context_length, cache_tokens or per_worker, "
-        f"take a smaller quantization{', or unpin one' if pinned else ''}"
-    )
+    why = "; ".join(f"'{stay.name}' ({gib(stay.placement.total_bytes)}): {stay.reason}" for stay in stays)
+    return f"it waits for room: {why}"
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -14,19 +14,19 @@ wait, and n times the longest of each: minimum stay, running request, load.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from msgspec import Struct
 
-from appliance.engines.base import Need
-from appliance.scheduler.ledger import held_bytes
+from appliance.engines.base import Placement
+from appliance.scheduler.ledger import held_on
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
     """What the policy knows of a resident."""
 
     holder: str
-    need: Need
+    placement: Placement
     leases: int
     pinned: bool
     last_used_seconds: float
@@ -75,8 +75,11 @@ def movable(candidates: Iterable[Candidate], head: Head, rules: Rules, now_secon
     return [c for c in candidates if why_stays(c, head, rules, now_seconds) is None]
 
 
-def victims(candidates: Iterable[Candidate], missing_bytes: int, beside: Iterable[Need] = ()) -> list[str] | None:
-    """Whom of the movable to evict so that ``missing_bytes`` become free: idle ones first, least recently used first.
+def victims(
+    candidates: Iterable[Candidate], missing: Mapping[str, int], beside: Iterable[Placement] = ()
+) -> list[str] | None:
+    """Whom of the movable to evict so that what is ``missing``, bytes by device, becomes free: idle ones first, least
+    recently used first.
 
     Weights that several share become free with the last of them. ``beside`` is what stays in memory, or is about to
     come, and is no candidate: weights in there do not become free at all.
@@ -86,23 +89,29 @@ def victims(candidates: Iterable[Candidate], missing_bytes: int, beside: Iterabl
     everyone, staying = sorted(candidates, key=_order), list(beside)
     chosen: list[Candidate] = []
     for candidate in everyone:
-        if _freed_bytes(chosen, everyone, staying) >= missing_bytes:
+        if _is_enough(chosen, everyone, staying, missing):
             break
         chosen.append(candidate)
-    if _freed_bytes(chosen, everyone, staying) < missing_bytes:
+    if not _is_enough(chosen, everyone, staying, missing):
         return None
     for candidate in reversed(list(chosen)):
         fewer = [c for c in chosen if c is not candidate]
-        if _freed_bytes(fewer, everyone, staying) >= missing_bytes:
+        if _is_enough(fewer, everyone, staying, missing):
             chosen = fewer  # the bytes of this one are not needed after all; the last to go is spared first
     return [c.holder for c in chosen]
 
 
-def _freed_bytes(leaving: Collection[Candidate], everyone: Iterable[Candidate], beside: Iterable[Need]) -> int:
-    """How much less is held once these have left."""
+def _is_enough(
+    leaving: Collection[Candidate],
+    everyone: Iterable[Candidate],
+    beside: Iterable[Placement],
+    missing: Mapping[str, int],
+) -> bool:
+    """Whether so much less is held on every device once these have left."""
     gone = {c.holder for c in leaving}
-    remaining = [*beside, *(c.need for c in everyone if c.holder not in gone)]
-    return held_bytes([*remaining, *(c.need for c in leaving)]) - held_bytes(remaining)
+    remaining = [*beside, *(c.placement for c in everyone if c.holder not in gone)]
+    before = [*remaining, *(c.placement for c in leaving)]
+    return all(held_on(device, before) - held_on(device, remaining) >= bytes_ for device, bytes_ in missing.items())
 
 
 def _order(candidate: Candidate) -> tuple[bool, bool, float]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from msgspec import Struct
 
-from appliance.engines.base import Backend, Engine, EngineSpec, Need
+from appliance.engines.base import Backend, Engine, EngineSpec, Need, in_ram
 from appliance.scheduler.policy import Candidate, Head
 
 
@@ -42,6 +42,11 @@ class Resident:
         """Name in the ledger; unlike the deployment's id it differs between the old and the new engine of a swap."""
         self.wanted = wanted
         self.need = need
+        """What it takes if it goes to RAM."""
+        self.placement = in_ram(need)
+        """Where it goes, or in the line may go; final once its load begins."""
+        self.is_aimed = False
+        """Others leave for just this placement; the line sticks to it."""
         self.state = ResidentState.WAITING
         self.engine: Engine | None = None
         self.leases = 0
@@ -52,7 +57,8 @@ class Resident:
         self.checked_seconds = now_seconds
         """When the engine last answered the canary, or was loaded."""
         self.loaded_at: datetime | None = None
-        self.measured_bytes: int | None = None
+        self.measured: dict[str, int] = {}
+        """Growth of the process while it loaded, in bytes by device; empty before, and when others moved meanwhile."""
         self.waiters: deque[asyncio.Future[Resident]] = deque()
         self.gone: asyncio.Event = asyncio.Event()
 
@@ -60,6 +66,11 @@ class Resident:
     def can_serve(self) -> bool:
         """Ready, with an engine that has not failed."""
         return self.state is ResidentState.READY and self.engine is not None and self.engine.failure is None
+
+    @property
+    def measured_bytes(self) -> int | None:
+        """What its load took on all devices, or None."""
+        return sum(self.measured.values()) if self.measured else None
 
     @property
     def seen_seconds(self) -> float:
@@ -76,7 +87,7 @@ class Resident:
         """What the eviction policy may know."""
         return Candidate(
             holder=self.holder,
-            need=self.need,
+            placement=self.placement,
             leases=self.leases,
             pinned=self.wanted.pinned,
             last_used_seconds=self.last_used_seconds,

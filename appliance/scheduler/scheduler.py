@@ -29,15 +29,19 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
-from appliance.engines.base import Engine, Need
+from appliance.engines.base import Engine, Placement
 from appliance.engines.probe import probe
-from appliance.engines.shared import WEIGHTS, Hold
+from appliance.engines.shared import Hold
 from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
+from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.keeping import Keeper
-from appliance.scheduler.ledger import Ledger, gib, held_bytes
-from appliance.scheduler.needs import Learned, Needs
+from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.loading import Hooks, Loader
+from appliance.scheduler.needs import Needs
 from appliance.scheduler.pace import Pace
+from appliance.scheduler.placer import Pinned, Placer
 from appliance.scheduler.plan import Plan, Stay, explain
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
 
@@ -54,28 +58,6 @@ class Failure(Struct, frozen=True, kw_only=True):
     retry_at_seconds: float
 
 
-class Hooks:
-    """What the scheduler tells the outside. The default does nothing; the lifecycle marks loads and keeps statuses."""
-
-    async def load_begins(self, deployment_id: str) -> None:
-        """About to load in this process; awaited before native code runs."""
-
-    async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
-        """Loaded, or failed with the error; also when the canary found a loaded engine broken."""
-
-    async def need_learned(self, learned: Learned) -> None:
-        """What a load took, for the next start of the appliance."""
-
-
-class Watch(Struct, frozen=True, kw_only=True):
-    """How idle engines are watched: each answers one token now and then, or is taken out."""
-
-    every_seconds: float = float("inf")
-    """Time without a sign of life after which an idle engine is asked for one."""
-    patience_seconds: float = 30.0
-    """How long it may take to answer."""
-
-
 class Scheduler:
     """The residents of this node and the line of those that wait for room."""
 
@@ -90,25 +72,25 @@ class Scheduler:
         watch: Watch | None = None,
         hooks: Hooks | None = None,
         meter: Callable[[], Meter] = PeakMeter,
+        gpus: GpuBudgets | None = None,
     ) -> None:
         self._clock = clock
         self.ledger = ledger
+        self.gpus = gpus or GpuBudgets(ledger)
         self.rules = rules or policy.Rules()
         self.needs = Needs()
+        self.placer = Placer(ledger, self.needs, self.gpus)
+        self.gpus.refresh()
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
-        self._watch = watch or Watch()
-        self._hooks = hooks or Hooks()
-        self._meter = meter
+        self._canary = Canary(clock, watch or Watch(), self._take_out_sick)
         self._paces: dict[str, Pace] = {}
-        self._movements = 0
-        self._moving = 0
-        self._canary: asyncio.Task[None] | None = None
         self._wanted: dict[str, Wanted] = {}
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
         self._line: list[Resident] = []
         self._keeper = Keeper(ledger)
+        self._loader = Loader(clock, self._keeper, self.needs, hooks or Hooks(), meter)
         self._failures: dict[str, Failure] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
@@ -147,7 +129,7 @@ class Scheduler:
 
         Raises what the load or the probe raises; then the old one keeps serving.
         """
-        self.ledger.check_possible(wanted.name, self.needs.of(wanted))
+        self.placer.check_possible(wanted)
         candidate = self._enqueue(wanted)
         try:
             successor = await self._wait_for(candidate)
@@ -156,7 +138,8 @@ class Scheduler:
                 self._retire(candidate)
             raise
         try:
-            await self._probe(successor)
+            assert successor.engine is not None, "probed before it was loaded"
+            await probe(successor.engine)
         except BaseException:
             self._retire(successor)
             self._unclaim(successor)
@@ -169,10 +152,6 @@ class Scheduler:
                 self._resolve(old.waiters.popleft(), successor)
             self._retire(old)
         self._unclaim(successor)
-
-    async def _probe(self, resident: Resident) -> None:
-        assert resident.engine is not None, "probed before it was loaded"
-        await probe(resident.engine)
 
     # --- what requests do ----------------------------------------------------------------------------------------
 
@@ -234,7 +213,7 @@ class Scheduler:
             return resident
         wanted = self._wanted[deployment_id]
         self._check_backoff(wanted)
-        self.ledger.check_possible(wanted.name, self.needs.of(wanted))
+        self.placer.check_possible(wanted)
         resident = self._enqueue(wanted)
         self._current[deployment_id] = resident
         return resident
@@ -273,11 +252,18 @@ class Scheduler:
     def _enqueue(self, wanted: Wanted) -> Resident:
         holder = f"{wanted.deployment_id}#{next(self._numbers)}"
         need = self.needs.of(wanted)
+        if wanted.backend.asks(wanted.spec).gpus:
+            self.gpus.refresh()
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
         self._line.append(resident)
-        self._line.sort(key=lambda r: not r.wanted.high_priority)
+        self._sort_line()
         asyncio.get_running_loop().call_soon(self._advance)
         return resident
+
+    def _sort_line(self) -> None:
+        self._line.sort(key=lambda r: not r.wanted.high_priority)
+        for behind in self._line[1:]:
+            behind.is_aimed = False  # what leaves from now on leaves for the head
 
     async def _wait_for(self, resident: Resident) -> Resident:
         """The resident that serves in the end, with a lease already counted, so that no one evicts it in between."""
@@ -318,16 +304,18 @@ class Scheduler:
             self._start(resident, None)
         while self._line and not self._closing:
             head = self._line[0]
+            try:
+                options = self._options(head)
+            except CannotFit as error:
+                self._line.pop(0)
+                self._spawn(self._load_failed(head, error))
+                continue
+            fitting = self.placer.fitting_now(options)
+            head.placement = fitting or head.placement
             if self._keeper.is_kept_for_another(head):
                 break
-            if self.ledger.missing_bytes(head.need):
-                try:
-                    self._check_room_beside_pinned(head)
-                except CannotFit as error:
-                    self._line.pop(0)
-                    self._spawn(self._load_failed(head, error))
-                    continue
-                self._make_room(head)
+            if fitting is None:
+                self._make_room(head, options)
                 break
             self._line.pop(0)
             self._start(head, self._keeper.hand_over(head))
@@ -335,7 +323,7 @@ class Scheduler:
             self._spawn(self._let_go_of_kept())
 
     def _start(self, resident: Resident, kept: Hold[Any] | None) -> None:
-        self.ledger.reserve(resident.holder, resident.need)
+        self.ledger.reserve(resident.holder, resident.placement)
         resident.state = ResidentState.LOADING
         self._spawn(self._load(resident, kept))
 
@@ -343,47 +331,45 @@ class Scheduler:
         await self._keeper.let_go()
         self._advance()
 
-    def _make_room(self, head: Resident) -> None:
+    def _options(self, head: Resident) -> list[Placement]:
+        """Where the head may go. Once others leave for it: only there, while that is possible at all.
+
+        Raises CannotFit when even an empty machine but for what is pinned would be too small, or the GPUs that it asks
+        for are not there: it would wait forever, and keep everyone behind it in the line waiting.
+        """
+        pinned = self._pinned()
+        if head.is_aimed and self.placer.fits_beside(head.placement, head.wanted, pinned):
+            return [head.placement]
+        head.is_aimed = False
+        return self.placer.options(head.wanted, pinned)
+
+    def _make_room(self, head: Resident, options: list[Placement]) -> None:
         """Evict for the head whom it may move: idle ones if they are enough, else busy ones too if it waited long.
 
         What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
         where other busy ones would have to go beside it.
         """
-        self._keeper.keep(head)
         soon = self._keeper.going | {r.holder for r in self._leaving if r.leases == 0}
         later = soon | {r.holder for r in self._leaving}
         allowed = self._movable_for(head)
-        chosen = self._victims([c for c in allowed if c.leases == 0], head.need, soon)
-        if chosen is None:
-            chosen = self._victims(allowed, head.need, later)
-        for holder in chosen or []:
+        way = self.placer.way(options, [c for c in allowed if c.leases == 0], soon)
+        way = way or self.placer.way(options, allowed, later)
+        if way is None and len(options) > 1:
+            return  # nobody may leave yet: it is still open where the head goes
+        head.placement, head.is_aimed = (options[0] if way is None else way.placement), way is not None
+        self._keeper.keep(head)
+        for holder in way.leavers if way is not None else ():
             self._evict(next(r for r in self._current.values() if r.holder == holder))
-
-    def _victims(self, candidates: list[policy.Candidate], need: Need, gone: set[str]) -> list[str] | None:
-        """Whom of the candidates to evict for the need, if ``gone`` are as good as gone; None: all are too few."""
-        missing = self.ledger.missing_bytes(need, without=gone)
-        beside = [need, *self.ledger.needs(without=gone | {c.holder for c in candidates})]
-        return policy.victims(candidates, missing, beside)
 
     def _movable_for(self, head: Resident) -> list[policy.Candidate]:
         now = self._clock.monotonic_seconds()
         ready = [r.as_candidate() for r in self._current.values() if r.state is ResidentState.READY]
         return policy.movable(ready, head.as_head(now), self.rules, now)
 
-    def _check_room_beside_pinned(self, resident: Resident) -> None:
-        """Raise CannotFit when even an empty machine but for what is pinned would be too small: it would wait forever,
-        and keep everyone behind it in the line waiting.
-        """
+    def _pinned(self) -> Pinned:
+        """What stays in memory, whoever waits."""
         pinned = [r for r in self._current.values() if r.wanted.pinned and r.state in _IN_MEMORY]
-        pinned_bytes = held_bytes(r.need for r in pinned)
-        more_bytes = held_bytes([resident.need, *(r.need for r in pinned)]) - pinned_bytes
-        if more_bytes + pinned_bytes > self.ledger.budget_bytes:
-            names = ", ".join(sorted(f"'{r.wanted.name}'" for r in pinned))
-            raise CannotFit(
-                f"'{resident.wanted.name}' needs {gib(more_bytes)}, and of the {self.ledger.device}'s "
-                f"{gib(self.ledger.budget_bytes)} for all models {gib(pinned_bytes)} are pinned by {names}; "
-                "unpin (min_workers 0) or delete one of those"
-            )
+        return Pinned(names=tuple(r.wanted.name for r in pinned), placements=tuple(r.placement for r in pinned))
 
     def _evict(self, resident: Resident) -> None:
         log.info("evicting '%s'", resident.wanted.name)
@@ -396,69 +382,15 @@ class Scheduler:
     async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         wanted = resident.wanted
         try:
-            engine = await self._engine_of(resident, kept)
+            engine = await self._loader.load(resident, kept)
         except ApplianceError as error:
             await self._load_failed(resident, error)
         except Exception as error:
             log.exception("loading '%s' failed", wanted.name)
             await self._load_failed(resident, Internal(f"'{wanted.name}' could not be loaded: {error}"))
         else:
-            await self._tell_ended(wanted.deployment_id, None)
+            await self._loader.tell_ended(wanted.deployment_id, None)
             self._loaded(resident, engine)
-
-    async def _engine_of(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
-        """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own."""
-        try:
-            async with self._keeper.turn(resident.need):
-                await self._hooks.load_begins(resident.wanted.deployment_id)
-                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.need))
-        finally:
-            if kept is not None:
-                await asyncio.to_thread(kept.release)
-
-    async def _load_measured(self, resident: Resident, *, found: bool) -> Engine:
-        """Load in a thread; learn what it took, unless something else came or went at the same time.
-
-        ``found``: its weights are in memory already, and no part of what can be measured. What runs elsewhere and needs
-        nothing here has nothing to teach: how the process grew was others' doing.
-        """
-        wanted = resident.wanted
-        movement = self._begin_moving()
-        started = self._clock.monotonic_seconds()
-        try:
-            with self._meter() as meter:
-                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec)
-        finally:
-            alone = self._end_moving(movement)
-        resident.load_took_seconds = self._clock.monotonic_seconds() - started
-        if alone and resident.need.total_bytes:
-            resident.measured_bytes = meter.peak_bytes + (resident.need.shared_bytes if found else 0)
-            await self._tell_learned(self.needs.learn(wanted, resident.measured_bytes))
-        return engine
-
-    def _begin_moving(self) -> int:
-        """Note that memory is about to move; returns what ``_end_moving`` wants."""
-        self._moving += 1
-        self._movements += 1
-        return self._movements if self._moving == 1 else 0
-
-    def _end_moving(self, movement: int) -> bool:
-        """True when nothing else moved meanwhile."""
-        self._moving -= 1
-        return movement == self._movements
-
-    async def _tell_learned(self, learned: Learned) -> None:
-        try:
-            await self._hooks.need_learned(learned)
-        except Exception:
-            log.exception("what a load took could not be noted")
-
-    async def _tell_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
-        """A registry that cannot be written (a full disk) must not keep requests from what was decided here."""
-        try:
-            await self._hooks.load_ended(deployment_id, error)
-        except Exception:
-            log.exception("the end of a load of %s could not be noted", deployment_id)
 
     def _loaded(self, resident: Resident, engine: Engine) -> None:
         self.loads += 1
@@ -486,9 +418,9 @@ class Scheduler:
         if self._current.get(deployment_id) is resident:
             del self._current[deployment_id]
             self._note_failure(deployment_id, error)
-            await self._tell_ended(deployment_id, error)
+            await self._loader.tell_ended(deployment_id, error)
         else:
-            await self._tell_ended(deployment_id, None)
+            await self._loader.tell_ended(deployment_id, None)
         self._fail_waiters(resident, error)
         resident.gone.set()
         self._advance()
@@ -526,14 +458,12 @@ class Scheduler:
         engine, resident.engine = resident.engine, None
         if engine is None:
             return
-        movement = self._begin_moving()
         try:
-            await asyncio.to_thread(engine.close)
+            await self._loader.unload(engine)
         except Exception:
             log.exception("closing the engine of '%s' failed; its bytes stay booked", resident.wanted.name)
         else:
             self.ledger.release(resident.holder)
-        self._end_moving(movement)
         self._leaving.discard(resident)
         resident.gone.set()
         log.info("'%s' left memory", resident.wanted.name)
@@ -551,6 +481,7 @@ class Scheduler:
 
         Called about once a second: a head of the line whose maximum wait is over is noticed here.
         """
+        self.gpus.refresh()
         now = self._clock.monotonic_seconds()
         ready = {r.holder: r for r in self._current.values() if r.state is ResidentState.READY}
         for resident in [r for r in ready.values() if not r.can_serve]:
@@ -558,48 +489,25 @@ class Scheduler:
             del ready[resident.holder]
         for holder in policy.idle_too_long((r.as_candidate() for r in ready.values()), now, self._idle_seconds):
             self._evict(ready.pop(holder))
-        self._send_canary(list(ready.values()), now)
+        self._canary.send(list(ready.values()))
         self._advance()
 
-    def _send_canary(self, ready: list[Resident], now: float) -> None:
-        """Ask the idle engine that gave no sign of life for the longest time for one token. One canary at a time."""
-        if self._canary is not None and not self._canary.done():
-            return
-        quiet = [r for r in ready if r.leases == 0 and now - r.seen_seconds >= self._watch.every_seconds]
-        if quiet:
-            self._canary = asyncio.ensure_future(self._check(min(quiet, key=lambda r: r.seen_seconds)))
-
-    async def _check(self, resident: Resident) -> None:
-        """The canary. It holds no lease: who needs the room may have it."""
-        error: ApplianceError
-        try:
-            async with asyncio.timeout(self._watch.patience_seconds):
-                await self._probe(resident)
-        except TimeoutError:
-            error = Internal(f"the engine gave no token within {self._watch.patience_seconds:.0f} s; it is loaded anew")
-        except ApplianceError as fault:
-            error = fault
-        except Exception as fault:
-            log.exception("the canary of '%s' failed", resident.wanted.name)
-            error = Internal(f"the engine failed to answer one token: {fault}")
-        else:
-            resident.checked_seconds = self._clock.monotonic_seconds()
-            return
-        if self._current.get(resident.wanted.deployment_id) is resident and resident.state is ResidentState.READY:
-            await self._take_out_sick(resident, error)
-
     async def _take_out_sick(self, resident: Resident, error: ApplianceError) -> None:
-        """Out of service with its reason; tried again when the back-off is over."""
+        """Out of service with its reason, if it still is in service; tried again when the back-off is over."""
+        if (
+            self._current.get(resident.wanted.deployment_id) is not resident
+            or resident.state is not ResidentState.READY
+        ):
+            return
         deployment_id = resident.wanted.deployment_id
         log.error("'%s' is taken out: %s", resident.wanted.name, error.message)
         del self._current[deployment_id]
         self._note_failure(deployment_id, error)
         self._retire(resident)
-        await self._tell_ended(deployment_id, error)
+        await self._loader.tell_ended(deployment_id, error)
 
     def plan(self, wanted: Wanted) -> Plan:
         """What a call of this deployment would do to memory now, and why. Nothing is done."""
-        need = self.needs.of(wanted)
         resident = self._current.get(wanted.deployment_id)
         same = resident if resident is not None and resident.wanted.spec == wanted.spec else None
         now = self._clock.monotonic_seconds()
@@ -610,15 +518,22 @@ class Scheduler:
         candidates = [r.as_candidate() for r in ready]
         stays = {c.holder: policy.why_stays(c, head, self.rules, now) for c in candidates}
         stays |= {r.holder: "it is loading" for r in ready if r.state is ResidentState.LOADING}
-        leavers = self._victims([c for c in candidates if stays[c.holder] is None], need, set())
+        served = same if same is not None and same.state in _IN_MEMORY else None
+        settled = served or (same if same is not None and same.is_aimed else None)
+        outlook = self.placer.outlook(
+            wanted,
+            self._pinned(),
+            [c for c in candidates if stays[c.holder] is None],
+            settled=settled.placement if settled is not None else None,
+        )
         return explain(
             wanted,
-            need,
+            outlook,
             self.ledger,
-            state=same.state.value if same is not None and same.state in _IN_MEMORY else None,
-            evicts=None if leavers is None else [names[holder] for holder in leavers],
+            state=served.state.value if served is not None else None,
+            names=names,
             stays=[
-                Stay(name=names[c.holder], need=c.need, pinned=c.pinned, reason=reason)
+                Stay(name=names[c.holder], placement=c.placement, reason=reason)
                 for c in candidates
                 if (reason := stays[c.holder]) is not None
             ],
@@ -665,8 +580,7 @@ class Scheduler:
     async def close(self) -> None:
         """Fail the waiters, cancel what runs, and unload everyone."""
         self._closing = True
-        if self._canary is not None:
-            self._canary.cancel()
+        self._canary.close()
         for resident in list(self._current.values()):
             self._fail_waiters(resident, NotReady("the appliance is shutting down", retry_after_seconds=5))
             resident.leases = 0
@@ -683,8 +597,3 @@ class Scheduler:
 
 def _newcomer(wanted: Wanted) -> policy.Head:
     return policy.Head(waited_seconds=0.0, high_priority=wanted.high_priority)
-
-
-def _in_memory(need: Need) -> bool:
-    """Whether its weights are there already, because another engine stands on them."""
-    return need.weights_key is not None and WEIGHTS.holds(need.weights_key) > 0

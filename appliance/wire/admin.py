@@ -22,6 +22,19 @@ class Device(Struct, kw_only=True):
     utilisation_percent: float | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None
+    budget_bytes: int = 0
+    """What engines may take on it together; on a GPU without the reserve and what other processes hold."""
+    reserved_bytes: int = 0
+    """What is reserved for them there."""
+
+
+class DeviceShare(Struct, kw_only=True):
+    """One device's part of an engine."""
+
+    device: str
+    layers: int
+    """Layers that it computes, the output layer counted as one; 0 for what a GPU engine has in RAM beside them."""
+    reserved_bytes: int
 
 
 class Resident(Struct, kw_only=True):
@@ -33,6 +46,9 @@ class Resident(Struct, kw_only=True):
     note: str | None
     """Why one that waits for room does not get it yet; for admins, as it names others."""
     device: str | None
+    """Where it really runs: ``cpu``, ``gpu0``, ``gpu0+gpu1``, ``gpu0+cpu``; ``remote`` elsewhere."""
+    placement: list[DeviceShare]
+    """What is reserved for it, and where; empty while it waits."""
     pinned: bool
     leases: int
     waiting: int
@@ -48,7 +64,8 @@ class Resident(Struct, kw_only=True):
     weights_holders: int
     """Residents on these weights, itself among them."""
     measured_bytes: int | None
-    """The largest growth of the process while it loaded; None before, and when others came or went meanwhile."""
+    """The largest growth of the process while it loaded, on all its devices; None before, and when others came or went
+    meanwhile."""
     cache_used_tokens: int
     cache_total_tokens: int
     idle_seconds: float
@@ -220,6 +237,13 @@ class Stay(Struct, kw_only=True):
     reason: str
 
 
+class PlannedShare(DeviceShare, kw_only=True):
+    """One device of a plan: what would be there, and what there is."""
+
+    free_bytes: int
+    budget_bytes: int
+
+
 class Plan(Struct, kw_only=True):
     """What a call would do to memory now: the answer to ``POST /admin/plan``."""
 
@@ -227,6 +251,9 @@ class Plan(Struct, kw_only=True):
     outcome: Literal["serves", "loads", "evicts", "waits", "never"]
     reason: str
     device: str
+    """Where it would run; with GPUs asked for that are not there, where it would be without them."""
+    placement: list[PlannedShare]
+    """The bytes by device."""
     weights_bytes: int
     shares_weights: bool
     """Others on the same blob use the same copy of the weights."""
@@ -237,6 +264,7 @@ class Plan(Struct, kw_only=True):
     learned: bool
     """The sizes come from what the same load took before; else from the weights' header."""
     free_bytes: int
+    """On the devices that compute."""
     budget_bytes: int
     evicts: list[str]
     """Names of deployments that would leave memory."""

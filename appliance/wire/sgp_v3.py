@@ -98,11 +98,15 @@ class BundleConfig(Struct, kw_only=True, forbid_unknown_fields=True):
     streaming_predict_route: str | None = "/generate_streaming"
 
 
+MemorySize: TypeAlias = Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d{1,3})?(Ki|Mi|Gi|Ti)?$(?!\n)")]
+"""A number of bytes, or of KiB, MiB, GiB or TiB: ``8Gi``."""
+
+
 class EndpointConfig(Struct, kw_only=True, forbid_unknown_fields=True):
     """Resources of the endpoints that a template makes."""
 
     cpus: Annotated[int, Meta(ge=1, le=1024)] | None = 3
-    memory: Annotated[str, Meta(pattern=r"^\d{1,6}(\.\d{1,3})?(Ki|Mi|Gi|Ti)?$(?!\n)")] | None = "8Gi"
+    memory: MemorySize | None = "8Gi"
     storage: str | None = "16Gi"
     gpus: Annotated[int, Meta(ge=0, le=64)] | None = 0
     gpu_type: str | None = None
@@ -234,7 +238,7 @@ class DeploymentVendorConfiguration(Struct, kw_only=True, forbid_unknown_fields=
     max_workers: PositiveCount = 1
     per_worker: PositiveCount = 10
     cpus: Annotated[int, Meta(ge=1, le=1024)] | None = None
-    memory: str | None = None
+    memory: MemorySize | None = None
     storage: str | None = None
     gpus: Annotated[int, Meta(ge=0, le=64)] | None = None
     gpu_type: str | None = None

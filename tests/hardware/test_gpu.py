@@ -6,7 +6,7 @@ import pynvml
 import pytest
 
 from appliance.hardware.devices import Device, DeviceKind
-from appliance.hardware.gpu import NOT_AVAILABLE_BYTES, Gpus
+from appliance.hardware.gpu import NOT_AVAILABLE_BYTES, Gpus, order_by_bus
 from tests.hardware.fake_nvml import GIB, FakeGpu, FakeNvml, ours
 
 
@@ -135,6 +135,24 @@ class TestVisibility:
         found = gpus(*self.THREE, visible="")
         assert found.devices() == []
         assert found.note == "CUDA_VISIBLE_DEVICES hides every GPU"
+
+
+class TestHeld:
+    def test_what_this_process_holds_on_each(self):
+        """Bytes of this process where the driver can tell; a GPU of which it cannot is left out."""
+        found = gpus(FakeGpu(processes=ours(3 * GIB)), FakeGpu(processes=ours(None)), FakeGpu())
+        assert found.held_bytes() == {"gpu0": 3 * GIB}
+
+    def test_without_a_driver(self):
+        """No GPU is no error here either."""
+        assert gpus(init_error=pynvml.NVML_ERROR_LIBRARY_NOT_FOUND).held_bytes() == {}
+
+
+def test_cuda_numbers_as_we_do():
+    """By the bus, as NVML does; CUDA's own order is by speed, and gpu0 would be another."""
+    environment = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+    order_by_bus(environment)
+    assert environment == {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
 
 
 class TestOpening:

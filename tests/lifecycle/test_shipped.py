@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from appliance.domain.models import ModelType
+from appliance.domain.models import BackendName, ModelType
 from appliance.lifecycle.schemas import request_schema, response_schema
 from appliance.lifecycle.shipped import SHIPPED, ShippedTemplate, vendor_configuration
 from appliance.wire import sgp_v3
@@ -45,6 +45,13 @@ def test_a_shipped_template_could_have_been_created(shipped: ShippedTemplate) ->
 
     assert read.vendor_configuration.bundle_config.registry == "local"
     assert read.vendor_configuration.bundle_config.image == shipped.backend.value
+
+
+def test_what_the_templates_ask_of_the_machine() -> None:
+    """No GPU unless the configuration says so, and numbers that limit nothing."""
+    plain = vendor_configuration(BackendName.LLAMA, "1.0", "SYNC")["endpoint_config"]
+    assert (plain["gpus"], plain["cpus"], plain["memory"]) == (0, 1024, "1024Ti")
+    assert vendor_configuration(BackendName.LLAMA, "1.0", "SYNC", gpus=2)["endpoint_config"]["gpus"] == 2
 
 
 @pytest.mark.parametrize("model_type", list(ModelType))

@@ -8,25 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from msgspec import structs
 
+from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.policy import Rules
-from appliance.scheduler.resident import Lease, ResidentState
+from appliance.scheduler.resident import Lease, ResidentState, Wanted
 from appliance.scheduler.scheduler import Scheduler
 from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine, FakeMeter, wanted
+from tests.support.fake_gpus import FakeGpus
 
-SIZES = {"pinned": 3, "small": 4, "medium": 7, "large": 9, "huge": 10}
 BUDGET_BYTES = 13
+GPUS = {"gpu0": 8, "gpu1": 14}
 RULES = Rules(min_stay_seconds=2, max_wait_seconds=10)
 LONGEST_SECONDS = 3
 TICK_SECONDS = 1
-NAMES = st.sampled_from(sorted(SIZES))
 
 
 def bound_seconds(place: int) -> float:
@@ -45,24 +47,45 @@ class Call:
 class SchedulerMachine(RuleBasedStateMachine):
     """Calls come, leave and end; time passes."""
 
+    deployments: ClassVar[list[Wanted]] = [
+        wanted("pinned", FakeBackend(3), pinned=True),
+        wanted("small", FakeBackend(4)),
+        wanted("medium", FakeBackend(7)),
+        wanted("large", FakeBackend(9)),
+        wanted("huge", FakeBackend(10)),
+    ]
+    gpus: ClassVar[dict[str, int]] = {}
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = FakeClock()
+        ledger = Ledger("cpu", BUDGET_BYTES)
         self.scheduler = Scheduler(
-            self.clock, Ledger("cpu", BUDGET_BYTES), idle_seconds=40, queue_limit=1000, rules=RULES, meter=FakeMeter
+            self.clock,
+            ledger,
+            idle_seconds=40,
+            queue_limit=1000,
+            rules=RULES,
+            meter=FakeMeter,
+            gpus=GpuBudgets(ledger, FakeGpus(**self.gpus)),
         )
-        self.backends = {name: FakeBackend(size) for name, size in SIZES.items()}
-        for name, backend in self.backends.items():
-            self.scheduler.want(wanted(name, backend, pinned=name == "pinned"))
+        self.backends: dict[str, FakeBackend] = {}
+        for each in self.deployments:
+            backend = FakeBackend(each.backend.need_bytes, layers=each.backend.layers)
+            self.backends[each.name] = backend
+            self.scheduler.want(structs.replace(each, backend=backend))
         self.calls: list[Call] = []
         self.settle()
 
     # --- what happens --------------------------------------------------------------------------------------------
 
-    @rule(name=NAMES)
+    @rule(number=st.integers(0, 99))
+    def somebody_calls(self, number: int) -> None:
+        """A deployment is called."""
+        self.call(self.name_of(number))
+
     def call(self, name: str) -> None:
-        """Somebody calls a deployment."""
         place = len({call.name for call in self.waiting()} | {name})
         task = self.loop.create_task(self.scheduler.acquire(name))
         self.calls.append(Call(name, task, place, self.clock.seconds))
@@ -78,7 +101,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         call.task.cancel()
         self.calls.remove(call)
         self.settle()
-        if alone and call.name != "pinned":
+        if alone and not self.scheduler.is_pinned(call.name):
             assert len(self.backends[call.name].loads) == loads
 
     @precondition(lambda self: self.holding())
@@ -101,9 +124,12 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.settle()
             self.bound_is_kept()
 
-    @rule(name=NAMES, ticks=st.integers(10, 60))
-    def steady_load(self, name: str, ticks: int) -> None:
+    @rule(number=st.integers(0, 99), ticks=st.integers(10, 60))
+    def somebody_calls_steadily(self, number: int, ticks: int) -> None:
         """A deployment is called every second and never idle: what starves others where nothing bounds it."""
+        self.steady_load(self.name_of(number), ticks)
+
+    def steady_load(self, name: str, ticks: int) -> None:
         for _ in range(ticks):
             self.call(name)
             self.time_passes(1)
@@ -117,9 +143,21 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @invariant()
     def never_over_committed(self) -> None:
-        """What is booked is what the engines in memory need, and fits."""
-        alive = sum(SIZES[name] for name, backend in self.backends.items() for e in backend.loads if not e.closed)
-        assert self.scheduler.ledger.reserved_bytes == alive <= BUDGET_BYTES
+        """On each device what is booked is what the engines in memory take there, and fits."""
+        alive = [engine for backend in self.backends.values() for engine in backend.loads if not engine.closed]
+        for device, room in {"cpu": BUDGET_BYTES, **self.gpus}.items():
+            taken = sum(need.total_bytes for engine in alive if (need := engine.placement.on(device)))
+            assert self.scheduler.ledger.reserved_on(device) == taken <= room
+
+    @invariant()
+    def everybody_is_where_it_asked_to_be(self) -> None:
+        """As many GPUs as asked for, and layers in RAM only where they may spill."""
+        for wish in self.deployments:
+            asked = wish.spec.resources
+            for engine in self.backends[wish.name].loads:
+                assert len(engine.placement.gpus) == asked.gpus
+                in_ram = "cpu" in engine.device
+                assert not in_ram or not asked.gpus or asked.spills or asked.gpu_layers
 
     @invariant()
     def no_lease_is_lost(self) -> None:
@@ -131,11 +169,15 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not engine.closed
 
     @invariant()
-    def the_pinned_stays(self) -> None:
-        """Once loaded, the pinned engine never leaves."""
-        assert all(not engine.closed for engine in self.backends["pinned"].loads)
+    def the_pinned_stay(self) -> None:
+        """Once loaded, a pinned engine never leaves."""
+        pinned = [self.backends[wish.name] for wish in self.deployments if wish.pinned]
+        assert all(not engine.closed for backend in pinned for engine in backend.loads)
 
     # --- helpers -------------------------------------------------------------------------------------------------
+
+    def name_of(self, number: int) -> str:
+        return self.deployments[number % len(self.deployments)].name
 
     def waiting(self) -> list[Call]:
         return [call for call in self.calls if not call.task.done()]
@@ -185,8 +227,26 @@ class SchedulerMachine(RuleBasedStateMachine):
         await self.loop.shutdown_default_executor()
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+class GpuMachine(SchedulerMachine):
+    """The same on a machine with two GPUs, which are numbers here: one line for all devices, and the same bound."""
+
+    deployments: ClassVar[list[Wanted]] = [
+        wanted("pinned in ram", FakeBackend(3), pinned=True),
+        wanted("pinned on a gpu", FakeBackend(3), pinned=True, gpus=1),
+        wanted("in ram", FakeBackend(9)),
+        wanted("small", FakeBackend(5), gpus=1),
+        wanted("large", FakeBackend(10), gpus=1),
+        wanted("split", FakeBackend(14, layers=5), gpus=2),
+        wanted("spilling", FakeBackend(16, layers=9), gpus=1, spills=True),
+        wanted("half", FakeBackend(12, layers=7), gpus=1, gpu_layers=4),
+    ]
+    gpus: ClassVar[dict[str, int]] = GPUS
+
+
+MANY = settings(max_examples=15, stateful_step_count=40, deadline=None)
+SchedulerMachine.TestCase.settings = GpuMachine.TestCase.settings = MANY
 TestScheduler = SchedulerMachine.TestCase
+TestSchedulerWithGpus = GpuMachine.TestCase
 
 
 @pytest.mark.parametrize(("busy", "other"), list(itertools.permutations(["medium", "large", "huge"], 2)))

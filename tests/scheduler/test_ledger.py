@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.domain.errors import CannotFit
-from appliance.engines.base import Need
-from appliance.scheduler.ledger import GIB, Ledger, held_bytes
-from tests.scheduler.needs import BASE_BYTES, NEEDS, need
+from appliance.engines.base import Need, in_ram
+from appliance.scheduler.ledger import Budget, Ledger, held_bytes
+from tests.scheduler.needs import BASE_BYTES, NEEDS, need, split
 
 
 @pytest.mark.parametrize(
@@ -41,21 +40,35 @@ def test_a_need_tells_its_own_from_the_shared() -> None:
 def test_what_is_missing_depends_on_who_is_there() -> None:
     """Beside a holder of the same weights only a need's own bytes must fit; who is as good as gone does not count."""
     ledger = Ledger("cpu", BASE_BYTES + 20)
-    ledger.reserve("a", need(10, "one"))
-    assert ledger.missing_bytes(need(10, "one")) == 0
-    assert ledger.missing_bytes(need(11, "one")) == 1
-    assert ledger.missing_bytes(need(10, "two")) == BASE_BYTES
-    assert ledger.missing_bytes(need(20, "two"), without={"a"}) == 0
+    ledger.reserve("a", in_ram(need(10, "one")))
+    assert ledger.missing(in_ram(need(10, "one"))) == {}
+    assert ledger.missing(in_ram(need(11, "one"))) == {"cpu": 1}
+    assert ledger.missing(in_ram(need(10, "two"))) == {"cpu": BASE_BYTES}
+    assert ledger.missing(in_ram(need(20, "two")), without={"a"}) == {}
 
 
-def test_what_can_never_fit_is_refused_with_numbers() -> None:
-    """Whether the weights are in memory or not: they must fit together with the rest."""
-    ledger = Ledger("cpu", 9 * GIB)
-    ledger.reserve("a", Need(weights_bytes=8 * GIB, weights_key="k"))
-    larger = Need(weights_bytes=8 * GIB, cache_bytes=2 * GIB, weights_key="k")
-    with pytest.raises(CannotFit, match=r"'b' needs 10\.0 GiB, cpu has 9\.0 GiB for all models; lower"):
-        ledger.check_possible("b", larger)
-    ledger.check_possible("b", Need(weights_bytes=8 * GIB, cache_bytes=GIB, weights_key="k"))
+def test_every_device_has_its_own_account() -> None:
+    """What is booked on a GPU takes no RAM, what is beside it in RAM does; both must fit."""
+    ledger = Ledger("cpu", 10)
+    ledger.set_budget("gpu0", Budget(capacity_bytes=100, others_bytes=30))
+    assert (ledger.gpus, ledger.budget_on("gpu0"), ledger.budget_on("gpu1")) == (["gpu0"], 70, 0)
+    on_both = split({"cpu": 4, "gpu0": 60})
+    ledger.reserve("a", on_both)
+    assert (ledger.reserved_bytes, ledger.reserved_on("gpu0"), ledger.free_on("gpu0")) == (4, 60, 10)
+    assert ledger.missing(split({"cpu": 7, "gpu0": 30})) == {"cpu": 1, "gpu0": 20}
+    assert ledger.missing(split({"gpu1": 1})) == {"gpu1": 1}
+    ledger.set_budget("gpu0", Budget(capacity_bytes=100, others_bytes=50))
+    assert ledger.free_on("gpu0") == -10
+    ledger.release("a")
+    assert (ledger.reserved_bytes, ledger.reserved_on("gpu0")) == (0, 0)
+
+
+def test_a_gpu_without_room_is_none() -> None:
+    """One that no longer answers, or is smaller than its reserve, is not among those to choose from."""
+    ledger = Ledger("cpu", 10)
+    ledger.set_budget("gpu0", Budget(capacity_bytes=0))
+    ledger.set_budget("gpu1", Budget(capacity_bytes=5, others_bytes=9))
+    assert (ledger.gpus, ledger.budget_on("gpu1")) == (["gpu1"], 0)
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.none() | NEEDS), max_size=20))
@@ -66,8 +79,8 @@ def test_the_ledger_counts_as_a_hand_would(bookings: list[tuple[str, Need | None
         if wish is None or holder in booked:
             ledger.release(holder)
             booked.pop(holder, None)
-        elif not ledger.missing_bytes(wish):
-            ledger.reserve(holder, wish)
+        elif not ledger.missing(in_ram(wish)):
+            ledger.reserve(holder, in_ram(wish))
             booked[holder] = wish
         own = sum(each.own_bytes for each in booked.values())
         bases = {each.weights_key for each in booked.values()} - {None}

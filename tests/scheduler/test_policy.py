@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engines.base import Need
+from appliance.engines.base import Need, in_ram
 from appliance.scheduler.ledger import held_bytes
 from appliance.scheduler.policy import (
     Candidate,
@@ -42,7 +42,7 @@ def candidate(
     """One that holds bytes of its own and, ``over`` a base, that base's."""
     return Candidate(
         holder=holder,
-        need=need(own_bytes, over),
+        placement=in_ram(need(own_bytes, over)),
         leases=leases,
         pinned=pinned,
         last_used_seconds=used,
@@ -56,7 +56,7 @@ CANDIDATES = st.lists(
     st.builds(
         Candidate,
         holder=st.uuids().map(str),
-        need=NEEDS,
+        placement=NEEDS.map(in_ram),
         leases=st.integers(0, 2),
         pinned=st.booleans(),
         last_used_seconds=st.floats(0, 1000),
@@ -83,7 +83,7 @@ CANDIDATES = st.lists(
 )
 def test_victims(candidates: list[Candidate], missing_bytes: int, expected: list[str] | None) -> None:
     """Idle before busy, then oldest use first, and nobody whose bytes turn out not to be needed."""
-    assert victims(candidates, missing_bytes) == expected
+    assert victims(candidates, {"cpu": missing_bytes}) == expected
 
 
 A, B, OTHER = candidate("a", 5, 1, over="base"), candidate("b", 5, 2, over="base"), candidate("other", 20, 3)
@@ -128,7 +128,7 @@ def test_victims_over_a_shared_base(
     candidates: list[Candidate], beside: list[Need], missing_bytes: int, expected: list[str] | None
 ) -> None:
     """Evicting one of several over a base of 100 frees its own bytes; with the last of them the base goes too."""
-    assert victims(candidates, missing_bytes, beside) == expected
+    assert victims(candidates, {"cpu": missing_bytes}, [in_ram(each) for each in beside]) == expected
 
 
 @given(CANDIDATES, st.lists(NEEDS, max_size=3), st.integers(0, 500))
@@ -138,10 +138,10 @@ def test_victims_free_enough_and_never_too_many(
     """The chosen free what is missing and none of them is needless; None only if all together are too few."""
 
     def freed_by(leaving: set[str]) -> int:
-        staying = [c.need for c in candidates if c.holder not in leaving]
-        return held_bytes([*beside, *(c.need for c in candidates)]) - held_bytes([*beside, *staying])
+        staying = [c.placement.need for c in candidates if c.holder not in leaving]
+        return held_bytes([*beside, *(c.placement.need for c in candidates)]) - held_bytes([*beside, *staying])
 
-    chosen = victims(candidates, missing_bytes, beside)
+    chosen = victims(candidates, {"cpu": missing_bytes}, [in_ram(each) for each in beside])
     free = {c.holder for c in candidates}
     if chosen is None:
         assert freed_by(free) < missing_bytes

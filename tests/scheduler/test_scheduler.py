@@ -625,8 +625,8 @@ async def test_plan_of_what_never_fits(scheduler: Scheduler) -> None:
     (await scheduler.acquire("pinned")).release()
     beside = scheduler.plan(wanted("a", FakeBackend(10)))
     assert beside.outcome is Outcome.NEVER
-    assert "beside 'pinned'" in beside.reason
-    assert "lower context_length" in beside.reason
+    assert "it never fits" in beside.reason
+    assert "pinned by 'pinned'; unpin" in beside.reason
 
 
 # --- shared weights ------------------------------------------------------------------------------------------------

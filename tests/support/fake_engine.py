@@ -6,12 +6,12 @@ import asyncio
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from appliance.domain.errors import ApplianceError
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
-from appliance.engines.base import EngineSpec, EngineStats, Need
+from appliance.engines.base import RAM, EngineSpec, EngineStats, Need, Placement, Resources
 from appliance.engines.shared import WEIGHTS, Hold
 from appliance.scheduler.resident import Wanted
 
@@ -34,8 +34,9 @@ class FakeClock:
 class FakeMeter:
     """Sees every load grow the process by what the test says."""
 
-    def __init__(self, peak_bytes: int = 0) -> None:
-        self.peak_bytes = peak_bytes
+    def __init__(self, peak_bytes: int = 0, gpu_peak_bytes: dict[str, int] | None = None) -> None:
+        self.peak_bytes = self.private_peak_bytes = peak_bytes
+        self.gpu_peak_bytes = gpu_peak_bytes or {}
 
     def __enter__(self) -> Self:
         return self
@@ -66,10 +67,10 @@ class FakeWeights:
 class FakeEngine:
     """Loaded weights of nothing; it embeds whatever it is asked, or waits, or raises."""
 
-    device = "cpu"
-
-    def __init__(self, slots: int, hold: Hold[FakeWeights] | None = None) -> None:
+    def __init__(self, slots: int, hold: Hold[FakeWeights] | None = None, placement: Placement = RAM) -> None:
         self.slots = slots
+        self.placement = placement
+        self.device = placement.device
         self.failure: str | None = None
         self.closed = False
         self._hold = hold
@@ -95,13 +96,17 @@ class FakeEngine:
 
 
 class FakeBackend:
-    """Loads ``FakeEngine``s of a given size, if need be over shared weights; a load waits while ``gate`` is shut."""
+    """Loads ``FakeEngine``s of a given size, if need be over shared weights; a load waits while ``gate`` is shut.
+
+    With more layers than one it may be laid out over several devices.
+    """
 
     version = "0"
 
-    def __init__(self, need_bytes: int = 10, over: FakeWeights | None = None) -> None:
+    def __init__(self, need_bytes: int = 10, over: FakeWeights | None = None, layers: int = 1) -> None:
         self.need_bytes = need_bytes
         self.over = over
+        self.layers = layers
         self.gate = threading.Event()
         self.gate.set()
         self.error: ApplianceError | None = None
@@ -111,27 +116,47 @@ class FakeBackend:
     def check(self, spec: EngineSpec) -> None:
         pass
 
+    def asks(self, spec: EngineSpec) -> Resources:
+        return spec.resources
+
     def estimate(self, spec: EngineSpec) -> Need:
         if self.over is None:
-            return Need(weights_bytes=self.need_bytes)
-        return Need(weights_bytes=self.over.weights_bytes, cache_bytes=self.need_bytes, weights_key=self.over.key)
+            return Need(weights_bytes=self.need_bytes, layers=self.layers)
+        return Need(
+            weights_bytes=self.over.weights_bytes,
+            cache_bytes=self.need_bytes,
+            weights_key=self.over.key,
+            layers=self.layers,
+        )
 
-    def load(self, spec: EngineSpec) -> FakeEngine:
+    def load(self, spec: EngineSpec, placement: Placement = RAM) -> FakeEngine:
         self.begun += 1
         assert self.gate.wait(timeout=30)
         if self.error is not None:
             raise self.error
-        hold = WEIGHTS.load(self.over.key, self.over.load) if self.over is not None else None
-        engine = FakeEngine(spec.slots, hold)
+        hold = WEIGHTS.load(placement.weights_key or self.over.key, self.over.load) if self.over is not None else None
+        engine = FakeEngine(spec.slots, hold, placement)
         self.loads.append(engine)
         return engine
 
 
 def wanted(
-    name: str, backend: FakeBackend, *, pinned: bool = False, slots: int = 2, tag: int = 0, high_priority: bool = False
+    name: str,
+    backend: FakeBackend,
+    *,
+    pinned: bool = False,
+    slots: int = 2,
+    tag: int = 0,
+    high_priority: bool = False,
+    **resources: Any,
 ) -> Wanted:
-    """A deployment called ``name``; another ``tag`` means another spec."""
+    """A deployment called ``name``; another ``tag`` means another spec. The rest are ``Resources``."""
     spec = EngineSpec(
-        model_type=ModelType.COMPLETION, weights=Path("/nowhere"), card=CARD, slots=slots, parameters={"tag": tag}
+        model_type=ModelType.COMPLETION,
+        weights=Path("/nowhere"),
+        card=CARD,
+        slots=slots,
+        parameters={"tag": tag},
+        resources=Resources(**resources),
     )
     return Wanted(deployment_id=name, name=name, backend=backend, spec=spec, pinned=pinned, high_priority=high_priority)

@@ -7,7 +7,7 @@ from collections import Counter
 
 import appliance
 from appliance.domain.models import Caller, Deployment
-from appliance.engines.base import EngineStats
+from appliance.engines.base import EngineStats, Share
 from appliance.hardware.devices import Device
 from appliance.lifecycle.node import Node
 from appliance.lifecycle.usage import Totals
@@ -24,14 +24,14 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
     visible = node.directory.visible(caller, node.directory.deployments.values())
     names = {deployment.id for deployment in visible}
     residents = list(node.scheduler.residents())
-    holders = Counter(r.need.weights_key for r in residents if r.state is not ResidentState.WAITING)
+    holders = Counter(r.placement.weights_key for r in residents if r.state is not ResidentState.WAITING)
     return wire.State(
         version=appliance.__version__,
         started_at=node.started_at,
         now=node.clock.now(),
         ready=not reasons,
         not_ready_reasons=reasons,
-        devices=[_device(device) for device in node.probe.devices()],
+        devices=[_device(node, device) for device in node.probe.devices()],
         gpu_note=node.probe.gpu_note,
         store_used_bytes=space.blob_bytes,
         store_free_bytes=space.free_bytes,
@@ -44,7 +44,7 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
     )
 
 
-def _device(device: Device) -> wire.Device:
+def _device(node: Node, device: Device) -> wire.Device:
     return wire.Device(
         id=device.id,
         name=device.name,
@@ -54,11 +54,14 @@ def _device(device: Device) -> wire.Device:
         utilisation_percent=device.utilisation_percent,
         temperature_celsius=device.temperature_celsius,
         power_watts=device.power_watts,
+        budget_bytes=node.scheduler.ledger.budget_on(device.id),
+        reserved_bytes=node.scheduler.ledger.reserved_on(device.id),
     )
 
 
 def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[str | None]) -> wire.Resident:
     stats = resident.engine.stats() if resident.engine is not None else EngineStats()
+    placement, waits = resident.placement, resident.state is ResidentState.WAITING
     idle = node.clock.monotonic_seconds() - resident.last_used_seconds
     return wire.Resident(
         deployment_id=resident.wanted.deployment_id,
@@ -66,21 +69,26 @@ def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[s
         state=resident.state.value,
         note=_why_it_waits(node, resident) if caller.is_admin else None,
         device=resident.engine.device if resident.engine is not None else None,
+        placement=[] if waits else [_share(share) for share in placement.shares],
         pinned=resident.wanted.pinned,
         leases=resident.leases,
         waiting=resident.waiting,
         slots=resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots,
-        predicted_bytes=resident.need.total_bytes,
-        learned=resident.need.is_learned,
-        own_bytes=resident.need.own_bytes,
-        shared_weights_bytes=resident.need.shared_bytes,
-        weights_holders=holders[resident.need.weights_key] if resident.need.weights_key is not None else 1,
+        predicted_bytes=placement.total_bytes,
+        learned=placement.need.is_learned,
+        own_bytes=placement.need.own_bytes,
+        shared_weights_bytes=placement.need.shared_bytes,
+        weights_holders=holders[placement.weights_key] if placement.weights_key is not None else 1,
         measured_bytes=resident.measured_bytes,
         cache_used_tokens=stats.cache_used_tokens,
         cache_total_tokens=stats.cache_total_tokens,
         idle_seconds=0.0 if resident.leases else idle,
         loaded_at=resident.loaded_at,
     )
+
+
+def _share(share: Share) -> wire.DeviceShare:
+    return wire.DeviceShare(device=share.device, layers=share.layers, reserved_bytes=share.need.total_bytes)
 
 
 def _why_it_waits(node: Node, resident: Resident) -> str | None:
@@ -109,23 +117,34 @@ def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:
 
 def plan_view(plan: Plan) -> wire.Plan:
     """A plan as it crosses HTTP."""
+    need = plan.placement.need
     return wire.Plan(
         deployment_name=plan.name,
         outcome=plan.outcome.value,
         reason=plan.reason,
-        device=plan.device,
-        weights_bytes=plan.need.weights_bytes,
-        shares_weights=plan.need.weights_key is not None,
-        adapter_bytes=plan.need.adapter_bytes,
-        cache_bytes=plan.need.cache_bytes,
-        compute_bytes=plan.need.compute_bytes,
-        total_bytes=plan.need.total_bytes,
-        learned=plan.need.is_learned,
+        device=plan.placement.device,
+        placement=[
+            wire.PlannedShare(
+                device=site.share.device,
+                layers=site.share.layers,
+                reserved_bytes=site.share.need.total_bytes,
+                free_bytes=site.free_bytes,
+                budget_bytes=site.budget_bytes,
+            )
+            for site in plan.sites
+        ],
+        weights_bytes=need.weights_bytes,
+        shares_weights=need.weights_key is not None,
+        adapter_bytes=need.adapter_bytes,
+        cache_bytes=need.cache_bytes,
+        compute_bytes=need.compute_bytes,
+        total_bytes=need.total_bytes,
+        learned=need.is_learned,
         free_bytes=plan.free_bytes,
         budget_bytes=plan.budget_bytes,
         evicts=list(plan.evicts),
         stays=[
-            wire.Stay(deployment_name=stay.name, reserved_bytes=stay.need.total_bytes, reason=stay.reason)
+            wire.Stay(deployment_name=stay.name, reserved_bytes=stay.placement.total_bytes, reason=stay.reason)
             for stay in plan.stays
         ],
         ahead=plan.ahead,

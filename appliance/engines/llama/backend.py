@@ -6,14 +6,15 @@ Importing this loads no native library; ``load`` does.
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from appliance.domain.errors import InvalidParameter, WrongWeights
 from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
-from appliance.engines.base import Engine, EngineSpec, Need
+from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
 from appliance.engines.shared import key_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,9 @@ SMALL_WEIGHTS_BYTES = 32 * 2**20
 that takes a millisecond would take 150, because OpenMP's threads spin while the one they wait for is not running."""
 POOLINGS = ("mean", "cls", "last")
 TEXT_TYPES = frozenset({ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT})
-KNOWN = frozenset({"weights", "adapter", "context_length", "cache_tokens", "threads", "pooling", "normalize"})
+KNOWN = frozenset(
+    {"weights", "adapter", "context_length", "cache_tokens", "threads", "pooling", "normalize", "gpu_layers"}
+)
 
 
 class Sizes(Struct, frozen=True, kw_only=True):
@@ -50,7 +53,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
 class LlamaBackend:
     """``appliance.engines.base.Backend`` for GGUF."""
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Version of llama-cpp-python, which embeds its llama.cpp."""
         return version("llama-cpp-python")
@@ -60,22 +63,47 @@ class LlamaBackend:
         _check_card(spec)
         _sizes(spec)
         _pooling(spec)
+        self.asks(spec)
         if spec.slots < 1 or spec.slots > MAX_SLOTS:
             raise InvalidParameter(f"per_worker is {spec.slots}; llama.cpp runs 1 to {MAX_SLOTS} requests at once")
         if spec.adapter is not None and spec.model_type not in TEXT_TYPES:
             raise InvalidParameter("an adapter applies to generating models only")
 
+    def asks(self, spec: EngineSpec) -> Resources:
+        """The resources, with the parameter ``gpu_layers``. Raises InvalidParameter."""
+        given, asked = spec.parameters.get("gpu_layers"), spec.resources
+        if given is None:
+            return asked
+        if not asked.gpus:
+            raise InvalidParameter(
+                f"gpu_layers is {given!r:.64} and no GPU is asked for; set gpus in the template's endpoint_config or "
+                "the deployment's vendor_configuration, or leave gpu_layers out"
+            )
+        if given == "all":
+            return asked
+        if given == "auto":
+            return structs.replace(asked, spills=True)
+        layers = _layers(spec.card)
+        if not isinstance(given, str) or not given.isdecimal() or not 0 < int(given[:9]) <= layers:
+            raise InvalidParameter(
+                f"gpu_layers is {given!r:.64}; give 'all', 'auto' (what has no room on the GPUs goes to RAM) or a "
+                f"number from 1 to {layers}, the layers of these weights with the output layer"
+            )
+        return structs.replace(asked, gpu_layers=int(given) if int(given) < layers else None)
+
     def estimate(self, spec: EngineSpec) -> Need:
-        """Bytes the load will take, from the card alone."""
+        """Bytes the load will take in one place, from the card alone."""
         sizes, card = _sizes(spec), spec.card
         width, vocabulary = card.embedding_length or 4096, card.vocabulary_size or 150_000
         weights = card.weights_bytes or spec.weights.stat().st_size
         adapter = spec.adapter.stat().st_size if spec.adapter is not None else 0
         if spec.model_type in TEXT_TYPES:
             outputs = 2 * spec.slots + 8
+            results = outputs * vocabulary
             compute = 4 * (sizes.batch_tokens * width * 16 + outputs * vocabulary * 2)
             cells = sizes.cache_tokens
         else:
+            results = sizes.batch_tokens * width
             logits = 2 * vocabulary if _is_decoder(card) else 0
             scores = (card.head_count or 32) * sizes.batch_tokens
             compute = 4 * sizes.batch_tokens * (width * 16 + scores + logits)
@@ -86,14 +114,17 @@ class LlamaBackend:
             cache_bytes=cells * _cell_bytes(card),
             compute_bytes=compute,
             weights_key=key_of(WeightsFormat.GGUF, spec.weights),
+            layers=_layers(card),
+            host_weights_bytes=_embeddings_bytes(card, weights),
+            host_compute_bytes=4 * (sizes.batch_tokens * width + results),
         )
 
-    def load(self, spec: EngineSpec) -> Engine:
-        """Make the engine; blocks. Raises BadWeights, WrongWeights, CannotFit."""
+    def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
+        """Make the engine where it is placed; blocks. Raises BadWeights, WrongWeights, CannotFit."""
         self.check(spec)
         from appliance.engines.llama.runtime import Model  # here only: it loads the native library
 
-        model = Model(spec.weights, spec.adapter)
+        model = Model(spec.weights, spec.adapter, placement)
         try:
             return _text_engine(model, spec) if spec.model_type in TEXT_TYPES else _pooled_engine(model, spec)
         except BaseException:
@@ -173,7 +204,7 @@ def _sizes(spec: EngineSpec) -> Sizes:
     )
     wanted = max(context, min(spec.slots * DEFAULT_CACHE_PER_SLOT_TOKENS, DEFAULT_CACHE_TOKENS))
     cache = _integer(spec.parameters, "cache_tokens", wanted, context, 2**24, "what llama.cpp can address")
-    threads = _default_threads(spec.card)
+    threads = _default_threads(spec)
     return Sizes(
         context_length_tokens=context,
         cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
@@ -182,8 +213,10 @@ def _sizes(spec: EngineSpec) -> Sizes:
     )
 
 
-def _default_threads(card: Card) -> int:
-    return 1 if 0 < card.weights_bytes < SMALL_WEIGHTS_BYTES else usable_cores()
+def _default_threads(spec: EngineSpec) -> int:
+    if 0 < spec.card.weights_bytes < SMALL_WEIGHTS_BYTES:
+        return 1
+    return min(usable_cores(), spec.resources.cpus or MAX_THREADS)
 
 
 def _default_context_tokens(spec: EngineSpec) -> int:
@@ -210,6 +243,19 @@ def _flag(parameters: Parameters, name: str, *, default: bool) -> bool:
     if not isinstance(value, bool):
         raise InvalidParameter(f"{name} must be true or false, is {value!r:.64}")
     return value
+
+
+def _layers(card: Card) -> int:
+    """As llama.cpp counts them: the output layer is one. 1: unknown, all or nothing."""
+    return (card.layer_count or 0) + 1
+
+
+def _embeddings_bytes(card: Card, weights_bytes: int) -> int:
+    """Of the input, which llama.cpp leaves in RAM: a row per token, in the weights' average precision."""
+    rows = (card.vocabulary_size or 0) * (card.embedding_length or 0)
+    if not card.parameter_count:
+        return min(weights_bytes, 2 * rows)
+    return min(weights_bytes, weights_bytes * rows // card.parameter_count)
 
 
 def _cell_bytes(card: Card) -> int:

@@ -63,7 +63,7 @@ class LlamaTextEngine:
         self._options = options
         self._clock = clock or SystemClock()
         self._vocabulary = model.vocabulary
-        self._device = "gpu0" if model.on_gpu else "cpu"
+        self._device = model.device
         self._template = model.chat_template()
         self._pieces = Pieces(model.vocabulary)
         self._marks = Marks(self._mark(model.vocabulary.bos), self._mark(model.vocabulary.eos))

@@ -159,7 +159,7 @@ class _PooledEngine:
     def __init__(self, model: Model, options: PooledOptions, width: int) -> None:
         self._options = options
         self._vocabulary = model.vocabulary
-        self._device = "gpu0" if model.on_gpu else "cpu"
+        self._device = model.device
         outbox = Outbox()
         context = Context(
             model,

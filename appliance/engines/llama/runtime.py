@@ -24,8 +24,10 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from appliance.domain.errors import BadWeights, CannotFit, Internal, InvalidParameter
+from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, Internal, InvalidParameter
 from appliance.domain.models import WeightsFormat
+from appliance.engines.base import RAM, Placement, key_on
+from appliance.engines.llama.offload import Account, check_gpus, gpus_of, place
 from appliance.engines.shared import WEIGHTS, key_of
 
 log = logging.getLogger("appliance.llama")
@@ -38,6 +40,9 @@ MAX_SEQUENCES: Final = 256
 POOLINGS: Final = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 
 _LIBRARY: Any = c._lib
+_GGML_PATH: Final = Path(_LIBRARY._name).with_name("libggml.so.0")
+_GGML: Any = ctypes.CDLL(str(_GGML_PATH)) if _GGML_PATH.exists() else _LIBRARY
+"""The copy of ggml that libllama is linked to."""
 _HOLDING: Any = ctypes.PyDLL(_LIBRARY._name, handle=_LIBRARY._handle)
 _ERROR: Final = 4
 _LEVELS = {3: logging.INFO, _ERROR: logging.WARNING}
@@ -45,6 +50,7 @@ _LEVELS = {3: logging.INFO, _ERROR: logging.WARNING}
 _initialised = threading.Lock()
 _ready = False
 _complaints = threading.local()
+_listeners = threading.local()
 
 
 def _holding(name: str, restype: Any, *argtypes: Any) -> Any:
@@ -73,6 +79,9 @@ def _on_log(level: int, text: bytes, _: Any) -> None:
     line = text.decode("utf-8", "replace").strip()
     if not line:
         return
+    heard = getattr(_listeners, "lines", None)
+    if heard is not None:
+        heard.append(line)
     if level == _ERROR:
         _complaints.last = line
     log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
@@ -87,6 +96,22 @@ def _complaint() -> str:
     return str(getattr(_complaints, "last", "") or "llama.cpp gave no reason")
 
 
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What llama.cpp logs on this thread meanwhile: its only account of where a model is."""
+    _listeners.lines = []
+    try:
+        yield _listeners.lines
+    finally:
+        _listeners.lines = None
+
+
+def gpus() -> dict[str, int]:
+    """The GPUs that this build of llama.cpp can use: ``gpu0`` → ggml's handle. None is ordinary."""
+    initialise()
+    return gpus_of(_GGML) if c.llama_supports_gpu_offload() else {}
+
+
 def initialise() -> None:
     """Load the processor variants and take over the log; once per process, before the first model.
 
@@ -99,10 +124,9 @@ def initialise() -> None:
         if _ready:
             return
         c.llama_log_set(_log_callback, None)
-        library = Path(_LIBRARY._name).with_name("libggml.so.0")
         variants = Path(sysconfig.get_paths()["platlib"]) / "bin"
-        if library.exists() and any(variants.glob("libggml-cpu*.so")):
-            load = ctypes.CDLL(str(library)).ggml_backend_load_all_from_path
+        if _GGML is not _LIBRARY and any(variants.glob("libggml-cpu*.so")):
+            load = _GGML.ggml_backend_load_all_from_path
             load.restype, load.argtypes = None, [ctypes.c_char_p]
             load(str(variants).encode())
         c.llama_backend_init()
@@ -202,14 +226,24 @@ class Vocabulary:
 
 
 class _Weights:
-    """A file's C model, one in the process, shared by every ``Model`` over it."""
+    """A file's C model in one layout, one in the process, shared by every ``Model`` over it."""
 
-    def __init__(self, path: Path) -> None:
-        initialise()
+    def __init__(self, path: Path, placement: Placement) -> None:
+        usable = gpus()
+        check_gpus(placement, usable)
         parameters = c.llama_model_default_params()
-        self.handle = c.llama_model_load_from_file(str(path).encode(), parameters)
+        kept = place(parameters, placement, usable, c.LLAMA_MAX_DEVICES)
+        with _listening() as lines:
+            self.handle = c.llama_model_load_from_file(str(path).encode(), parameters)
+        del kept  # llama.cpp read it by address until here
         if not self.handle:
-            raise BadWeights(f"llama.cpp cannot load '{path.name}': {_complaint()}")
+            raise _not_loaded(path, placement)
+        self.account = Account.read(lines)
+        try:
+            self.account.check_weights(placement)
+        except CannotFit:
+            self.close()
+            raise
         self.adapters = threading.Lock()
         """The C model keeps a set of its adapters that nothing in C guards. Loading and freeing one change it, and
         whatever lays out a context's memory walks it: making the context, and its first step with an adapter."""
@@ -218,17 +252,29 @@ class _Weights:
         c.llama_model_free(self.handle)
 
 
+def _not_loaded(path: Path, placement: Placement) -> ApplianceError:
+    complaint = _complaint()
+    if any(word in complaint.lower() for word in ("alloc", "out of memory")):
+        return CannotFit(
+            f"not enough memory on {placement.device} for '{path.name}': {complaint}; retire something else"
+        )
+    return BadWeights(f"llama.cpp cannot load '{path.name}': {complaint}")
+
+
 class Model:
     """One engine's hold on loaded weights, and the adapter that is its own. Close its contexts first."""
 
-    def __init__(self, path: Path, adapter: Path | None = None) -> None:
-        self._hold = WEIGHTS.load(key_of(WeightsFormat.GGUF, path), lambda: _Weights(path))
+    def __init__(self, path: Path, adapter: Path | None = None, placement: Placement = RAM) -> None:
+        self.placement = placement
+        key = key_on(key_of(WeightsFormat.GGUF, path), placement.layout)
+        self._hold = WEIGHTS.load(key, lambda: _Weights(path, placement))
         self._model: Any = self._hold.weights.handle
         self._adapter: Any = None
         self.vocabulary = Vocabulary(self._model)
         if adapter is not None:
             self._adapter = self._load_adapter(adapter)
-        self.on_gpu: bool = bool(c.llama_supports_gpu_offload())
+        self.device: str = self._hold.weights.account.device
+        """Where llama.cpp says that its layers are."""
         self.trained_context_tokens: int = c.llama_model_n_ctx_train(self._model)
         self.embedding_length: int = c.llama_model_n_embd(self._model)
         self.class_count: int = c.llama_model_n_cls_out(self._model)
@@ -353,8 +399,15 @@ class Context:
         else:
             parameters.embeddings = True
             parameters.pooling_type = POOLINGS[options.pooling]
-        with model.adapters_at_rest:
+        parameters.offload_kqv = parameters.op_offload = bool(model.placement.gpus)
+        with model.adapters_at_rest, _listening() as lines:
             self._context = _take(c.llama_init_from_model(model.handle, parameters), self._no_room())
+        self.account = Account.read(lines)
+        try:
+            self.account.check_cache(model.placement)
+        except CannotFit:
+            self.close()
+            raise
         self._memory = c.llama_get_memory(self._context)
         self._guard: AbstractContextManager[Any] = nullcontext()
         if model.adapter is not None:

@@ -6,11 +6,14 @@ Called by the scheduler and by the trial process. Importing this loads no native
 from __future__ import annotations
 
 import importlib.metadata
+from functools import cached_property
 from typing import Final
 
-from appliance.domain.errors import WrongWeights
+from msgspec import structs
+
+from appliance.domain.errors import CannotFit, WrongWeights
 from appliance.domain.models import ModelType, WeightsFormat
-from appliance.engines.base import Engine, EngineSpec, Need
+from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
 from appliance.engines.onnx.settings import Settings, read_settings, session_key
 
 _DISTRIBUTIONS: Final = ("onnxruntime-gpu", "onnxruntime")
@@ -24,9 +27,9 @@ _BUFFERS_PER_TOKEN: Final = 12
 
 
 class OnnxBackend:
-    """ONNX Runtime, on the CPU or the first CUDA device."""
+    """ONNX Runtime, on the CPU or one GPU."""
 
-    @property
+    @cached_property
     def version(self) -> str:
         """Version of the installed ONNX Runtime."""
         for name in _DISTRIBUTIONS:
@@ -41,21 +44,36 @@ class OnnxBackend:
         _check_weights(spec)
         read_settings(spec)
 
+    def asks(self, spec: EngineSpec) -> Resources:
+        """The resources; the parameter ``device: cuda`` asks for one GPU like ``gpus: 1``. Raises InvalidParameter."""
+        on_gpu = read_settings(spec).device == "cuda"
+        return structs.replace(spec.resources, gpus=1 if on_gpu else 0)
+
     def estimate(self, spec: EngineSpec) -> Need:
-        """Bytes the load will take, from the card and the parameters alone."""
+        """Bytes the load will take in one place, from the card and the parameters alone."""
         settings = read_settings(spec)
+        compute_bytes = _compute_bytes(spec, settings)
+        if settings.device == "cuda":  # a session on a GPU is bounded by its buffers: only equal ones share it
+            key = session_key(spec, settings, buffers=compute_bytes)
+        else:
+            key = session_key(spec, settings)
         return Need(
             weights_bytes=spec.card.weights_bytes,
-            compute_bytes=_compute_bytes(spec, settings),
-            weights_key=session_key(spec, settings),
+            compute_bytes=compute_bytes,
+            weights_key=key,
+            host_compute_bytes=_FIXED_BYTES,
+            grows=settings.device == "cuda",
         )
 
-    def load(self, spec: EngineSpec) -> Engine:
-        """Make the engine; blocks. Raises InvalidParameter, WrongWeights, BadWeights, CannotFit."""
+    def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
+        """Make the engine where it is placed; blocks. Raises InvalidParameter, WrongWeights, BadWeights, CannotFit."""
         from appliance.engines.onnx.engines import load_engine  # here only: brings the native libraries with it
 
         self.check(spec)
-        return load_engine(spec, read_settings(spec))
+        settings = read_settings(spec)
+        if bool(placement.gpus) != (settings.device == "cuda"):
+            raise CannotFit(f"asked for device '{settings.device}' and placed on {placement.device}")
+        return load_engine(spec, settings, placement, limit_bytes=self.estimate(spec).total_bytes)
 
 
 def _check_weights(spec: EngineSpec) -> None:

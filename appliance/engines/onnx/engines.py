@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from appliance.domain.errors import BadWeights, WrongWeights
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, RerankingRequest, RerankingResult
 from appliance.domain.models import ModelType
-from appliance.engines.base import EngineSpec, EngineStats
+from appliance.engines.base import CPU, EngineSpec, EngineStats, Placement
 from appliance.engines.onnx.collector import Collector, Work
 from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.session import Session
@@ -34,7 +35,7 @@ TEXTS_PER_HOP: Final = 64
 class Encoder:
     """A loaded graph with its tokenizer: texts in, token vectors or rows of numbers out."""
 
-    def __init__(self, spec: EngineSpec, settings: Settings) -> None:
+    def __init__(self, spec: EngineSpec, settings: Settings, placement: Placement, limit_bytes: int) -> None:
         """Load, and run a first pass to see what the graph gives; blocks.
 
         Raises BadWeights, WrongWeights, CannotFit.
@@ -44,11 +45,13 @@ class Encoder:
             max_tokens=settings.max_tokens,
             vocabulary_size=spec.card.vocabulary_size,
         )
-        device, threads = settings.device, settings.threads
-        self._hold = WEIGHTS.load(
-            session_key(spec, settings),
-            lambda: Session(spec.weights / "model.onnx", device=device, threads=threads),
-        )
+        model, threads = spec.weights / "model.onnx", settings.threads
+        if placement.gpus:
+            key, device = placement.weights_key or session_key(spec, settings), placement.gpus[0].device
+            load = partial(Session, model, device=device, threads=threads, limit_bytes=limit_bytes)
+        else:
+            key, load = session_key(spec, settings), partial(Session, model, device=CPU, threads=threads)
+        self._hold = WEIGHTS.load(key, load)
         self.session = self._hold.weights
         self.sample = self._first_pass()
 
@@ -193,10 +196,13 @@ class _Comparison:
 
 
 def load_engine(
-    spec: EngineSpec, settings: Settings
+    spec: EngineSpec, settings: Settings, placement: Placement, limit_bytes: int
 ) -> OnnxEmbeddingEngine | CrossEncoderEngine | LateInteractionEngine:
-    """The engine for the spec's model type; blocks. Raises BadWeights, WrongWeights, CannotFit."""
-    encoder = Encoder(spec, settings)
+    """The engine for the spec's model type where it is placed, on a GPU within ``limit_bytes``; blocks.
+
+    Raises BadWeights, WrongWeights, CannotFit.
+    """
+    encoder = Encoder(spec, settings, placement, limit_bytes)
     try:
         if spec.model_type is ModelType.EMBEDDING:
             _check_embedding(encoder, spec)

@@ -10,7 +10,9 @@ import contextlib
 import ctypes
 import io
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +20,7 @@ import numpy as np
 import onnxruntime as ort
 
 from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, WrongWeights
+from appliance.engines.base import CPU
 from appliance.engines.onnx.tasks import Floats, TokenBatch
 
 log = logging.getLogger("appliance.onnx")
@@ -33,10 +36,7 @@ _OUTPUTS: Final = ("last_hidden_state", "token_embeddings", "logits", "sentence_
 _INTEGERS: Final[dict[str, Any]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _ERRORS_ONLY: Final = 3
 _CUDA: Final = "CUDAExecutionProvider"
-_PROVIDERS: Final[dict[str, list[Any]]] = {
-    "cpu": ["CPUExecutionProvider"],
-    "cuda": [(_CUDA, {"device_id": 0, "arena_extend_strategy": "kSameAsRequested"}), "CPUExecutionProvider"],
-}
+_CPU: Final = "CPUExecutionProvider"
 
 ort.set_default_logger_severity(_ERRORS_ONLY)
 
@@ -44,16 +44,18 @@ ort.set_default_logger_severity(_ERRORS_ONLY)
 class Session:
     """A loaded graph. ``close`` frees it; twice is fine."""
 
-    def __init__(self, model: Path, *, device: str, threads: int) -> None:
-        """Load; blocks. ``device`` is ``cpu`` or ``cuda``.
+    def __init__(self, model: Path, *, device: str, threads: int, limit_bytes: int | None = None) -> None:
+        """Load; blocks. ``device`` is ``cpu``, ``gpu0``, ``gpu1``, ...; ``limit_bytes`` bounds what it takes of a GPU.
 
         Raises BadWeights, WrongWeights (a graph that wants other inputs than texts), CannotFit (no such device, or
         not enough of its memory).
         """
-        if device == "cuda":
-            _load_cuda()
-        self._session: Any = _build(model, device, threads)
-        self.device = self._device_of(device)
+        if device != CPU:
+            _load_cuda(device)
+        self._session: Any = _build(model, device, threads, limit_bytes)
+        self.device = device_of(self._session, device)
+        # one batch at a time on a GPU: a second one would go over the limit, and be no faster for it
+        self._turn: AbstractContextManager[Any] = nullcontext() if device == CPU else threading.Lock()
         self._feeds = self._inputs()
         names = [output.name for output in self._session.get_outputs()]
         self.output_name = next((name for name in _OUTPUTS if name in names), names[0])
@@ -62,7 +64,8 @@ class Session:
     def run(self, batch: TokenBatch) -> Floats:
         """One forward pass; blocks. Whatever the runtime raises means that this session is broken."""
         feeds = {name: _FEEDS[name](batch).astype(kind, copy=False) for name, kind in self._feeds.items()}
-        (output,) = self._session.run([self.output_name], feeds)
+        with self._turn:
+            (output,) = self._session.run([self.output_name], feeds)
         return np.asarray(output, np.float32)
 
     def close(self) -> None:
@@ -70,13 +73,6 @@ class Session:
         if self._session is not None:
             self._session = None
             _return_memory()
-
-    def _device_of(self, asked: str) -> str:
-        """The device of the built session: the runtime falls back to the CPU without an error (onnxruntime#23372)."""
-        used = self._session.get_providers()[0]
-        if asked == "cuda" and used != _CUDA:
-            raise CannotFit(_no_gpu(f"ONNX Runtime fell back to {used}"))
-        return "gpu0" if used == _CUDA else "cpu"
 
     def _inputs(self) -> dict[str, Any]:
         """Name → integer type of the inputs to feed."""
@@ -90,10 +86,40 @@ class Session:
         return {name: _INTEGERS[kind] for name, kind in types.items()}
 
 
-def _build(model: Path, device: str, threads: int) -> Any:
+def providers(device: str, limit_bytes: int | None) -> list[Any]:
+    """What to build a session with, as ONNX Runtime takes it."""
+    if device == CPU:
+        return [_CPU]
+    options: dict[str, Any] = {"device_id": _number(device), "arena_extend_strategy": "kSameAsRequested"}
+    if limit_bytes is not None:
+        options["gpu_mem_limit"] = limit_bytes
+    return [(_CUDA, options), _CPU]
+
+
+def device_of(session: Any, asked: str) -> str:
+    """The device of the built session: the runtime falls back to the CPU without an error (onnxruntime#23372).
+
+    Raises CannotFit when it is another than was asked for.
+    """
+    used = session.get_providers()[0]
+    if asked == CPU:
+        return CPU if used == _CPU else str(used)
+    if used != _CUDA:
+        raise CannotFit(_no_gpu(asked, f"ONNX Runtime fell back to {used}"))
+    number = session.get_provider_options()[_CUDA].get("device_id")
+    if str(number) != str(_number(asked)):
+        raise CannotFit(_no_gpu(asked, f"ONNX Runtime took gpu{number}"))
+    return asked
+
+
+def _number(device: str) -> int:
+    return int(device.removeprefix("gpu"))
+
+
+def _build(model: Path, device: str, threads: int, limit_bytes: int | None) -> Any:
     try:
         return ort.InferenceSession(
-            str(model), sess_options=_options(threads), providers=_PROVIDERS[device], enable_fallback=0
+            str(model), sess_options=_options(threads), providers=providers(device, limit_bytes), enable_fallback=0
         )
     except Exception as error:  # the runtime's exceptions share no base of their own
         raise _explained(error, model) from error
@@ -121,10 +147,10 @@ def _explained(error: Exception, model: Path) -> ApplianceError:
     return BadWeights(f"ONNX Runtime {ort.__version__} refuses the model: {reason}")
 
 
-def _load_cuda() -> None:
+def _load_cuda(device: str) -> None:
     """Load CUDA's libraries and the provider before the runtime does, because it keeps the reason to itself."""
     if _CUDA not in ort.get_available_providers():
-        raise CannotFit(_no_gpu("this ONNX Runtime was built without CUDA"))
+        raise CannotFit(_no_gpu(device, "this ONNX Runtime was built without CUDA"))
     with contextlib.redirect_stdout(io.StringIO()) as said:
         ort.preload_dlls()
     if said.getvalue():
@@ -134,7 +160,7 @@ def _load_cuda() -> None:
         for name in ("shared", "cuda"):
             ctypes.CDLL(str(folder / f"libonnxruntime_providers_{name}.so"), mode=ctypes.RTLD_GLOBAL)
     except OSError as error:
-        raise CannotFit(_no_gpu(str(error).replace(str(folder), "").lstrip("/"))) from error
+        raise CannotFit(_no_gpu(device, str(error).replace(str(folder), "").lstrip("/"))) from error
 
 
 def _return_memory() -> None:
@@ -144,8 +170,8 @@ def _return_memory() -> None:
         trim(0)
 
 
-def _no_gpu(reason: str) -> str:
+def _no_gpu(device: str, reason: str) -> str:
     return (
-        f"device 'cuda' was asked for and cannot be used: {reason}; "
+        f"device '{device}' was asked for and cannot be used: {reason}; "
         f"install CUDA 13 and cuDNN 9 with a driver for them, or take 'cpu'"
     )

@@ -45,6 +45,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_tokens: int
     """Of one text, special tokens included."""
     device: str
+    """``cpu`` or ``cuda``: which of the GPUs is for the scheduler to say."""
     threads: int
     batch_tokens: int
     """Padding included."""
@@ -59,7 +60,7 @@ def read_settings(spec: EngineSpec) -> Settings:
     given = spec.parameters
     _check_choices(given)
     _check_ranges(given)
-    device = str(given.get("device", "cpu"))
+    device = str(given.get("device", "cuda" if spec.resources.gpus else "cpu"))
     _check_device(device, spec)
     return Settings(
         pooling=str(given.get("pooling", spec.card.pooling or "mean")),
@@ -67,14 +68,22 @@ def read_settings(spec: EngineSpec) -> Settings:
         scoring=str(given["scoring"]) if "scoring" in given else None,
         max_tokens=_max_tokens(spec),
         device=device,
-        threads=int(given.get("threads", len(os.sched_getaffinity(0)))),
+        threads=int(given.get("threads", _default_threads(spec))),
         batch_tokens=int(given.get("batch_tokens", _DEFAULT_BATCH_TOKENS[device])),
     )
 
 
-def session_key(spec: EngineSpec, settings: Settings) -> str:
-    """Names the session that engines over the same weights share when they run it on the same device and threads."""
-    return key_of(WeightsFormat.ONNX, spec.weights, device=settings.device, threads=settings.threads)
+def _default_threads(spec: EngineSpec) -> int:
+    usable = len(os.sched_getaffinity(0))
+    return min(usable, spec.resources.cpus or usable)
+
+
+def session_key(spec: EngineSpec, settings: Settings, **options: int) -> str:
+    """Names the session that engines over the same weights share when they run it with the same threads.
+
+    ``options``: what else must be the same. Which GPU it runs on is added where it is placed.
+    """
+    return key_of(WeightsFormat.ONNX, spec.weights, device=settings.device, threads=settings.threads, **options)
 
 
 def _check_choices(given: Parameters) -> None:
@@ -94,6 +103,13 @@ def _check_ranges(given: Parameters) -> None:
 
 def _check_device(device: str, spec: EngineSpec) -> None:
     """8-bit products have no CUDA kernels: most of such a graph would run on the CPU without a word."""
+    gpus = spec.resources.gpus
+    if gpus > 1:
+        raise InvalidParameter(
+            f"gpus is {gpus}; ONNX Runtime runs a model on one GPU, set it to 1, or to 0 for the CPU"
+        )
+    if device == "cpu" and gpus:
+        raise _invalid("device", "'cpu'", "takes cuda where the resources ask for a GPU; or set gpus to 0")
     if device == "cuda" and {"I8", "U8"} & set((spec.card.quantization or "").split("+")):
         raise _invalid("device", "'cuda'", "takes cpu for 8-bit weights; for a GPU, import the float weights")
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Card, WeightsFormat
-from appliance.engines.base import Engine, EngineSpec, Need
+from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
 from appliance.engines.remote.address import check_base_url
 
 DEFAULT_TIMEOUT_SECONDS: Final = 300.0
@@ -64,11 +64,15 @@ class RemoteBackend:
         if remote.max_tokens is not None and remote.max_tokens < 1:
             raise InvalidParameter(f"max_tokens is {remote.max_tokens}; give 1 or more, or leave it out")
 
+    def asks(self, spec: EngineSpec) -> Resources:
+        """Nothing of this machine."""
+        return Resources()
+
     def estimate(self, spec: EngineSpec) -> Need:
         """No bytes: the weights are on another machine."""
         return Need(weights_bytes=0)
 
-    def load(self, spec: EngineSpec) -> Engine:
+    def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
         """An engine for a model that the upstream serves right now; blocks.
 
         Raises InvalidParameter for a host that is no longer allowed, and NotReady when the upstream does not answer,

@@ -13,8 +13,8 @@ import pytest
 from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter, WrongWeights
 from appliance.domain.inference import CompletionRequest, EmbeddingRequest, RerankingRequest, Sampling
 from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
-from appliance.engines.base import EmbeddingEngine, EngineSpec, RerankingEngine, TextEngine
-from appliance.engines.llama.backend import LlamaBackend, usable_cores
+from appliance.engines.base import EmbeddingEngine, EngineSpec, RerankingEngine, Resources, TextEngine
+from appliance.engines.llama.backend import LlamaBackend, _sizes, usable_cores
 from tests.support.tiny_models import write_adapter
 
 BACKEND = LlamaBackend()
@@ -117,6 +117,63 @@ def test_an_estimate_tells_the_shared_from_the_own(tmp_path: Path) -> None:
     assert adapted.own_bytes == plain.own_bytes + adapter.stat().st_size
     assert adapted.weights_key == plain.weights_key == BACKEND.estimate(spec(kind=ModelType.EMBEDDING)).weights_key
     assert BACKEND.estimate(spec(Path("y.gguf"))).weights_key != plain.weights_key
+
+
+def test_an_estimate_tells_what_may_be_elsewhere() -> None:
+    """Layers as llama.cpp counts them, and what stays in RAM beside a GPU: a row of embeddings for every token."""
+    made = BACKEND.estimate(spec(parameter_count=215_000))
+    assert made.layers == 3
+    assert made.host_weights_bytes == 271 * 64 * 2
+    assert made.host_compute_bytes > 0
+    assert BACKEND.estimate(spec()).host_weights_bytes == 271 * 64 * 2
+    assert BACKEND.estimate(spec(layer_count=None)).layers == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "expected"),
+    [
+        (None, 0, Resources()),
+        (None, 2, Resources(gpus=2)),
+        ("all", 1, Resources(gpus=1)),
+        ("auto", 1, Resources(gpus=1, spills=True)),
+        ("2", 1, Resources(gpus=1, gpu_layers=2)),
+        ("3", 1, Resources(gpus=1)),
+    ],
+)
+def test_gpu_layers(given: str | None, gpus: int, expected: Resources) -> None:
+    """All, as many as there is room for, or a number; all by number is all."""
+    parameters = {} if given is None else {"gpu_layers": given}
+    assert BACKEND.asks(with_resources(spec(parameters=parameters), gpus=gpus)) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "why"),
+    [
+        ("auto", 0, "no GPU is asked for; set gpus"),
+        ("0", 1, "a number from 1 to 3"),
+        ("4", 1, "a number from 1 to 3"),
+        ("some", 1, "give 'all', 'auto'"),
+        ("9" * 5000, 1, "a number from 1 to 3"),
+        (2, 1, "give 'all', 'auto'"),
+    ],
+)
+def test_wrong_gpu_layers(given: object, gpus: int, why: str) -> None:
+    """Refused when the deployment is made, with what may be given."""
+    with pytest.raises(InvalidParameter, match=why):
+        BACKEND.check(with_resources(spec(parameters={"gpu_layers": given}), gpus=gpus))  # type: ignore[dict-item]
+
+
+def with_resources(made: EngineSpec, **resources: int) -> EngineSpec:
+    return msgspec.structs.replace(made, resources=Resources(**resources))
+
+
+def test_cpus_bound_the_threads() -> None:
+    """``cpus`` is a limit: never more than the cores there are; the parameter ``threads`` says it exactly."""
+    large = spec(weights_bytes=10**9)
+    assert _sizes(large).threads == usable_cores()
+    assert _sizes(with_resources(large, cpus=1)).threads == 1
+    assert _sizes(with_resources(large, cpus=1024)).threads == usable_cores()
+    assert _sizes(with_resources(spec(parameters={"threads": 3}), cpus=1)).threads == 3
 
 
 async def test_loaded_weights_generate(weights: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from appliance.domain.errors import BadWeights
 from appliance.domain.inference import CompletionRequest, EmbeddingRequest, Sampling
 from appliance.domain.models import Card, ModelType
-from appliance.engines.base import EmbeddingEngine, EngineSpec, TextEngine, TextStream
+from appliance.engines.base import EmbeddingEngine, EngineSpec, TextEngine, TextStream, in_ram
 from appliance.engines.llama import runtime
 from appliance.engines.llama.backend import LlamaBackend
 from appliance.engines.llama.runtime import Model
@@ -137,7 +137,7 @@ def test_ten_adapters_reserve_one_base(card: Card, adapters: list[Path]) -> None
     needs = [BACKEND.estimate(spec(card, adapter)) for adapter in adapters]
     ledger = Ledger("cpu", 2**40)
     for number, need in enumerate(needs):
-        ledger.reserve(str(number), need)
+        ledger.reserve(str(number), in_ram(need))
     own = sum(need.adapter_bytes + need.cache_bytes + need.compute_bytes for need in needs)
     assert ledger.reserved_bytes == card.weights_bytes + own
     assert all(need.adapter_bytes == path.stat().st_size for need, path in zip(needs, adapters, strict=True))

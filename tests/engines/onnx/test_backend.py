@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from appliance.domain.errors import WrongWeights
+from appliance.domain.errors import CannotFit, WrongWeights
 from appliance.domain.models import ModelType, WeightsFormat
 from appliance.engines.onnx.backend import OnnxBackend
 from tests.engines.onnx.conftest import MakeSpec
@@ -77,3 +77,21 @@ def test_estimate_grows_with_the_batch(starter: Path, spec_of: MakeSpec) -> None
 
     assert small.weights_bytes == large.weights_bytes == spec_of(starter).card.weights_bytes
     assert small.compute_bytes < large.compute_bytes
+
+
+def test_a_gpu_session_is_shared_by_equals(encoder: Path, spec_of: MakeSpec) -> None:
+    """A session on a GPU is bounded by its buffers: engines with larger ones get another. In RAM they share it."""
+    on_gpu = [
+        OnnxBackend().estimate(spec_of(encoder, device="cuda", batch_tokens=tokens)) for tokens in (64, 64, 9_999)
+    ]
+    in_ram = [OnnxBackend().estimate(spec_of(encoder, batch_tokens=tokens)) for tokens in (64, 9_999)]
+    assert on_gpu[0].weights_key == on_gpu[1].weights_key != on_gpu[2].weights_key
+    assert in_ram[0].weights_key == in_ram[1].weights_key
+    assert on_gpu[0].grows
+    assert not in_ram[0].grows
+
+
+def test_where_it_was_not_asked_to_be(encoder: Path, spec_of: MakeSpec) -> None:
+    """A placement that contradicts the parameters is an error, never a run somewhere else."""
+    with pytest.raises(CannotFit, match="asked for device 'cuda' and placed on cpu"):
+        OnnxBackend().load(spec_of(encoder, device="cuda"))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from appliance.domain.errors import BadWeights, CannotFit, WrongWeights
-from appliance.engines.onnx.session import Session
+from appliance.engines.onnx.session import Session, device_of, providers
 from appliance.engines.onnx.tasks import TokenBatch
 from models_store.recipes.starter_embed import protobuf
 from tests.support.onnx_folders import random_table
@@ -47,18 +47,58 @@ def test_says_where_it_runs(encoder: Path) -> None:
 @pytest.mark.skipif(gpu_is_usable(), reason="there is a GPU")
 def test_no_gpu_is_an_error(encoder: Path) -> None:
     """CUDA asked for and absent fails with the reason and the way out; it is never a silent run on the CPU."""
-    with pytest.raises(CannotFit, match=r"device 'cuda' was asked for and cannot be used: .+ or take 'cpu'"):
-        Session(encoder / "model.onnx", device="cuda", threads=1)
+    with pytest.raises(CannotFit, match=r"device 'gpu0' was asked for and cannot be used: .+ or take 'cpu'"):
+        Session(encoder / "model.onnx", device="gpu0", threads=1)
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not gpu_is_usable(), reason="no GPU")
 def test_gpu_is_used(encoder: Path) -> None:
     """With a GPU, the built session runs there and gives the same rows."""
-    session = Session(encoder / "model.onnx", device="cuda", threads=1)
+    session = Session(encoder / "model.onnx", device="gpu0", threads=1)
 
     assert session.device == "gpu0"
     np.testing.assert_allclose(session.run(BATCH), random_table()[IDS])
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpu_is_usable(), reason="no GPU")
+def test_the_limit_holds_on_a_real_gpu(encoder: Path) -> None:
+    """The arena may not grow over the limit: a tiny one is refused as too little memory, not as a bad model."""
+    with pytest.raises(CannotFit, match="not enough memory"):
+        Session(encoder / "model.onnx", device="gpu0", threads=1, limit_bytes=1)
+
+
+class FakeSession:
+    """A built session as ONNX Runtime describes it."""
+
+    def __init__(self, provider: str, device_id: str = "0") -> None:
+        self.provider, self.device_id = provider, device_id
+
+    def get_providers(self) -> list[str]:
+        return [self.provider, "CPUExecutionProvider"]
+
+    def get_provider_options(self) -> dict[str, dict[str, str]]:
+        return {self.provider: {"device_id": self.device_id}}
+
+
+def test_what_a_session_is_built_with() -> None:
+    """The number of the GPU and the limit for its arena; for the processor nothing of CUDA at all."""
+    ((name, options), fallback) = providers("gpu3", 1_000)
+    assert (name, fallback) == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert (options["device_id"], options["gpu_mem_limit"]) == (3, 1_000)
+    assert "gpu_mem_limit" not in providers("gpu3", None)[0][1]
+    assert providers("cpu", 1_000) == ["CPUExecutionProvider"]
+
+
+def test_the_built_session_is_believed() -> None:
+    """The GPU that was asked for, or an error that says what it became. Sessions are doubles here."""
+    assert device_of(FakeSession("CUDAExecutionProvider", "1"), "gpu1") == "gpu1"
+    assert device_of(FakeSession("CPUExecutionProvider"), "cpu") == "cpu"
+    with pytest.raises(CannotFit, match="'gpu1' was asked for and cannot be used: ONNX Runtime fell back to CPU"):
+        device_of(FakeSession("CPUExecutionProvider"), "gpu1")
+    with pytest.raises(CannotFit, match="'gpu1' was asked for and cannot be used: ONNX Runtime took gpu0"):
+        device_of(FakeSession("CUDAExecutionProvider", "0"), "gpu1")
 
 
 @pytest.mark.parametrize("kind", ["int64", "int32"])

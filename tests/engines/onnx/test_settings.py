@@ -11,7 +11,8 @@ import msgspec
 import pytest
 
 from appliance.domain.errors import InvalidParameter
-from appliance.engines.base import EngineSpec
+from appliance.engines.base import EngineSpec, Resources
+from appliance.engines.onnx.backend import OnnxBackend
 from appliance.engines.onnx.settings import read_settings
 from tests.engines.onnx.conftest import MakeSpec
 from tests.support.onnx_folders import POSITIONS, random_table, write_encoder
@@ -80,3 +81,43 @@ def test_8_bit_weights_stay_off_the_gpu(encoder: Path, spec_of: MakeSpec) -> Non
 
     with pytest.raises(InvalidParameter, match="'device' takes cpu for 8-bit weights"):
         read_settings(spec)
+
+
+def with_resources(spec: EngineSpec, **resources: int) -> EngineSpec:
+    return msgspec.structs.replace(spec, resources=Resources(**resources))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gpus", "device", "asked"),
+    [({}, 0, "cpu", 0), ({}, 1, "cuda", 1), ({"device": "cuda"}, 0, "cuda", 1), ({"device": "cuda"}, 1, "cuda", 1)],
+)
+def test_the_gpu_is_asked_for_in_two_ways(
+    encoder: Path, spec_of: MakeSpec, parameters: dict[str, Any], gpus: int, device: str, asked: int
+) -> None:
+    """By the resources as for every backend, or by the parameter; both come to one GPU."""
+    spec = with_resources(spec_of(encoder, **parameters), gpus=gpus)
+    assert read_settings(spec).device == device
+    assert OnnxBackend().asks(spec).gpus == asked
+
+
+@pytest.mark.parametrize(
+    ("parameters", "gpus", "message"),
+    [
+        ({}, 2, "gpus is 2; ONNX Runtime runs a model on one GPU"),
+        ({"device": "cpu"}, 1, "'device' takes cuda where the resources ask for a GPU"),
+    ],
+)
+def test_gpus_that_onnx_cannot_use(
+    encoder: Path, spec_of: MakeSpec, parameters: dict[str, Any], gpus: int, message: str
+) -> None:
+    """Refused with the numbers, not ignored."""
+    with pytest.raises(InvalidParameter, match=message):
+        read_settings(with_resources(spec_of(encoder, **parameters), gpus=gpus))
+
+
+def test_cpus_bound_the_threads(encoder: Path, spec_of: MakeSpec) -> None:
+    """``cpus`` is a limit; the parameter ``threads`` says it exactly."""
+    usable = len(os.sched_getaffinity(0))
+    assert read_settings(with_resources(spec_of(encoder), cpus=1)).threads == 1
+    assert read_settings(with_resources(spec_of(encoder), cpus=1024)).threads == usable
+    assert read_settings(with_resources(spec_of(encoder, threads=3), cpus=1)).threads == 3

@@ -29,9 +29,9 @@ def sessions(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     built: list[Path] = []
     build = session._build
 
-    def counted(model: Path, device: str, threads: int) -> Any:
+    def counted(model: Path, device: str, threads: int, limit_bytes: int | None) -> Any:
         built.append(model)
-        return build(model, device, threads)
+        return build(model, device, threads, limit_bytes)
 
     monkeypatch.setattr(session, "_build", counted)
     return built

@@ -44,6 +44,7 @@ def resident(number: int, name: str, **changes: Any) -> admin.Resident:
         "deployment_name": name,
         "state": "READY",
         "device": "cpu",
+        "placement": [],
         "pinned": False,
         "leases": 0,
         "waiting": 0,

@@ -1,0 +1,120 @@
+"""A load, from the scheduler's decision to the engine: in its turn over shared weights, in a thread, measured.
+
+The scheduler calls it on the event loop and keeps all states; this knows one load at a time, and whether another load
+or unload ran beside it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from appliance.domain.clock import Clock
+from appliance.domain.errors import ApplianceError
+from appliance.engines.base import Engine, Placement
+from appliance.engines.shared import WEIGHTS, Hold
+from appliance.hardware.meter import Meter
+from appliance.scheduler.keeping import Keeper
+from appliance.scheduler.needs import Learned, Needs, measured_on
+from appliance.scheduler.resident import Resident
+
+log = logging.getLogger(__name__)
+
+
+class Hooks:
+    """What the scheduler tells the outside. The default does nothing; the lifecycle marks loads and keeps statuses."""
+
+    async def load_begins(self, deployment_id: str) -> None:
+        """About to load in this process; awaited before native code runs."""
+
+    async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
+        """Loaded, or failed with the error; also when the canary found a loaded engine broken."""
+
+    async def need_learned(self, learned: Learned) -> None:
+        """What a load took, for the next start of the appliance."""
+
+
+class Loader:
+    """Makes engines and closes them."""
+
+    def __init__(self, clock: Clock, keeper: Keeper, needs: Needs, hooks: Hooks, meter: Callable[[], Meter]) -> None:
+        self._clock = clock
+        self._keeper = keeper
+        self._needs = needs
+        self._hooks = hooks
+        self._meter = meter
+        self._movements = 0
+        self._moving = 0
+
+    async def load(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
+        """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own.
+
+        Raises what the hook and the backend raise.
+        """
+        try:
+            async with self._keeper.turn(resident.placement):
+                await self._hooks.load_begins(resident.wanted.deployment_id)
+                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.placement))
+        finally:
+            if kept is not None:
+                await asyncio.to_thread(kept.release)
+
+    async def _load_measured(self, resident: Resident, *, found: bool) -> Engine:
+        """Load in a thread; learn what it took, unless something else came or went at the same time.
+
+        ``found``: its weights are in memory already, and no part of what can be measured. What runs elsewhere and needs
+        nothing here has nothing to teach: how the process grew was others' doing.
+        """
+        wanted = resident.wanted
+        movement = self._begin_moving()
+        started = self._clock.monotonic_seconds()
+        try:
+            with self._meter() as meter:
+                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec, resident.placement)
+        finally:
+            alone = self._end_moving(movement)
+        resident.load_took_seconds = self._clock.monotonic_seconds() - started
+        if alone and resident.need.total_bytes:
+            resident.measured = measured_on(resident.placement, meter, found=found)
+            for device, peak_bytes in resident.measured.items():
+                await self._tell_learned(self._needs.learn(wanted, peak_bytes, resident.placement.layout, device))
+        return engine
+
+    async def unload(self, engine: Engine) -> None:
+        """Close it in a thread. Raises what closing raises."""
+        movement = self._begin_moving()
+        try:
+            await asyncio.to_thread(engine.close)
+        finally:
+            self._end_moving(movement)
+
+    def _begin_moving(self) -> int:
+        """Note that memory is about to move; returns what ``_end_moving`` wants."""
+        self._moving += 1
+        self._movements += 1
+        return self._movements if self._moving == 1 else 0
+
+    def _end_moving(self, movement: int) -> bool:
+        """True when nothing else moved meanwhile."""
+        self._moving -= 1
+        return movement == self._movements
+
+    async def _tell_learned(self, learned: Learned) -> None:
+        try:
+            await self._hooks.need_learned(learned)
+        except Exception:
+            log.exception("what a load took could not be noted")
+
+    async def tell_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
+        """A registry that cannot be written (a full disk) must not keep requests from what was decided here."""
+        try:
+            await self._hooks.load_ended(deployment_id, error)
+        except Exception:
+            log.exception("the end of a load of %s could not be noted", deployment_id)
+
+
+def _in_memory(placement: Placement) -> bool:
+    """Whether its weights are there already, because another engine stands on them."""
+    return placement.weights_key is not None and WEIGHTS.holds(placement.weights_key) > 0

@@ -1,0 +1,264 @@
+"""Finds the room for an engine: which placements it may have, whether one fits now, and who would have to leave for it.
+
+It decides nothing that outlives the call: the scheduler books, evicts and loads. A GPU that was asked for and is not
+there is an error of the load, so that the deployment shows it; a need that is larger than the machine is refused
+before anything is stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from msgspec import Struct
+
+from appliance.domain.errors import CannotFit
+from appliance.engines.base import CPU, Placement, Resources, in_ram
+from appliance.scheduler import policy
+from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.ledger import Ledger, gib, held_on
+from appliance.scheduler.needs import Needs
+from appliance.scheduler.placement import choices, layout_of, matches, placed
+from appliance.scheduler.resident import Wanted
+
+ATTEMPTS = 4
+"""How often layers are laid out anew when what was measured before shows that they take more than was thought."""
+ADVICE = "lower context_length, cache_tokens or per_worker, or take a smaller quantization"
+
+
+class Pinned(Struct, frozen=True, kw_only=True):
+    """What never leaves, and so leaves less than the whole machine to everybody else."""
+
+    names: tuple[str, ...] = ()
+    placements: tuple[Placement, ...] = ()
+
+
+class Way(Struct, frozen=True, kw_only=True):
+    """A placement, and whom to evict for it."""
+
+    placement: Placement
+    leavers: list[str]
+
+
+class Outlook(Struct, frozen=True, kw_only=True):
+    """What would become of an engine that somebody calls now."""
+
+    placement: Placement
+    """Where it would go; where nothing fits, the nearest to it."""
+    leavers: list[str] | None
+    """Whom to evict for it, by holder; None: those who may leave now are too few."""
+    refusal: str | None = None
+    """Why it fits nowhere, whoever leaves."""
+
+
+class Placer:
+    """Placements for what is wanted, over the ledger's devices."""
+
+    def __init__(self, ledger: Ledger, needs: Needs, gpus: GpuBudgets) -> None:
+        self._ledger = ledger
+        self._needs = needs
+        self._gpus = gpus
+
+    def check_possible(self, wanted: Wanted) -> None:
+        """Raise CannotFit when no placement would fit an empty machine, or its share of RAM exceeds ``memory``."""
+        asked = wanted.backend.asks(wanted.spec)
+        if asked.gpus > len(self._ledger.gpus):
+            return  # the load says so, and the deployment keeps it as its reason
+        capacities = {device: budget.capacity_bytes for device, budget in self._ledger.budgets.items()}
+        made = self._choices(wanted, asked, capacities)
+        if not any(_fits(placement, asked, (), capacities) for placement in made):
+            raise self._refusal(wanted, asked, made, Pinned(), capacities)
+
+    def options(self, wanted: Wanted, pinned: Pinned) -> list[Placement]:
+        """Placements that fit beside the pinned ones, the best first: over weights that are there, then the tightest.
+
+        Raises CannotFit with the numbers when there is none, and when the GPUs that were asked for are not there.
+        """
+        asked = wanted.backend.asks(wanted.spec)
+        self._check_gpus(wanted, asked)
+        made = self.candidates(wanted, asked, pinned)
+        budgets = self._budgets()
+        fitting = [placement for placement in made if _fits(placement, asked, pinned.placements, budgets)]
+        if not fitting:
+            raise self._refusal(wanted, asked, made, pinned, budgets)
+        return fitting
+
+    def candidates(self, wanted: Wanted, asked: Resources, pinned: Pinned) -> list[Placement]:
+        """What was asked for, whether it fits or not."""
+        budgets = self._budgets()
+        beside = {device: bytes_ - held_on(device, pinned.placements) for device, bytes_ in budgets.items()}
+        free = {device: self._ledger.free_on(device) for device in budgets}
+        made = self._standing(wanted, asked)
+        if not asked.spills:  # what spills is laid out over all that may become free: RAM is for what never fits
+            made += self._choices(wanted, asked, free)
+        made += self._choices(wanted, asked, beside)
+        unique: dict[str, Placement] = {}
+        for placement in made:
+            unique.setdefault(placement.layout, placement)
+        return list(unique.values())
+
+    def outlook(
+        self,
+        wanted: Wanted,
+        pinned: Pinned,
+        candidates: Sequence[policy.Candidate],
+        settled: Placement | None = None,
+    ) -> Outlook:
+        """What would happen now. ``settled``: where it is, or others already leave for."""
+        try:
+            options = [settled] if settled is not None else self.options(wanted, pinned)
+        except CannotFit as error:
+            asked = wanted.backend.asks(wanted.spec)
+            nearest = next(iter(self.candidates(wanted, asked, pinned)), in_ram(self._needs.of(wanted)))
+            return Outlook(placement=nearest, leavers=None, refusal=error.message)
+        way = self.way(options, candidates, ())
+        fits = self.fitting_now(options)
+        if fits is not None or way is None:
+            return Outlook(placement=fits or options[0], leavers=None if fits is None else [])
+        return Outlook(placement=way.placement, leavers=way.leavers)
+
+    def fits_beside(self, placement: Placement, wanted: Wanted, pinned: Pinned) -> bool:
+        """Whether the placement would fit if everybody but the pinned left."""
+        return _fits(placement, wanted.backend.asks(wanted.spec), pinned.placements, self._budgets())
+
+    def fitting_now(self, options: Iterable[Placement]) -> Placement | None:
+        """The first that fits beside everybody."""
+        return next((placement for placement in options if not self._ledger.missing(placement)), None)
+
+    def way(
+        self, options: Iterable[Placement], candidates: Sequence[policy.Candidate], gone: Collection[str]
+    ) -> Way | None:
+        """The option for which the fewest have to leave, idle rather than busy, if ``gone`` are as good as gone.
+
+        None when for each of them all candidates are too few.
+        """
+        ways = []
+        for placement in options:
+            leavers = self._victims(placement, candidates, gone)
+            if leavers is not None:
+                ways.append(Way(placement=placement, leavers=leavers))
+        by_holder = {c.holder: c for c in candidates}
+        return min(ways, key=lambda way: _cost([by_holder[holder] for holder in way.leavers]), default=None)
+
+    def _victims(
+        self, placement: Placement, candidates: Sequence[policy.Candidate], gone: Collection[str]
+    ) -> list[str] | None:
+        missing = self._ledger.missing(placement, without=gone)
+        beside = [placement, *self._ledger.placements(without={*gone, *(c.holder for c in candidates)})]
+        return policy.victims(candidates, missing, beside)
+
+    # --- what there is to choose from ----------------------------------------------------------------------------
+
+    def _choices(self, wanted: Wanted, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
+        need = wanted.backend.estimate(wanted.spec)
+        made: list[Placement] = []
+        for _ in range(ATTEMPTS):
+            made = [self._needs.placed(wanted, placement) for placement in choices(need, asked, rooms)]
+            over = {
+                device: bytes_ for each in made for device, bytes_ in _over(each, (), rooms).items() if device != CPU
+            }
+            if not over or not (asked.spills or asked.gpus > 1):
+                break
+            rooms = {device: bytes_ - over.get(device, 0) for device, bytes_ in rooms.items()}
+        return made
+
+    def _standing(self, wanted: Wanted, asked: Resources) -> list[Placement]:
+        """Laid out as the same weights already are for somebody else."""
+        need = wanted.backend.estimate(wanted.spec)
+        if need.weights_key is None or not asked.gpus:
+            return []
+        made: dict[str, Placement] = {}
+        for other in self._ledger.placements():
+            layout = layout_of(other)
+            if matches(layout, need, asked):
+                alike = self._needs.placed(wanted, placed(need, layout))
+                if alike.weights_key == other.weights_key:
+                    made[alike.layout] = alike
+        return list(made.values())
+
+    def _budgets(self) -> dict[str, int]:
+        return {device: self._ledger.budget_on(device) for device in self._ledger.budgets}
+
+    # --- refusals ------------------------------------------------------------------------------------------------
+
+    def _check_gpus(self, wanted: Wanted, asked: Resources) -> None:
+        there = self._ledger.gpus
+        if asked.gpus <= len(there):
+            return
+        has = f"{len(there)} ({', '.join(there)})" if there else f"none ({self._gpus.note})"
+        fewer = f"gpus to {len(there)}, or to 0" if there else "gpus to 0"
+        less = "device to cpu" if wanted.spec.parameters.get("device") == "cuda" else fewer
+        raise CannotFit(
+            f"'{wanted.name}' asks for {_gpus(asked.gpus)} and this machine has {has}; "
+            f"set {less} to run it in RAM, or add what is missing"
+        )
+
+    def _refusal(
+        self, wanted: Wanted, asked: Resources, made: list[Placement], pinned: Pinned, budgets: Mapping[str, int]
+    ) -> CannotFit:
+        if not made:
+            return self._no_layout(wanted, asked, budgets)
+        for placement in made:
+            in_ram = placement.on(CPU)
+            if in_ram is not None and asked.memory_bytes is not None and in_ram.total_bytes > asked.memory_bytes:
+                return CannotFit(
+                    f"'{wanted.name}' needs {gib(in_ram.total_bytes)} of RAM and its resources allow "
+                    f"{gib(asked.memory_bytes)}; raise 'memory' of the template or deployment, or {ADVICE}"
+                )
+        return self._too_large(wanted, made[0], pinned, budgets)
+
+    def _too_large(self, wanted: Wanted, placement: Placement, pinned: Pinned, budgets: Mapping[str, int]) -> CannotFit:
+        device = next(iter(_over(placement, pinned.placements, budgets)))
+        need = placement.on(device)
+        assert need is not None, "over on a device that it does not use"
+        has = f"{gib(budgets.get(device, 0))} for all models{self._beside_others(device, budgets)}"
+        pinned_bytes = held_on(device, pinned.placements)
+        if not pinned_bytes:
+            more = "" if device == CPU else ", or ask for more GPUs"
+            return CannotFit(f"'{wanted.name}' needs {gib(need.total_bytes)}, {device} has {has}; {ADVICE}{more}")
+        more_bytes = held_on(device, [placement, *pinned.placements]) - pinned_bytes
+        names = ", ".join(f"'{name}'" for name in sorted(pinned.names))
+        return CannotFit(
+            f"'{wanted.name}' needs {gib(more_bytes)}, and of the {device}'s {has} {gib(pinned_bytes)} are pinned by "
+            f"{names}; unpin (min_workers 0) or delete one of those"
+        )
+
+    def _beside_others(self, device: str, budgets: Mapping[str, int]) -> str:
+        budget = self._ledger.budgets.get(device)
+        if budget is None or budget.capacity_bytes <= budgets.get(device, 0):
+            return ""
+        return f" while other processes hold {gib(budget.others_bytes)}"
+
+    def _no_layout(self, wanted: Wanted, asked: Resources, budgets: Mapping[str, int]) -> CannotFit:
+        need = wanted.backend.estimate(wanted.spec)
+        if need.layers <= asked.gpus:
+            return CannotFit(
+                f"'{wanted.name}' cannot be split over {_gpus(asked.gpus)}: it has {need.layers} "
+                f"layer{'s' if need.layers > 1 else ''}; ask for fewer GPUs"
+            )
+        rooms = ", ".join(f"{gib(max(0, bytes_))} on {device}" for device, bytes_ in budgets.items() if device != CPU)
+        return CannotFit(
+            f"'{wanted.name}' has no room for one of its layers on {_gpus(asked.gpus)}: there are {rooms} for it; "
+            f"{ADVICE}, or set gpus to 0 to run it in RAM"
+        )
+
+
+def _over(placement: Placement, beside: Iterable[Placement], budgets: Mapping[str, int]) -> dict[str, int]:
+    """Bytes too many, by device."""
+    together = [*beside, placement]
+    over = {s.device: held_on(s.device, together) - budgets.get(s.device, 0) for s in placement.shares}
+    return {device: bytes_ for device, bytes_ in over.items() if bytes_ > 0}
+
+
+def _fits(placement: Placement, asked: Resources, beside: Iterable[Placement], budgets: Mapping[str, int]) -> bool:
+    in_ram = placement.on(CPU)
+    within = asked.memory_bytes is None or in_ram is None or in_ram.total_bytes <= asked.memory_bytes
+    return within and not _over(placement, beside, budgets)
+
+
+def _cost(leavers: Sequence[policy.Candidate]) -> tuple[int, int, float]:
+    busy = sum(c.leases > 0 for c in leavers)
+    return busy, len(leavers), max((c.last_used_seconds for c in leavers), default=0.0)
+
+
+def _gpus(count: int) -> str:
+    return "1 GPU" if count == 1 else f"{count} GPUs"

@@ -1,0 +1,53 @@
+"""Resources on their way from a template and a deployment to what is asked of the machine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from appliance.domain.errors import InvalidParameter
+from appliance.engines.base import Resources
+from appliance.lifecycle.recipes import _resources, memory_bytes
+from tests.lifecycle.things import template
+
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("8Gi", 8 * GIB), ("512Mi", 512 * 2**20), ("1.5Ki", 1536), ("1Ti", 1024 * GIB), ("4096", 4096)],
+)
+def test_memory_sizes(text: str, expected: int) -> None:
+    """A number with its binary unit, or bytes."""
+    assert memory_bytes(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "lots", "8GB", "-1Gi", "8 Gi", "1e9", "8Gi\n"])
+def test_other_sizes(text: str) -> None:
+    """What is no size is refused by name: an older release stored whatever it was given."""
+    with pytest.raises(InvalidParameter, match=r"memory is .*like 8Gi"):
+        memory_bytes(text)
+
+
+@pytest.mark.parametrize(
+    ("of_template", "of_deployment", "expected"),
+    [
+        (None, {}, Resources()),
+        ({"cpus": 3, "memory": "8Gi", "gpus": 0}, {}, Resources(cpus=3, memory_bytes=8 * GIB)),
+        (
+            {"cpus": 3, "memory": "8Gi", "gpus": 0},
+            {"gpus": 2, "memory": "1Gi"},
+            Resources(gpus=2, memory_bytes=GIB, cpus=3),
+        ),
+        ({"cpus": None, "memory": None, "gpus": None}, {}, Resources()),
+        ({"gpus": 1}, {"gpus": 0}, Resources()),
+    ],
+)
+def test_the_deployment_overrides_the_template(
+    of_template: dict[str, Any] | None, of_deployment: dict[str, Any], expected: Resources
+) -> None:
+    """Each by itself; what neither gives limits nothing, and no GPU is RAM."""
+    made = structs.replace(template(), vendor_configuration={"endpoint_config": of_template})
+    assert _resources(of_deployment, made) == expected
