@@ -84,8 +84,7 @@ def report(request: Request[Any, Any, Any], error: Exception) -> Problem:
 
 
 def describe(error: Exception, what: str) -> Problem:
-    """The body of any error, met in ``what``. Our own faults get an id that the log explains; of a bug no more is told.
-    """
+    """The body of any error met in ``what``. Our own faults get an id that the log explains; of a bug that is all."""
     if isinstance(error, ApplianceError) and not isinstance(error, Internal):
         return problem_of(error)
     incident_id = str(uuid4())

@@ -94,7 +94,7 @@ class BatchRun:
     async def _work(self, todo: Iterator[Line], answer: Answer, progress: _Once) -> None:
         for line in todo:
             body = await asyncio.to_thread(line.read, self._source)
-            reply = await answer(body)
+            reply = await _asked(answer, body)
             await self._note(line, reply)
             await progress()
 
@@ -120,6 +120,17 @@ class BatchRun:
         """Write what was answered, and close the files. Twice is fine."""
         await self._output.close()
         await self._errors.close()
+
+
+async def _asked(answer: Answer, body: bytes) -> Reply:
+    """The answer; asked for again when it was recalled, because a request needed its place at the engine."""
+    while True:
+        try:
+            return await asyncio.ensure_future(answer(body))
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if me is None or me.cancelling():
+                raise
 
 
 class _Once:

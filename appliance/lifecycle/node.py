@@ -100,7 +100,7 @@ class Node:
         )
         self.importer = Importer(self.database, self.store, self.clock)
         self.builtins = Builtins(self.database, self.importer, self.backends, self.clock)
-        self.turns = Turns(self.scheduler)
+        self.turns = Turns(self.scheduler, self.clock)
         self._make_services()
         self._make_background()
         self._upkeep: asyncio.Task[None] | None = None
@@ -189,6 +189,7 @@ class Node:
             try:
                 self.upstream_watch.look()
                 self.scheduler.sweep()
+                self.turns.sweep()
                 for deployment_id in self.scheduler.missing_pinned():
                     self.deployments.warm(deployment_id)
                 await self.refresher.refresh_if_changed()

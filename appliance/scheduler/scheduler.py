@@ -665,10 +665,20 @@ class Scheduler:
             and (deployment_id not in self._failures or self._failures[deployment_id].retry_at_seconds <= now)
         ]
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a load that requests ask for stands in the line."""
+        return any(not resident.low_priority for resident in self._line)
+
     def is_resident(self, deployment_id: str) -> bool:
         """Whether a request would be served without a load."""
         resident = self._current.get(deployment_id)
         return resident is not None and resident.can_serve
+
+    def takes_memory(self, deployment_id: str) -> bool:
+        """Whether the deployment's engine runs in this machine's memory, and not elsewhere."""
+        wanted = self._wanted.get(deployment_id)
+        return wanted is not None and self.needs.of(wanted).total_bytes > 0
 
     def slots_of(self, deployment_id: str) -> int:
         """Generations that run at once in the deployment's engine; 1 for one that is not known here."""

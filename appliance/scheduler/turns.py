@@ -9,6 +9,8 @@ A batch must not be felt by those who wait for an answer. So its work takes no l
 3. Nobody is there → background work may fill all slots; a request that comes then is next, because nothing is started
    before it has its slot.
 4. Work of more generations than there are slots runs alone.
+5. A request that stands before background work for longer than ``RECALL_SECONDS``, at its engine or for its memory, has
+   it recalled, the youngest first: it is cancelled, and done again later.
 
 Within a deployment background work is first come first served. Loads that only it asks for stand last in the
 scheduler's line, and move nobody who was in use a moment ago (``policy``).
@@ -22,8 +24,11 @@ from collections.abc import Callable
 
 from msgspec import Struct
 
+from appliance.domain.clock import Clock
 from appliance.scheduler.resident import Lease
 from appliance.scheduler.scheduler import Scheduler
+
+RECALL_SECONDS = 1.0
 
 
 def may_start(slots: int, requests: int, background: int, generations: int) -> bool:
@@ -45,15 +50,25 @@ class _Work(Struct, frozen=True, eq=False):
     turn: asyncio.Future[None]
 
 
+class _Held(Struct, frozen=True, eq=False):
+    """Background work at an engine, and the task that does it."""
+
+    deployment_id: str
+    task: asyncio.Task[object]
+
+
 class Turns:
     """Counts who is at the engines, and calls up what waits in the background. Used on the event loop only."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
         self._scheduler = scheduler
+        self._clock = clock
         self._requests: Counter[str] = Counter()
         self._background: Counter[str] = Counter()
         self._at_the_door = 0
         self._line: list[_Work] = []
+        self._held: list[_Held] = []
+        self._in_the_way_since: dict[str, float] = {}
 
     @property
     def waiting(self) -> int:
@@ -79,7 +94,10 @@ class Turns:
         return _counted(lease, lambda: self._leave(self._requests, deployment_id, generations))
 
     async def background(self, deployment_id: str, generations: int = 1) -> Lease:
-        """A lease for work in the background, when it is its turn. Raises what ``Scheduler.acquire`` raises."""
+        """A lease for work in the background, when it is its turn. Raises what ``Scheduler.acquire`` raises.
+
+        While the lease is held, the task that asked for it may be cancelled: then its place is needed (rule 5).
+        """
         work = _Work(deployment_id, generations, asyncio.get_running_loop().create_future())
         self._line.append(work)
         self._call_up()
@@ -97,7 +115,38 @@ class Turns:
         except BaseException:
             self._leave(self._background, deployment_id, generations)
             raise
-        return _counted(lease, lambda: self._leave(self._background, deployment_id, generations))
+        task = asyncio.current_task()
+        assert task is not None, "a lease was asked for outside of a task"
+        held = _Held(deployment_id, task)
+        self._held.append(held)
+
+        def end() -> None:
+            if held in self._held:
+                self._held.remove(held)
+            self._leave(self._background, deployment_id, generations)
+
+        return _counted(lease, end)
+
+    def sweep(self) -> None:
+        """Recall what has been in the way of requests for too long. Called about once a second."""
+        now = self._clock.monotonic_seconds()
+        held_at = dict.fromkeys(held.deployment_id for held in self._held)
+        in_the_way = [where for where in held_at if self._holds_memory(where) or self._is_crowded(where)]
+        self._in_the_way_since = {where: self._in_the_way_since.get(where, now) for where in in_the_way}
+        for where, since in self._in_the_way_since.items():
+            if now - since >= RECALL_SECONDS:
+                here = [held for held in self._held if held.deployment_id == where]
+                for held in here if self._holds_memory(where) else here[-1:]:
+                    self._held.remove(held)
+                    held.task.cancel()
+
+    def _holds_memory(self, where: str) -> bool:
+        """Whether requests wait for room in memory, and some is taken there."""
+        return self._scheduler.waits_for_room and self._scheduler.takes_memory(where)
+
+    def _is_crowded(self, where: str) -> bool:
+        """Whether a request waits for a slot there."""
+        return self._requests[where] > 0 and self._requests[where] + self._background[where] > self.slots_of(where)
 
     def _leave(self, where: Counter[str], deployment_id: str, generations: int) -> None:
         where[deployment_id] -= generations

@@ -245,7 +245,7 @@ def inference(scheduler: Scheduler, sink: Sink) -> Inference:
     directory = Directory()
     directory.models = {"m": model("m")}
     directory.put_deployment(deployment("d", model_id="m"))
-    return Inference(directory, RequestLeases(Turns(scheduler), 60), sink, FakeClock())
+    return Inference(directory, RequestLeases(Turns(scheduler, FakeClock()), 60), sink, FakeClock())
 
 
 def generate(inference: Inference) -> object:
