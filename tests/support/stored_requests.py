@@ -14,10 +14,14 @@ from appliance.lifecycle.background import Reply
 
 
 class Script:
-    """Raises the given faults one after the other, then answers with what it was asked. ``gate`` shut holds it up."""
+    """Raises the given faults one after the other, then answers with what it was asked.
 
-    def __init__(self, faults: Iterable[Exception] = ()) -> None:
+    ``gate`` shut holds it up; ``stop_after`` so many answers it shuts by itself.
+    """
+
+    def __init__(self, faults: Iterable[Exception] = (), stop_after: int | None = None) -> None:
         self._faults = list(faults)
+        self._stop_after = stop_after
         self.gate = asyncio.Event()
         self.gate.set()
         self.asked: list[Any] = []
@@ -42,6 +46,8 @@ class Script:
         if self._faults:
             raise self._faults.pop(0)
         self.answered.append(asked)
+        if len(self.answered) == self._stop_after:
+            self.gate.clear()
         return self.reply or Reply(200, {"echo": asked, "by": caller.key_id, "where": where})
 
     def refusal(self, error: Exception) -> Reply:
