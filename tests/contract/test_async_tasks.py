@@ -94,6 +94,14 @@ def test_what_is_wrong_is_said_before_it_is_accepted(
     assert word in answer.json()["detail"]
 
 
+def test_the_documented_line(server: Server) -> None:
+    """``curl -d`` sends JSON under another content type, and is understood all the same."""
+    headers = {"x-api-key": server.member_key, "content-type": "application/x-www-form-urlencoded"}
+    url = f"{server.url}/v1/async-tasks?model_endpoint_id=starter-embed"
+    answer = httpx.post(url, headers=headers, content=b'{"args": {"texts": ["hello"]}}')
+    assert answer.status_code == 200, answer.text
+
+
 def test_without_an_endpoint(member: httpx.Client) -> None:
     """The query parameter is named."""
     answer = member.post("/v1/async-tasks", json={"args": HELLO})
