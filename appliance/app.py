@@ -25,9 +25,12 @@ import appliance
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
+from appliance.api.openai import batches as batch_routes
 from appliance.api.openai import routes as openai_routes
+from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
 from appliance.api.sgp import execute, v2, v3
+from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
 from appliance.api.streaming import ClientLeft, handle_client_left
 from appliance.config import Config
 from appliance.domain.errors import ApplianceError, InvalidParameter
@@ -58,6 +61,16 @@ ROUTES: list[ControllerRouterHandler] = [
     openai_routes.create_completion,
     openai_routes.create_embeddings,
     openai_routes.create_rerank,
+    batch_routes.create_file,
+    batch_routes.list_files,
+    batch_routes.get_file,
+    batch_routes.get_file_content,
+    batch_routes.delete_file,
+    batch_routes.create_batch,
+    batch_routes.list_batches,
+    batch_routes.get_batch,
+    batch_routes.cancel_batch,
+    AsyncTaskController,
     admin.StateController,
     admin.AdminController,
 ]
@@ -69,6 +82,7 @@ def make_app(node: Node) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await node.start()
+        await node.start_background(Executions(node.inference), BatchLines(node.background_inference, node.clock))
         try:
             yield
         finally:

@@ -62,13 +62,27 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=3600)] = 20
     """How long requests that run may go on after a signal to end; then they are cut off."""
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = GIB
-    """Disk space that imports leave free."""
+    """Disk space that imports, files and batches leave free."""
     import_roots: tuple[str, ...] = ("/media", "/mnt", "/run/media")
     """Folders that ``POST /admin/imports`` may read, beside ``<home>/import``."""
     max_import_bytes: Annotated[int, Meta(ge=1)] = 4096 * GIB
     """Largest artifact."""
     upstream_hosts: tuple[str, ...] = ()
     """Hosts that upstreams may be on: ``host``, ``host:port``, or ``http://host:port`` to allow it without TLS."""
+    async_task_limit: Annotated[int, Meta(ge=1, le=1_000_000)] = 10_000
+    """Async tasks that one account may have, finished ones included; one more is answered 429."""
+    async_task_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024**2)] = 4 * 1024**2
+    """Largest arguments of an async task, and largest result."""
+    async_task_retention_seconds: Annotated[float, Meta(ge=1, le=365 * 86_400)] = 86_400.0
+    """How long an async task is kept after its end."""
+    file_limit: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    """Files that one account may have; one more is answered 429. Each may be as large as a body."""
+    batch_limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    """Batches of one account that have not ended; one more is answered 429."""
+    batch_lines: Annotated[int, Meta(ge=1, le=1_000_000)] = 50_000
+    """Requests in one batch."""
+    batch_retention_seconds: Annotated[float, Meta(ge=1, le=365 * 86_400)] = 30 * 86_400.0
+    """How long a batch and its output are kept after its end; its input stays until it is deleted."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 from litestar import Request
-from litestar.exceptions import InternalServerException
+from litestar.datastructures import FormMultiDict
+from litestar.exceptions import ClientException, InternalServerException
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from appliance.api.errors import read_fault
@@ -33,11 +34,25 @@ class BodyRequest(Request[Any, Any, Any]):
         except InternalServerException as error:  # Litestar's name for a disconnect while reading
             raise ClientLeft from error
         except RequestEntityTooLarge as error:
-            limit = self.route_handler.resolve_request_max_body_size()
-            raise TooLarge(f"the body is larger than {limit} bytes (max_body_bytes); send less at once") from error
+            raise self._too_large() from error
         if not raw and self.route_handler.parsed_data_field is not None:
             raise InvalidParameter(EMPTY)
         return raw
+
+    async def form(self) -> FormMultiDict:
+        """The fields of a multipart form. Raises ClientLeft, TooLarge, InvalidParameter."""
+        try:
+            return await super().form()
+        except InternalServerException as error:
+            raise ClientLeft from error
+        except RequestEntityTooLarge as error:
+            raise self._too_large() from error
+        except (ClientException, ValueError, LookupError) as error:
+            raise InvalidParameter("the body is not a multipart form that can be read; let a client make it") from error
+
+    def _too_large(self) -> TooLarge:
+        limit = self.route_handler.resolve_request_max_body_size()
+        return TooLarge(f"the body is larger than {limit} bytes (max_body_bytes); send less at once")
 
     async def json(self) -> Any:
         """The body as the type of the route's ``data``. Raises InvalidParameter."""

@@ -73,27 +73,35 @@ def problem_of(error: ApplianceError, incident_id: str | None = None) -> Problem
     )
 
 
-def status_of(error: ApplianceError) -> HTTPStatus:
+def status_of(error: Exception) -> HTTPStatus:
     """The HTTP status of an error."""
-    return STATUS_OF_CODE[error.code]
+    return STATUS_OF_CODE[error.code if isinstance(error, ApplianceError) else Internal.code]
 
 
 def report(request: Request[Any, Any, Any], error: Exception) -> Problem:
-    """The body of any error. Our own faults get an id that the log explains; of a bug nothing else is told."""
+    """The body of any error, in the dialect of the request."""
+    return _in_dialect(request, describe(error, f"{request.method} {request.url.path}"))
+
+
+def describe(error: Exception, what: str) -> Problem:
+    """The body of any error met in ``what``. Our own faults get an id that the log explains; of a bug that is all."""
     if isinstance(error, ApplianceError) and not isinstance(error, Internal):
-        return _in_dialect(request, problem_of(error))
+        return problem_of(error)
     incident_id = str(uuid4())
-    log.error("incident %s: %s %s", incident_id, request.method, request.url.path, exc_info=error)
+    log.error("incident %s: %s", incident_id, what, exc_info=error)
     if isinstance(error, Internal):
-        return _in_dialect(request, problem_of(error, incident_id))
+        return problem_of(error, incident_id)
     detail = f"internal fault, noted in the log as incident {incident_id}; the request changed nothing it reported"
-    return _in_dialect(request, Problem(detail=detail, code=Internal.code, errors=[], incident_id=incident_id))
+    return Problem(detail=detail, code=Internal.code, errors=[], incident_id=incident_id)
 
 
 def _in_dialect(request: Request[Any, Any, Any], problem: Problem) -> Problem:
-    """The body as it is, and under ``/v1`` with OpenAI's error object in it: its client shows nothing else."""
-    if not request.url.path.startswith("/v1/"):
-        return problem
+    """The body as it is, and under ``/v1`` as OpenAI's client reads it."""
+    return in_openai(problem) if request.url.path.startswith("/v1/") else problem
+
+
+def in_openai(problem: Problem) -> openai.Problem:
+    """The body with OpenAI's error object in it: its client shows nothing else."""
     kind: Literal["invalid_request_error", "server_error"] = (
         "server_error" if problem.code == Internal.code else "invalid_request_error"
     )

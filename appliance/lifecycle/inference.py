@@ -7,12 +7,12 @@ they find no engine here and the engines find no dialect.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import NotFound, WrongWeights
+from appliance.domain.errors import NotFound, PromptTooLong, WrongWeights
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
@@ -29,7 +29,6 @@ from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import CallContext, CallSink, Record, TextExecution
 from appliance.lifecycle.remote import REQUEST_PARAMETERS, is_external
 from appliance.scheduler.resident import Lease
-from appliance.scheduler.scheduler import Scheduler
 
 TEXT_TYPES = frozenset({ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT})
 
@@ -51,17 +50,31 @@ class Target(Struct, frozen=True, kw_only=True):
         return REQUEST_PARAMETERS[self.model.model_type] if is_external(self.model) else ()
 
 
+class _Piece(Struct, Generic[Result], frozen=True):
+    """A part of a pooled call that runs under one lease, and counts as so many generations."""
+
+    generations: int
+    work: Callable[[Lease], Awaitable[Result]]
+
+
+class Leases(Protocol):
+    """Where a request gets its hold on an engine; ``scheduler.turns`` has one for callers and one for batches."""
+
+    async def acquire(self, deployment_id: str, generations: int) -> Lease:
+        """A lease for so many generations, when it is the request's turn."""
+
+    def texts_at_once(self, deployment_id: str) -> int | None:
+        """Texts that an embedding request may send to the engine under one lease; None: all of them."""
+
+
 class Inference:
     """Runs requests of all five model types."""
 
-    def __init__(
-        self, directory: Directory, scheduler: Scheduler, calls: CallSink, clock: Clock, load_timeout_seconds: float
-    ) -> None:
+    def __init__(self, directory: Directory, leases: Leases, calls: CallSink, clock: Clock) -> None:
         self._directory = directory
-        self._scheduler = scheduler
+        self._leases = leases
         self._calls = calls
         self._clock = clock
-        self._load_timeout_seconds = load_timeout_seconds
 
     # --- which deployment ----------------------------------------------------------------------------------------
 
@@ -104,9 +117,9 @@ class Inference:
 
         Returns when the first delta of a single stream is there. Raises what the scheduler and the engine raise.
         """
-        self._check_task(target, model_type)
+        self.check_task(target, model_type)
         record = self._record(caller, target, model_type, dialect)
-        lease = await self._lease(target, record)
+        lease = await self._lease(target, record, len(requests))
         streams: list[TextStream] = []
         try:
             for request in requests:
@@ -129,8 +142,8 @@ class Inference:
 
     async def count_tokens(self, target: Target, request: CompletionRequest | ChatRequest) -> int:
         """Tokens of the prompt as it would enter the model."""
-        self._check_task(target, ModelType.COMPLETION)
-        lease = await self._scheduler.acquire(target.deployment.id, self._load_timeout_seconds)
+        self.check_task(target, ModelType.COMPLETION)
+        lease = await self._leases.acquire(target.deployment.id, 1)
         try:
             return await cast("TextEngine", lease.engine).count_tokens(request)
         finally:
@@ -141,10 +154,15 @@ class Inference:
     ) -> EmbeddingResult:
         """Vectors of the texts; the call is committed when this returns."""
 
-        async def work(lease: Lease) -> EmbeddingResult:
-            return await cast("EmbeddingEngine", lease.engine).embed(request)
-
-        return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, work)
+        texts = request.texts
+        at_once = self._leases.texts_at_once(target.deployment.id)
+        if at_once is None or len(texts) <= 1:
+            return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, [_Piece(1, _embedding(request))])
+        pieces = []
+        for first in range(0, len(texts), at_once):
+            some = structs.replace(request, texts=texts[first : first + at_once])
+            pieces.append(_Piece(len(some.texts), _embedding(some, first)))
+        return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, pieces, _joined)
 
     async def rerank(
         self, caller: Caller, target: Target, request: RerankingRequest, *, dialect: str
@@ -154,7 +172,7 @@ class Inference:
         async def work(lease: Lease) -> RerankingResult:
             return await cast("RerankingEngine", lease.engine).rerank(request)
 
-        return await self._pooled(caller, target, ModelType.RERANKING, dialect, work)
+        return await self._pooled(caller, target, ModelType.RERANKING, dialect, [_Piece(1, work)])
 
     async def _pooled(
         self,
@@ -162,28 +180,36 @@ class Inference:
         target: Target,
         model_type: ModelType,
         dialect: str,
-        work: Callable[[Lease], Awaitable[Result]],
+        pieces: Sequence[_Piece[Result]],
+        join: Callable[[list[Result]], Result] = lambda results: results[0],
     ) -> Result:
-        self._check_task(target, model_type)
+        """One call under one record; each piece of it under a lease of its own."""
+        self.check_task(target, model_type)
         record = self._record(caller, target, model_type, dialect)
-        lease = await self._lease(target, record)
-        usage = Usage(queue_milliseconds=lease.queue_milliseconds)
+        usage = Usage()
+        results = [await self._piece(target, record, usage, piece) for piece in pieces]
+        await record.commit(usage, FinishReason.STOP.value)
+        return join(results)
+
+    async def _piece(self, target: Target, record: Record, usage: Usage, piece: _Piece[Result]) -> Result:
+        lease = await self._lease(target, record, piece.generations, usage)
+        usage.queue_milliseconds += lease.queue_milliseconds
         started = self._clock.monotonic_seconds()
         try:
-            result = await work(lease)
+            result = await piece.work(lease)
         except BaseException as error:
             await record.end(usage, error)
             raise
         finally:
             lease.release()
-        usage.prompt_tokens = result.tokens
-        usage.prefill_milliseconds = (self._clock.monotonic_seconds() - started) * 1000
-        await record.commit(usage, FinishReason.STOP.value)
+        usage.prompt_tokens += result.tokens
+        usage.prefill_milliseconds += (self._clock.monotonic_seconds() - started) * 1000
         return result
 
-    def _check_task(self, target: Target, asked: ModelType) -> None:
-        """Text types stand in for each other, as one set of weights serves all three; the others do not.
+    def check_task(self, target: Target, asked: ModelType) -> None:
+        """Raise WrongWeights when the target cannot do what is asked.
 
+        Text types stand in for each other, as one set of weights serves all three; the others do not.
         So the engine is of the kind that the task is cast to: to ask a protocol takes a tenth of a short call's time.
         """
         served = target.model.model_type
@@ -204,9 +230,29 @@ class Inference:
         )
         return Record(context, self._calls)
 
-    async def _lease(self, target: Target, record: Record) -> Lease:
+    async def _lease(self, target: Target, record: Record, generations: int, usage: Usage | None = None) -> Lease:
         try:
-            return await self._scheduler.acquire(target.deployment.id, self._load_timeout_seconds)
+            return await self._leases.acquire(target.deployment.id, generations)
         except BaseException as error:
-            await record.end(Usage(), error)
+            await record.end(usage or Usage(), error)
             raise
+
+
+def _embedding(request: EmbeddingRequest, first: int = 0) -> Callable[[Lease], Awaitable[EmbeddingResult]]:
+    """Embeds texts that are, from ``first`` on, those of a larger request."""
+
+    async def work(lease: Lease) -> EmbeddingResult:
+        try:
+            return await cast("EmbeddingEngine", lease.engine).embed(request)
+        except PromptTooLong as error:
+            if not first:
+                raise
+            hint = f"it is one of texts {first} to {first + len(request.texts) - 1}; split it"
+            raise PromptTooLong(error.prompt_tokens, error.context_length_tokens, hint, subject="a text") from error
+
+    return work
+
+
+def _joined(results: list[EmbeddingResult]) -> EmbeddingResult:
+    vectors = [vector for result in results for vector in result.vectors]
+    return EmbeddingResult(vectors=vectors, tokens=sum(result.tokens for result in results))

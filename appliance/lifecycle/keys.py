@@ -47,6 +47,14 @@ class Keys:
             raise Unauthenticated(f"key '{key.name}' was revoked on {key.revoked_at:%Y-%m-%d}; ask for a new one")
         return Caller(key_id=key.id, user_id=key.user_id, account_id=key.account_id, role=key.role)
 
+    def holder(self, key_id: str, account_id: str) -> Caller:
+        """The caller whose work waited in the background. Raises Unauthenticated when the key was revoked meanwhile."""
+        key = self._directory.keys.get(key_id)
+        if key is None or key.revoked_at is not None:
+            name = f"'{key.name}'" if key is not None else key_id[:64]
+            raise Unauthenticated(f"the key {name} that this was sent with was revoked; send it again with another")
+        return Caller(key_id=key.id, user_id=key.user_id, account_id=account_id, role=key.role)
+
     def select_account(self, caller: Caller, requested: str | None) -> Caller:
         """The caller acting for the account of ``x-selected-account-id``. Raises Forbidden, NotFound."""
         if not requested or requested == caller.account_id:

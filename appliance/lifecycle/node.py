@@ -29,10 +29,14 @@ from appliance.hardware.gpu import order_by_bus
 from appliance.hardware.meter import PeakMeter
 from appliance.hardware.probe import Probe
 from appliance.lifecycle.artifacts import Artifacts
+from appliance.lifecycle.async_tasks import AsyncTasks, TaskLimits
+from appliance.lifecycle.background import Dialect
+from appliance.lifecycle.batches import Batches, BatchLimits
 from appliance.lifecycle.builtins import Builtins, starters_folder
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import settle
+from appliance.lifecycle.files import Files
 from appliance.lifecycle.groups import Groups
 from appliance.lifecycle.importing import Importer
 from appliance.lifecycle.inference import Inference
@@ -57,6 +61,8 @@ from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.needs import Learned
 from appliance.scheduler.policy import Rules
 from appliance.scheduler.scheduler import Scheduler
+from appliance.scheduler.turns import BackgroundLeases, RequestLeases, Turns
+from appliance.store.files import FileStore
 from appliance.store.importing import Store
 
 log = logging.getLogger(__name__)
@@ -103,7 +109,9 @@ class Node:
         )
         self.importer = Importer(self.database, self.store, self.clock)
         self.builtins = Builtins(self.database, self.importer, self.backends, self.clock, config.builtin_gpus)
+        self.turns = Turns(self.scheduler, self.clock)
         self._make_services()
+        self._make_background()
         self._upkeep: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -119,7 +127,30 @@ class Node:
         )
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
-        self.inference = Inference(directory, self.scheduler, self.counters, clock, self.config.load_timeout_seconds)
+        leases = RequestLeases(self.turns, self.config.load_timeout_seconds)
+        self.inference = Inference(directory, leases, self.counters, clock)
+
+    def _make_background(self) -> None:
+        """What is accepted now and answered later; ``start_background`` begins it."""
+        config, database, clock, turns = self.config, self.database, self.clock, self.turns
+        files = FileStore(self.home / "files", reserve_bytes=config.disk_reserve_bytes)
+        self.background_inference = Inference(self.directory, BackgroundLeases(turns), self.counters, clock)
+        task_limits = TaskLimits(
+            kept=config.async_task_limit,
+            body_bytes=config.async_task_bytes,
+            retention_seconds=config.async_task_retention_seconds,
+        )
+        self.async_tasks = AsyncTasks(database, self.keys, turns.slots_of, task_limits, clock)
+        self.files = Files(database, files, config.file_limit, clock)
+        batch_limits = BatchLimits(
+            unfinished=config.batch_limit,
+            lines=config.batch_lines,
+            retention_seconds=config.batch_retention_seconds,
+        )
+        self.batches = Batches(database, files, self.keys, self._slots_of_named, batch_limits, clock)
+
+    def _slots_of_named(self, caller: Caller, model: str) -> int:
+        return self.turns.slots_of(self.inference.by_name(caller, model).deployment.id)
 
     # --- life ----------------------------------------------------------------------------------------------------
 
@@ -135,6 +166,11 @@ class Node:
         await self._reconcile()
         self._upkeep = asyncio.create_task(self._keep_up())
 
+    async def start_background(self, executions: Dialect, batch_lines: Dialect) -> None:
+        """Answer stored requests, first those that an earlier process left. The dialects read and answer them."""
+        await self.async_tasks.start(executions)
+        await self.batches.start(batch_lines)
+
     async def close(self) -> None:
         """Stop serving, unload, commit what is under way, and close the files."""
         if self._closed:
@@ -143,6 +179,8 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self.batches.close()
+        await self.async_tasks.close()
         await self.upstream_watch.close()
         await self.imports.close()
         await self.deployments.close()
@@ -160,9 +198,12 @@ class Node:
             try:
                 self.upstream_watch.look()
                 self.scheduler.sweep()
+                self.turns.sweep()
                 for deployment_id in self.scheduler.missing_pinned():
                     self.deployments.warm(deployment_id)
                 await self.refresher.refresh_if_changed()
+                await self.async_tasks.sweep()
+                await self.batches.sweep()
             except Exception:
                 log.exception("upkeep failed; it is tried again in %.0f s", UPKEEP_SECONDS)
 

@@ -266,6 +266,83 @@ def m003_upstreams(db: sqlite_utils.Database) -> None:
     db["upstreams"].create_index(["vendor"], unique=True)
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m004_background_work(db: sqlite_utils.Database) -> None:
+    """Async tasks, files and batches. They outlive the key and the deployment that they name."""
+    db.create_table(
+        "async_tasks",
+        {
+            "id": str,
+            "account_id": str,
+            "key_id": str,
+            "deployment_id": str,
+            "status": str,
+            "args": str,
+            "result": str,
+            "traceback": str,
+            "status_code": int,
+            "interruptions": int,
+            "created_at": str,
+            "finished_at": str,
+        },
+        pk="id",
+        not_null={"account_id", "key_id", "deployment_id", "status", "args", "interruptions", "created_at"},
+        foreign_keys=[_references("async_tasks", "account_id", "accounts")],
+        strict=True,
+    )
+    db["async_tasks"].create_index(["account_id", "finished_at"])
+    db["async_tasks"].create_index(["status"])
+    db["async_tasks"].create_index(["finished_at"])
+    db.create_table(
+        "stored_files",
+        {
+            "id": str,
+            "account_id": str,
+            "key_id": str,
+            "name": str,
+            "purpose": str,
+            "size_bytes": int,
+            "created_at": str,
+        },
+        pk="id",
+        not_null={"account_id", "key_id", "name", "purpose", "size_bytes", "created_at"},
+        foreign_keys=[_references("stored_files", "account_id", "accounts")],
+        strict=True,
+    )
+    db["stored_files"].create_index(["account_id"])
+    moments = ("in_progress", "finalizing", "cancelling", "completed", "failed", "cancelled", "expired")
+    db.create_table(
+        "batches",
+        {
+            "id": str,
+            "account_id": str,
+            "key_id": str,
+            "endpoint": str,
+            "input_file_id": str,
+            "completion_window": str,
+            "metadata": str,
+            "status": str,
+            "outcome": str,
+            "faults": str,
+            "total": int,
+            "completed": int,
+            "failed": int,
+            "output_file_id": str,
+            "error_file_id": str,
+            "interruptions": int,
+            "created_at": str,
+            "expires_at": str,
+            **{f"{moment}_at": str for moment in moments},
+        },
+        pk="id",
+        not_null={"account_id", "key_id", "endpoint", "input_file_id", "status", "total", "created_at", "expires_at"},
+        foreign_keys=[_references("batches", "account_id", "accounts")],
+        strict=True,
+    )
+    db["batches"].create_index(["account_id"])
+    db["batches"].create_index(["status"])
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

@@ -65,6 +65,14 @@ class Records(Generic[RecordT]):
         except sqlite3.IntegrityError as error:
             raise self._refusal(db, record, error) from error
 
+    def change(self, db: sqlite_utils.Database, record_id: str, **fields: Any) -> bool:
+        """Set some fields of a record; False when there is none with this id."""
+        row = {name: self._to_column(name, value) for name, value in fields.items()}
+        setting = ", ".join(f"{name} = ?" for name in row)
+        values = [*row.values(), record_id]
+        done = db.execute(f"UPDATE {self.table} SET {setting} WHERE id = ?", values)  # noqa: S608 - our own names
+        return bool(done.rowcount)
+
     def delete(self, db: sqlite_utils.Database, record_id: str) -> None:
         """Remove a record. Raises NotFound; InUse naming what stands on it."""
         try:

@@ -6,6 +6,8 @@ How far the head of the line may go:
 2. A head that has waited for the maximum wait may move busy ones too: they take no new request and leave when the
    running ones have ended. Their minimum stay still counts, or a crowded machine would do nothing but load.
 3. A high-priority head need not wait for either, and never moves another of high priority by force.
+4. A low-priority head, work in the background, moves idle ones only, and only those that nobody has used for a minimum
+   stay, however long it has waited.
 
 A pinned resident never leaves. So with the line served in order, whoever is n-th in it waits at most the maximum
 wait, and n times the longest of each: minimum stay, running request, load.
@@ -49,6 +51,7 @@ class Head(Struct, frozen=True, kw_only=True):
 
     waited_seconds: float
     high_priority: bool = False
+    low_priority: bool = False
 
 
 def why_stays(candidate: Candidate, head: Head, rules: Rules, now_seconds: float) -> str | None:
@@ -56,12 +59,24 @@ def why_stays(candidate: Candidate, head: Head, rules: Rules, now_seconds: float
     stay_seconds = candidate.loaded_seconds + stay_of(candidate.load_took_seconds, rules) - now_seconds
     if candidate.pinned:
         return "it is pinned"
+    if head.low_priority:
+        return _why_stays_for_background(candidate, rules, now_seconds)
     if head.high_priority and not candidate.high_priority:
         return None
     if stay_seconds > 0:
         return f"it stays {stay_seconds:.0f} s more"
     if candidate.leases and (head.high_priority or head.waited_seconds < rules.max_wait_seconds):
         return f"{candidate.leases} requests hold it"
+    return None
+
+
+def _why_stays_for_background(candidate: Candidate, rules: Rules, now_seconds: float) -> str | None:
+    since_seconds = max(candidate.loaded_seconds, candidate.last_used_seconds)
+    stay_seconds = since_seconds + stay_of(candidate.load_took_seconds, rules) - now_seconds
+    if candidate.leases:
+        return f"{candidate.leases} requests hold it"
+    if stay_seconds > 0:
+        return f"it was in use a moment ago, and stays {stay_seconds:.0f} s more"
     return None
 
 

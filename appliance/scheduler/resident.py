@@ -49,6 +49,8 @@ class Resident:
         """Others leave for just this placement; the line sticks to it."""
         self.state = ResidentState.WAITING
         self.engine: Engine | None = None
+        self.low_priority = False
+        """Only work in the background waits for it so far."""
         self.leases = 0
         self.enqueued_seconds = now_seconds
         self.last_used_seconds = now_seconds
@@ -78,6 +80,11 @@ class Resident:
         return max(self.last_used_seconds, self.checked_seconds)
 
     @property
+    def rank(self) -> int:
+        """Its class in the line for room: high priority first, work in the background last."""
+        return 2 if self.low_priority else int(not self.wanted.high_priority)
+
+    @property
     def waiting(self) -> int:
         """Requests that hold no slot yet: in line for the load, or inside the engine."""
         inside = self.engine.stats().waiting if self.engine is not None else 0
@@ -98,7 +105,11 @@ class Resident:
 
     def as_head(self, now_seconds: float) -> Head:
         """What the eviction policy may know of one that waits for room."""
-        return Head(waited_seconds=now_seconds - self.enqueued_seconds, high_priority=self.wanted.high_priority)
+        return Head(
+            waited_seconds=now_seconds - self.enqueued_seconds,
+            high_priority=self.wanted.high_priority,
+            low_priority=self.low_priority,
+        )
 
 
 class Lease:

@@ -10,11 +10,11 @@ Slow work (load, close) runs in a thread and comes back as one more call on the 
 5. its last load failed a moment ago → NotReady with the reason, until the back-off is over;
 6. it is not in memory → CannotFit if it never can be, else a load joins the line for room.
 
-The line is first come first served, high priority first. Its head takes free bytes, else those of residents that
-``policy`` lets it move, else waits: for a lease to end, for a minimum stay to be over, and at most for the maximum
-wait, when busy residents too are closed to new requests and drain. What does not fit beside the pinned ones is
-refused, for it would hold up the line for ever. Weights that the head shares with those who make room for it are kept.
-A waiter that leaves costs nothing: the last one to leave takes the wish with it, if the load has not begun.
+The line is first come first served, high priority first, low priority last. Its head takes free bytes, else those of
+residents that ``policy`` lets it move, else waits: for a lease to end, for a minimum stay to be over, and at most for
+the maximum wait, when busy residents too are closed to new requests and drain. What does not fit beside the pinned ones
+is refused, for it would hold up the line for ever. Weights that the head shares with those who make room for it are
+kept. A waiter that leaves costs nothing: the last one to leave takes the wish with it, if the load has not begun.
 """
 
 from __future__ import annotations
@@ -155,9 +155,12 @@ class Scheduler:
 
     # --- what requests do ----------------------------------------------------------------------------------------
 
-    async def acquire(self, deployment_id: str, timeout_seconds: float | None = None) -> Lease:
+    async def acquire(
+        self, deployment_id: str, timeout_seconds: float | None = None, *, low_priority: bool = False
+    ) -> Lease:
         """A hold on the deployment's engine, loading it if need be. The decision is numbered in the module's text.
 
+        ``low_priority``: if it has to be loaded, then behind everybody else's loads (see ``turns``).
         Raises NotFound, QueueFull, CannotFit, NotReady, and what the load raises. Cancelling gives up the place.
         """
         started = self._clock.monotonic_seconds()
@@ -165,7 +168,7 @@ class Scheduler:
         if resident is not None:
             resident.leases += 1
         else:
-            joined = self._join_load(deployment_id)
+            joined = self._join_load(deployment_id, low_priority=low_priority)
             try:
                 async with asyncio.timeout(timeout_seconds):
                     resident = await self._wait_for(joined)
@@ -207,16 +210,25 @@ class Scheduler:
         self._current.pop(resident.wanted.deployment_id, None)
         self._retire(resident)
 
-    def _join_load(self, deployment_id: str) -> Resident:
+    def _join_load(self, deployment_id: str, *, low_priority: bool) -> Resident:
         resident = self._current.get(deployment_id)
         if resident is not None:
+            if resident.low_priority and not low_priority:
+                self._promote(resident)
             return resident
         wanted = self._wanted[deployment_id]
         self._check_backoff(wanted)
         self.placer.check_possible(wanted)
-        resident = self._enqueue(wanted)
+        resident = self._enqueue(wanted, low_priority=low_priority)
         self._current[deployment_id] = resident
         return resident
+
+    def _promote(self, resident: Resident) -> None:
+        """A request joins the load that only work in the background had asked for; its wait begins now."""
+        resident.low_priority = False
+        resident.enqueued_seconds = self._clock.monotonic_seconds()
+        self._sort_line()
+        asyncio.get_running_loop().call_soon(self._advance)
 
     def _check_backoff(self, wanted: Wanted) -> None:
         failure = self._failures.get(wanted.deployment_id)
@@ -249,19 +261,20 @@ class Scheduler:
 
     # --- the line ------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, wanted: Wanted) -> Resident:
+    def _enqueue(self, wanted: Wanted, *, low_priority: bool = False) -> Resident:
         holder = f"{wanted.deployment_id}#{next(self._numbers)}"
         need = self.needs.of(wanted)
         if wanted.backend.asks(wanted.spec).gpus:
             self.gpus.refresh()
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
+        resident.low_priority = low_priority
         self._line.append(resident)
         self._sort_line()
         asyncio.get_running_loop().call_soon(self._advance)
         return resident
 
     def _sort_line(self) -> None:
-        self._line.sort(key=lambda r: not r.wanted.high_priority)
+        self._line.sort(key=lambda resident: resident.rank)
         for behind in self._line[1:]:
             behind.is_aimed = False  # what leaves from now on leaves for the head
 
@@ -564,10 +577,25 @@ class Scheduler:
             and (deployment_id not in self._failures or self._failures[deployment_id].retry_at_seconds <= now)
         ]
 
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a load that requests ask for stands in the line."""
+        return any(not resident.low_priority for resident in self._line)
+
     def is_resident(self, deployment_id: str) -> bool:
         """Whether a request would be served without a load."""
         resident = self._current.get(deployment_id)
         return resident is not None and resident.can_serve
+
+    def takes_memory(self, deployment_id: str) -> bool:
+        """Whether the deployment's engine runs in this machine's memory, and not elsewhere."""
+        wanted = self._wanted.get(deployment_id)
+        return wanted is not None and self.needs.of(wanted).total_bytes > 0
+
+    def slots_of(self, deployment_id: str) -> int:
+        """Generations that run at once in the deployment's engine; 1 for one that is not known here."""
+        wanted = self._wanted.get(deployment_id)
+        return wanted.spec.slots if wanted is not None else 1
 
     def failure_of(self, deployment_id: str) -> Failure | None:
         """Why the deployment's last load failed, if it did."""

@@ -151,9 +151,9 @@ class Blobs:
             self._discard(partial.path)
             return
         target.parent.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(self._blobs)
+        sync_folder(self._blobs)
         partial.path.rename(target)
-        _sync_folder(target.parent)
+        sync_folder(target.parent)
         self._discard(partial.path)
 
     def remove(self, digest: str) -> None:
@@ -172,7 +172,7 @@ class Blobs:
         if found == digest:
             return BlobState.SOUND
         path.rename(self._quarantine / check_digest(digest))
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return BlobState.DAMAGED
 
     def clean_incoming(self, older_than_seconds: float) -> int:
@@ -309,7 +309,8 @@ def _hash_file(path: Path, cancelled: Cancelled) -> str:
     return hasher.hexdigest()
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries: a rename has reached the disk when this returns."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

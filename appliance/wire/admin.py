@@ -112,6 +112,11 @@ class State(Struct, kw_only=True):
     """How long a deployment waits for busy engines before these are closed to new requests."""
     residents: list[Resident]
     deployments: list[DeploymentState]
+    async_tasks_waiting: int = 0
+    async_tasks_running: int = 0
+    batches_unfinished: int = 0
+    batch_lines_waiting: int = 0
+    """Requests of batches that have no answer yet."""
 
 
 class ZooEntry(Struct, kw_only=True):

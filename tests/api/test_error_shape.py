@@ -10,6 +10,7 @@ import pytest
 
 from appliance.api.errors import STATUS_OF_CODE
 from tests.api.conftest import Stage
+from tests.api.wrong_background import FILES, STORED
 from tests.api.wrong_doors import BODIES, KEYS, ROUTES
 from tests.api.wrong_intents import IMPORTS, REGISTRY
 from tests.api.wrong_numbers import NUMBERS
@@ -17,7 +18,7 @@ from tests.api.wrong_questions import FIELDS, TARGETS
 from tests.api.wrong_requests import Wrong
 from tests.support.server import Server
 
-WRONG = [*KEYS, *ROUTES, *BODIES, *NUMBERS, *FIELDS, *TARGETS, *REGISTRY, *IMPORTS]
+WRONG = [*KEYS, *ROUTES, *BODIES, *NUMBERS, *FIELDS, *TARGETS, *REGISTRY, *IMPORTS, *FILES, *STORED]
 CODES = {*STATUS_OF_CODE, "method_not_allowed"}
 
 
@@ -45,6 +46,7 @@ def traces(client: httpx.Client) -> dict[str, Any]:
     """Everything that a refused request could have half made."""
     state = client.get("/admin/state").json()
     lists = ("/v3/models", "/v3/model-templates", "/v3/model-groups", "/admin/keys", "/admin/artifacts", "/admin/jobs")
+    lists += ("/v1/files", "/v1/batches")
     made: dict[str, Any] = {path: client.get(path).json() for path in lists}
     made["deployments"] = sorted(d["id"] for d in state["deployments"])
     made["store_used_bytes"] = state["store_used_bytes"]

@@ -17,6 +17,7 @@ from appliance.lifecycle.inference import Inference
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.resident import Lease
 from appliance.scheduler.scheduler import Scheduler
+from appliance.scheduler.turns import RequestLeases, Turns
 from tests.lifecycle.things import NOW, caller, deployment, model
 from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine, wanted
 
@@ -244,7 +245,7 @@ def inference(scheduler: Scheduler, sink: Sink) -> Inference:
     directory = Directory()
     directory.models = {"m": model("m")}
     directory.put_deployment(deployment("d", model_id="m"))
-    return Inference(directory, scheduler, sink, FakeClock(), 60)
+    return Inference(directory, RequestLeases(Turns(scheduler, FakeClock()), 60), sink, FakeClock())
 
 
 def generate(inference: Inference) -> object:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import sqlite_utils
 
+from appliance.domain.background import AsyncTask, Batch, BatchFault, BatchStatus, StoredFile, TaskStatus
 from appliance.domain.models import (
     Account,
     Artifact,
@@ -113,6 +114,43 @@ UPSTREAM = Upstream(
     sealed_key="c2VhbGVk",
     created_at=NOW,
     created_by_user_id=USER.id,
+)
+ASYNC_TASK = AsyncTask(
+    id="task-1",
+    account_id=ACCOUNT.id,
+    key_id=KEY.id,
+    deployment_id=DEPLOYMENT.id,
+    status=TaskStatus.SUCCESS,
+    args={"prompts": ["hello"]},
+    result={"completions": [["hello", [" there"]]]},
+    status_code=200,
+    created_at=NOW,
+    finished_at=NOW,
+)
+STORED_FILE = StoredFile(
+    id=f"file-{'0f' * 16}",
+    account_id=ACCOUNT.id,
+    key_id=KEY.id,
+    name="requests.jsonl",
+    purpose="batch",
+    size_bytes=120,
+    created_at=NOW,
+)
+BATCH = Batch(
+    id=f"batch_{'b0' * 16}",
+    account_id=ACCOUNT.id,
+    key_id=KEY.id,
+    endpoint="/v1/completions",
+    input_file_id=STORED_FILE.id,
+    completion_window="24h",
+    metadata={"for": "the night"},
+    status=BatchStatus.FAILED,
+    outcome=BatchStatus.FAILED,
+    faults=(BatchFault(code="invalid_url", message="url is '/x'", line=3, param="url"),),
+    total=2,
+    created_at=NOW,
+    expires_at=NOW,
+    failed_at=NOW,
 )
 CALL = Call(
     id="call-1",

@@ -15,7 +15,9 @@ import sqlite_utils
 
 from appliance.registry.accounts import accounts, users
 from appliance.registry.artifacts import artifacts
+from appliance.registry.async_tasks import async_tasks
 from appliance.registry.audit import AuditEntry, audit
+from appliance.registry.batches import batches, stored_files
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments, loading_marks
@@ -41,6 +43,9 @@ SAMPLES = [
     (artifacts, samples.ARTIFACT),
     (jobs, samples.JOB),
     (upstreams, samples.UPSTREAM),
+    (async_tasks, samples.ASYNC_TASK),
+    (stored_files, samples.STORED_FILE),
+    (batches, samples.BATCH),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,

@@ -39,8 +39,9 @@ def bound_seconds(place: int) -> float:
 class Call:
     """One request: waiting, holding an engine, or gone."""
 
-    def __init__(self, name: str, task: asyncio.Task[Lease], place: int, now: float) -> None:
+    def __init__(self, name: str, task: asyncio.Task[Lease], place: int | None, now: float) -> None:
         self.name, self.task, self.place, self.started = name, task, place, now
+        """Work in the background has no place, and no bound."""
         self.held_since: float | None = None
 
 
@@ -86,9 +87,18 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.call(self.name_of(number))
 
     def call(self, name: str) -> None:
-        place = len({call.name for call in self.waiting()} | {name})
+        """Somebody calls a deployment."""
+        place = len({call.name for call in self.waiting() if call.place is not None} | {name})
         task = self.loop.create_task(self.scheduler.acquire(name))
         self.calls.append(Call(name, task, place, self.clock.seconds))
+        self.settle()
+
+    @rule(number=st.integers(0, 99))
+    def call_in_the_background(self, number: int) -> None:
+        """Work in the background wants a deployment; it must never make a caller wait longer."""
+        name = self.name_of(number)
+        task = self.loop.create_task(self.scheduler.acquire(name, low_priority=True))
+        self.calls.append(Call(name, task, None, self.clock.seconds))
         self.settle()
 
     @precondition(lambda self: self.waiting())
@@ -139,7 +149,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def bound_is_kept(self) -> None:
         """Nobody waits longer than the published bound for the place in the line that they came to."""
         for call in self.waiting():
-            assert self.clock.seconds - call.started <= bound_seconds(call.place)
+            assert call.place is None or self.clock.seconds - call.started <= bound_seconds(call.place)
 
     @invariant()
     def never_over_committed(self) -> None:

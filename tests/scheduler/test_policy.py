@@ -25,6 +25,7 @@ RULES = Rules(min_stay_seconds=10, max_wait_seconds=30)
 NOW = 100.0
 PATIENT, OVERDUE = Head(waited_seconds=29), Head(waited_seconds=30)
 URGENT = Head(waited_seconds=0, high_priority=True)
+BACKGROUND = Head(waited_seconds=10_000, low_priority=True)
 
 
 def candidate(
@@ -165,10 +166,16 @@ def test_victims_free_enough_and_never_too_many(
         (candidate("equal", 1, leases=2, high_priority=True), URGENT, "2 requests hold it"),
         (candidate("equal", 1, high_priority=True), URGENT, None),
         (candidate("equal", 1, loaded=95, high_priority=True), URGENT, "it stays 5 s more"),
+        (candidate("idle", 1), BACKGROUND, None),
+        (candidate("pinned", 1, pinned=True), BACKGROUND, "it is pinned"),
+        (candidate("busy", 1, leases=2), BACKGROUND, "2 requests hold it"),
+        (candidate("in use", 1, used=95), BACKGROUND, "it was in use a moment ago, and stays 5 s more"),
+        (candidate("new", 1, loaded=95), BACKGROUND, "it was in use a moment ago, and stays 5 s more"),
+        (candidate("slow to load", 1, used=60, took=50), BACKGROUND, "it was in use a moment ago, and stays 10 s more"),
     ],
 )
 def test_why_stays(resident: Candidate, head: Head, reason: str | None) -> None:
-    """The three rules of the module's text, and the reason that an operator reads."""
+    """The four rules of the module's text, and the reason that an operator reads."""
     assert why_stays(resident, head, RULES, NOW) == reason
 
 

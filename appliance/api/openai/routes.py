@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import math
-import struct
 from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
@@ -14,12 +11,12 @@ from litestar.params import JSONBody
 from litestar.response import Stream
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
-from appliance.api.openai import render, translate
+from appliance.api.openai import answers, render, translate
 from appliance.api.streaming import DONE, EventStream, event, while_connected
-from appliance.domain.errors import InvalidParameter, NotFound
-from appliance.domain.inference import Delta, EmbeddingRequest, RerankingRequest
+from appliance.domain.errors import NotFound
+from appliance.domain.inference import Delta, RerankingRequest
 from appliance.domain.models import ModelType
-from appliance.engines.tools import ToolCallSplitter, parse_tool_calls
+from appliance.engines.tools import ToolCallSplitter
 from appliance.lifecycle.execution import TextExecution
 from appliance.lifecycle.node import Node
 from appliance.wire import openai as wire
@@ -61,20 +58,15 @@ async def create_chat_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChatCompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Answer a conversation."""
+    if not data.stream:
+        work = answers.chat_completion(node.inference, node.clock, caller, data, DIALECT)
+        return await while_connected(request, work)
     target = node.inference.by_name(caller, data.model)
     requests = translate.chat_requests(data, caller.account_id)
-    work = node.inference.generate(caller, target, requests, model_type=ModelType.CHAT_COMPLETION, dialect=DIALECT)
-    execution = await while_connected(request, work)
-    head = _head(node, "chatcmpl", data.model)
-    if data.stream:
-        return EventStream(request, _chat_events(execution, head, data), execution.close)
-    texts = await while_connected(request, execution.texts())
-    choices = []
-    for index, text in enumerate(texts):
-        content, calls = parse_tool_calls(text.text) if data.tools else (text.text, ())
-        choices.append(render.chat_choice(index, text, content, calls))
-    usage = render.usage_object(execution.usage)
-    return {**head, "object": "chat.completion", "choices": choices, "usage": usage}
+    start = node.inference.generate(caller, target, requests, model_type=ModelType.CHAT_COMPLETION, dialect=DIALECT)
+    execution = await while_connected(request, start)
+    head = answers.head(node.clock, "chatcmpl", data.model)
+    return EventStream(request, _chat_events(execution, head, data), execution.close)
 
 
 async def _chat_events(
@@ -115,19 +107,15 @@ async def create_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.CompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Continue one or several prompts."""
+    if not data.stream:
+        work = answers.completion(node.inference, node.clock, caller, data, DIALECT)
+        return await while_connected(request, work)
     target = node.inference.by_name(caller, data.model)
     requests = translate.completion_requests(data, caller.account_id)
-    work = node.inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=DIALECT)
-    execution = await while_connected(request, work)
-    head = {**_head(node, "cmpl", data.model), "object": "text_completion"}
-    if data.stream:
-        return EventStream(request, _text_events(execution, head, data), execution.close)
-    texts = await while_connected(request, execution.texts())
-    choices = [
-        render.text_choice(i, text.text, render.finish(text.finish_reason), text.logprobs)
-        for i, text in enumerate(texts)
-    ]
-    return {**head, "choices": choices, "usage": render.usage_object(execution.usage)}
+    start = node.inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=DIALECT)
+    execution = await while_connected(request, start)
+    head = {**answers.head(node.clock, "cmpl", data.model), "object": "text_completion"}
+    return EventStream(request, _text_events(execution, head, data), execution.close)
 
 
 async def _text_events(
@@ -146,27 +134,8 @@ async def create_embeddings(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.EmbeddingsCreate]
 ) -> dict[str, Any]:
     """One vector per input. ``dimensions`` cuts and scales again, for models trained so that this makes sense."""
-    target = node.inference.by_name(caller, data.model)
-    asked = EmbeddingRequest(texts=translate.embedding_texts(data.input))
-    result = await while_connected(request, node.inference.embed(caller, target, asked, dialect=DIALECT))
-    rows = [
-        {"object": "embedding", "index": i, "embedding": _vector(vector, data)}
-        for i, vector in enumerate(result.vectors)
-    ]
-    usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
-    return {"object": "list", "data": rows, "model": data.model, "usage": usage}
-
-
-def _vector(vector: list[float], body: wire.EmbeddingsCreate) -> list[float] | str:
-    if body.dimensions is not None:
-        if body.dimensions > len(vector):
-            raise InvalidParameter(f"dimensions {body.dimensions} is above the model's {len(vector)}")
-        vector = vector[: body.dimensions]
-        length = max(math.hypot(*vector), 1e-12)
-        vector = [value / length for value in vector]
-    if body.encoding_format == "base64":
-        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
-    return vector
+    work = answers.embeddings(node.inference, node.clock, caller, data, DIALECT)
+    return await while_connected(request, work)
 
 
 @post("/v1/rerank", operation_id="rerank", status_code=200, tags=TAGS)
@@ -186,7 +155,3 @@ async def create_rerank(
     ]
     usage = {"prompt_tokens": result.tokens, "total_tokens": result.tokens}
     return {"id": f"rerank-{uuid4().hex}", "model": data.model, "results": results, "usage": usage}
-
-
-def _head(node: Node, prefix: str, model: str) -> dict[str, Any]:
-    return {"id": f"{prefix}-{uuid4().hex}", "created": int(node.clock.now().timestamp()), "model": model}

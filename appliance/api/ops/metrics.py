@@ -29,6 +29,7 @@ class _NodeCollector(Collector):
         yield from self._devices()
         yield from self._memory()
         yield from self._residents()
+        yield from self._background()
         yield from self._calls()
 
     def _ready(self) -> float:
@@ -61,6 +62,13 @@ class _NodeCollector(Collector):
             waiting.add_metric(labels, resident.waiting)
         yield leases
         yield waiting
+
+    def _background(self) -> Iterator[Metric]:
+        tasks, batches = self._node.async_tasks, self._node.batches
+        yield GaugeMetricFamily("appliance_async_tasks_waiting", "Async tasks that wait for a slot", tasks.waiting)
+        yield GaugeMetricFamily("appliance_async_tasks_running", "Async tasks that run", tasks.running)
+        yield GaugeMetricFamily("appliance_batches_unfinished", "Batches that have not ended", batches.unfinished)
+        yield GaugeMetricFamily("appliance_batch_lines_waiting", "Requests without an answer", batches.waiting_lines)
 
     def _calls(self) -> Iterator[Metric]:
         for name, help_text in (

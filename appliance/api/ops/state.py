@@ -41,6 +41,10 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
         max_wait_seconds=node.scheduler.rules.max_wait_seconds,
         residents=[_resident(node, r, caller, holders) for r in residents if r.wanted.deployment_id in names],
         deployments=[_deployment(node, deployment) for deployment in visible],
+        async_tasks_waiting=node.async_tasks.waiting,
+        async_tasks_running=node.async_tasks.running,
+        batches_unfinished=node.batches.unfinished,
+        batch_lines_waiting=node.batches.waiting_lines,
     )
 
 

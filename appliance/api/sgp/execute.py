@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 from litestar import Controller, Request, post
 
@@ -11,12 +11,18 @@ from appliance.api.bodies import decode
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.sgp import views
 from appliance.api.streaming import while_connected
-from appliance.domain.inference import EmbeddingRequest, FinishReason, RerankingRequest, Sampling
+from appliance.domain.inference import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    FinishReason,
+    RerankingRequest,
+    Sampling,
+)
 from appliance.domain.models import Caller, ModelType, Parameters
 from appliance.engines.tools import parse_tool_calls
 from appliance.lifecycle.agents import step_from, to_chat
-from appliance.lifecycle.inference import Target
-from appliance.lifecycle.node import Node
+from appliance.lifecycle.inference import Inference, Target
 from appliance.lifecycle.requests import bindings_of, with_sampling
 from appliance.lifecycle.schemas import REQUESTS
 from appliance.wire import sgp_v3
@@ -44,16 +50,14 @@ class ExecuteController(Controller):
         target = node.inference.by_id(caller, model_id, deployment_id)
         body = decode(await request.body(), REQUESTS[target.model.model_type])
         work = RUNNERS[target.model.model_type]
-        return await while_connected(request, work(node, caller, target, body))
+        return await while_connected(request, work(node.inference, caller, target, body, DIALECT))
 
 
 async def _completion(
-    node: Node, caller: Caller, target: Target, body: sgp_v3.CompletionExecute
+    inference: Inference, caller: Caller, target: Target, body: sgp_v3.CompletionExecute, dialect: str
 ) -> sgp_v3.CompletionResult:
-    requests = views.completion_requests(body, _sampling(target, body), caller.account_id)
-    execution = await node.inference.generate(
-        caller, target, requests, model_type=ModelType.COMPLETION, dialect=DIALECT
-    )
+    requests = _completion_requests(target, body, caller.account_id)
+    execution = await inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=dialect)
     texts = await execution.texts()
     usage = execution.usage
     cut = any(text.finish_reason is FinishReason.LENGTH for text in texts)
@@ -65,12 +69,16 @@ async def _completion(
     )
 
 
+def _completion_requests(target: Target, body: sgp_v3.CompletionExecute, cache_scope: str) -> list[CompletionRequest]:
+    return views.completion_requests(body, _sampling(target, body), cache_scope)
+
+
 async def _chat(
-    node: Node, caller: Caller, target: Target, body: sgp_v3.ChatCompletionExecute
+    inference: Inference, caller: Caller, target: Target, body: sgp_v3.ChatCompletionExecute, dialect: str
 ) -> sgp_v3.ChatCompletionResult:
-    request = views.chat_request(body, _sampling(target, body), caller.account_id)
-    execution = await node.inference.generate(
-        caller, target, [request], model_type=ModelType.CHAT_COMPLETION, dialect=DIALECT
+    request = _chat_request(target, body, caller.account_id)
+    execution = await inference.generate(
+        caller, target, [request], model_type=ModelType.CHAT_COMPLETION, dialect=dialect
     )
     (text,) = await execution.texts()
     return sgp_v3.ChatCompletionResult(
@@ -78,38 +86,54 @@ async def _chat(
     )
 
 
+def _chat_request(target: Target, body: sgp_v3.ChatCompletionExecute, cache_scope: str) -> ChatRequest:
+    return views.chat_request(body, _sampling(target, body), cache_scope)
+
+
 async def _embedding(
-    node: Node, caller: Caller, target: Target, body: sgp_v3.EmbeddingExecute
+    inference: Inference, caller: Caller, target: Target, body: sgp_v3.EmbeddingExecute, dialect: str
 ) -> sgp_v3.EmbeddingResult:
-    normalize = _bindings(target, body).get("normalize")
-    request = EmbeddingRequest(texts=tuple(body.texts), normalize=None if normalize is None else bool(normalize))
-    result = await node.inference.embed(caller, target, request, dialect=DIALECT)
+    request = _embedding_request(target, body, caller.account_id)
+    result = await inference.embed(caller, target, request, dialect=dialect)
     return sgp_v3.EmbeddingResult(
         embeddings=list(zip(body.texts, result.vectors, strict=True)), tokens_used=result.tokens
     )
 
 
+def _embedding_request(target: Target, body: sgp_v3.EmbeddingExecute, _: str) -> EmbeddingRequest:
+    normalize = _bindings(target, body).get("normalize")
+    return EmbeddingRequest(texts=tuple(body.texts), normalize=None if normalize is None else bool(normalize))
+
+
 async def _reranking(
-    node: Node, caller: Caller, target: Target, body: sgp_v3.RerankingExecute
+    inference: Inference, caller: Caller, target: Target, body: sgp_v3.RerankingExecute, dialect: str
 ) -> sgp_v3.RerankingResult:
-    _bindings(target, body)
-    request = RerankingRequest(query=body.query, chunks=tuple(body.chunks))
-    result = await node.inference.rerank(caller, target, request, dialect=DIALECT)
+    request = _reranking_request(target, body, caller.account_id)
+    result = await inference.rerank(caller, target, request, dialect=dialect)
     return sgp_v3.RerankingResult(chunk_scores=result.scores, tokens_used=result.tokens)
 
 
-async def _agent(node: Node, caller: Caller, target: Target, body: sgp_v3.AgentExecute) -> sgp_v3.AgentResult:
-    sampling = with_sampling(views.sampling_of(None, None, None), _bindings(target, body))
-    request = views.agent_request(body, sampling, caller.account_id)
-    execution = await node.inference.generate(
-        caller, target, [to_chat(request)], model_type=ModelType.AGENT, dialect=DIALECT
-    )
+def _reranking_request(target: Target, body: sgp_v3.RerankingExecute, _: str) -> RerankingRequest:
+    _bindings(target, body)
+    return RerankingRequest(query=body.query, chunks=tuple(body.chunks))
+
+
+async def _agent(
+    inference: Inference, caller: Caller, target: Target, body: sgp_v3.AgentExecute, dialect: str
+) -> sgp_v3.AgentResult:
+    request = _agent_request(target, body, caller.account_id)
+    execution = await inference.generate(caller, target, [request], model_type=ModelType.AGENT, dialect=dialect)
     (text,) = await execution.texts()
     step = step_from(*parse_tool_calls(text.text))
     if step.tool_request is not None:
         wanted = sgp_v3.ToolRequest(name=step.tool_request.name, arguments=step.tool_request.arguments)
         return sgp_v3.AgentResult(action="tool_request", context=sgp_v3.ActionContext(tool_request=wanted))
     return sgp_v3.AgentResult(action="content", context=sgp_v3.ActionContext(content=step.content))
+
+
+def _agent_request(target: Target, body: sgp_v3.AgentExecute, cache_scope: str) -> ChatRequest:
+    sampling = with_sampling(views.sampling_of(None, None, None), _bindings(target, body))
+    return to_chat(views.agent_request(body, sampling, cache_scope))
 
 
 def _sampling(target: Target, body: sgp_v3.CompletionExecute | sgp_v3.ChatCompletionExecute) -> Sampling:
@@ -122,10 +146,22 @@ def _bindings(target: Target, body: Any) -> Parameters:
     return bindings_of(target.request_parameters, given.bindings if given else None)
 
 
-RUNNERS: dict[ModelType, Callable[[Node, Caller, Target, Any], Awaitable[Any]]] = {
+Runner: TypeAlias = Callable[[Inference, Caller, Target, Any, str], Awaitable[Any]]
+
+RUNNERS: dict[ModelType, Runner] = {
     ModelType.COMPLETION: _completion,
     ModelType.CHAT_COMPLETION: _chat,
     ModelType.EMBEDDING: _embedding,
     ModelType.RERANKING: _reranking,
     ModelType.AGENT: _agent,
 }
+"""Answer a body of the model's type."""
+
+REQUESTS_OF: dict[ModelType, Callable[[Target, Any, str], Any]] = {
+    ModelType.COMPLETION: _completion_requests,
+    ModelType.CHAT_COMPLETION: _chat_request,
+    ModelType.EMBEDDING: _embedding_request,
+    ModelType.RERANKING: _reranking_request,
+    ModelType.AGENT: _agent_request,
+}
+"""A body as the engines want it, which shows whether it is sound."""

@@ -1,0 +1,110 @@
+"""Files of clients and of batches: bytes in the home under the id that the registry gave them.
+
+Called by ``lifecycle.files`` and ``lifecycle.batches``. A file is whole or it is not there: written beside, flushed to
+the disk, then renamed. What a batch has answered so far is a ``Journal`` that grows line by line until it is adopted.
+
+    <home>/files/<file id>             complete, never written again
+    <home>/files/parts/<name>          an upload under way, or the journal of a batch
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import IO
+
+from appliance.domain.errors import DiskFull, Internal
+from appliance.store.blobs import free_bytes_of, sync_folder
+
+CHUNK_BYTES = 1 << 20
+_NAME = re.compile(r"[a-z]+[-_][0-9a-f]{32}(\.[a-z]+)?")
+_MIB = 1 << 20
+
+
+class FileStore:
+    """The folder of files. Every method blocks; call them in a thread."""
+
+    def __init__(self, root: Path, *, reserve_bytes: int, free_bytes: Callable[[Path], int] = free_bytes_of) -> None:
+        self._root = root
+        self._parts = root / "parts"
+        self._reserve_bytes = reserve_bytes
+        self._free_bytes = free_bytes
+        for folder in (root, self._parts):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def path(self, file_id: str) -> Path:
+        """Where a file is. Raises Internal when it is missing."""
+        path = self._root / _checked(file_id)
+        if not path.is_file():
+            raise Internal(f"the bytes of file {file_id} are missing from the home; upload it again")
+        return path
+
+    def exists(self, file_id: str | None) -> bool:
+        """Whether there is a file of this id."""
+        return file_id is not None and (self._root / _checked(file_id)).is_file()
+
+    def part(self, name: str) -> Path:
+        """Where a journal of this name is, or will be."""
+        return self._parts / _checked(name)
+
+    def write(self, file_id: str, source: IO[bytes]) -> int:
+        """Store what the source holds; its size in bytes. Raises DiskFull."""
+        part = self.part(f"{file_id}.upload")
+        try:
+            with open(part, "wb", opener=_private) as target:
+                while chunk := source.read(CHUNK_BYTES):
+                    self.check_room(len(chunk))
+                    target.write(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+                size_bytes = target.tell()
+            part.rename(self._root / _checked(file_id))
+        except OSError as error:
+            raise DiskFull(f"the file could not be written: {error.strerror}; free some space and try again") from error
+        finally:
+            part.unlink(missing_ok=True)
+        sync_folder(self._root)
+        return size_bytes
+
+    def adopt(self, name: str, file_id: str) -> int | None:
+        """Make a journal a file; its size in bytes. None when there is nothing in it. Twice is fine."""
+        part, target = self.part(name), self._root / _checked(file_id)
+        if part.exists():
+            if not part.stat().st_size:
+                part.unlink()
+                return None
+            part.rename(target)
+            sync_folder(self._root)
+        return target.stat().st_size if target.exists() else None
+
+    def remove(self, file_id: str) -> None:
+        """Delete a file; a missing one is fine."""
+        (self._root / _checked(file_id)).unlink(missing_ok=True)
+
+    def clean(self, known: Collection[str], journals: Collection[str]) -> None:
+        """At start: remove files and parts that nothing refers to, because the server ended between two steps."""
+        for folder, names in ((self._root, known), (self._parts, journals)):
+            for path in folder.iterdir():
+                if path.is_file() and path.name not in names:
+                    path.unlink()
+
+    def check_room(self, size_bytes: int) -> None:
+        """Raise DiskFull unless so many bytes fit beside the reserve."""
+        free_bytes = self._free_bytes(self._root) - self._reserve_bytes
+        if size_bytes > free_bytes:
+            raise DiskFull(
+                f"writing {size_bytes / _MIB:.1f} MiB would leave less than the {self._reserve_bytes / _MIB:.0f} MiB "
+                "that stay reserved on the disk (disk_reserve_bytes); delete files or models, or use a larger disk"
+            )
+
+
+def _checked(name: str) -> str:
+    """A name that we made, never one from a request: nothing in it can leave the folder."""
+    assert _NAME.fullmatch(name), f"not the name of a file: {name!r}"
+    return name
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
