@@ -131,7 +131,7 @@ class Inference:
     async def count_tokens(self, target: Target, request: CompletionRequest | ChatRequest) -> int:
         """Tokens of the prompt as it would enter the model."""
         self._check_task(target, ModelType.COMPLETION)
-        lease = await self._scheduler.acquire(target.deployment.id, self._load_timeout_seconds)
+        lease = await self._scheduler.acquire(target.deployment.id, self._load_timeout_seconds, for_request=False)
         try:
             assert isinstance(lease.engine, TextEngine), "a text task reached an engine of another kind"
             return await lease.engine.count_tokens(request)

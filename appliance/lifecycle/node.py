@@ -26,6 +26,7 @@ from appliance.engines.base import Backend
 from appliance.engines.remote.backend import RemoteBackend
 from appliance.hardware.probe import Probe
 from appliance.lifecycle.artifacts import Artifacts
+from appliance.lifecycle.benchmarks import Benchmarks
 from appliance.lifecycle.builtins import Builtins, starters_folder
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
@@ -108,6 +109,7 @@ class Node:
         self.upstream_watch = UpstreamWatch(
             directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock
         )
+        self.benchmarks = Benchmarks(database, directory, self.recipes, self.scheduler, self.probe.machine, clock)
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         self.inference = Inference(directory, self.scheduler, self.counters, clock, self.config.load_timeout_seconds)
@@ -120,6 +122,7 @@ class Node:
         await self.refresher.load()
         self.refresher.on_change = self._reconcile
         self.scheduler.needs.recall([_recalled(row) for row in await self.database.run(needs.list)])
+        await self.benchmarks.load()
         await self.imports.load()
         await asyncio.to_thread(self.store.clean_incoming, LEFTOVER_SECONDS)
         await self._condemn_marked()

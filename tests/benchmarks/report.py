@@ -15,7 +15,7 @@ REPORT = Path(__file__).parents[2] / "docs" / "performance.md"
 
 
 def write_section(name: str, lines: Iterable[str], report: Path = REPORT) -> None:
-    """Put the lines between ``<!-- begin: name -->`` and ``<!-- end: name -->``. Raises ValueError without the marks."""
+    """Put the lines between ``<!-- begin: name -->`` and ``<!-- end: name -->``. Raises ValueError without them."""
     begin, end = f"<!-- begin: {name} -->", f"<!-- end: {name} -->"
     text = report.read_text()
     if text.count(begin) != 1 or text.count(end) != 1:

@@ -16,6 +16,7 @@ import sqlite_utils
 from appliance.registry.accounts import accounts, users
 from appliance.registry.artifacts import artifacts
 from appliance.registry.audit import AuditEntry, audit
+from appliance.registry.benchmarks import benchmarks
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments, loading_marks
@@ -41,6 +42,7 @@ SAMPLES = [
     (artifacts, samples.ARTIFACT),
     (jobs, samples.JOB),
     (upstreams, samples.UPSTREAM),
+    (benchmarks, samples.BENCHMARK),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,
