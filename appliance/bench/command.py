@@ -104,7 +104,9 @@ def _how_long(chosen: Sequence[admin.DeploymentState], sizes: Sizes) -> str:
 def _progress(total: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """Shows what is measured now; yields what is told so."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
+    with Progress(
+        *columns, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty(), transient=True
+    ) as bar:
         task = bar.add_task("", total=total)
         yield lambda what: bar.update(task, description=what, advance=1)
 

@@ -26,9 +26,7 @@ from tui.records import TokenCount
 
 T = TypeVar("T")
 
-ENOUGH_SECONDS = 1.0
-"""Of rounds; a slow engine's single round may take longer, up to the limit."""
-TEXTS_PER_REQUEST = 16
+TEXTS_PER_REQUEST = 8
 TEXT_TOKENS = 128
 """Of one text to embed or to rank."""
 SAMPLE_WORDS = 64
@@ -46,6 +44,8 @@ class Sizes(Struct, frozen=True, kw_only=True):
     response_tokens: int
     limit_seconds: float
     """For one measurement."""
+    enough_seconds: float = 1.0
+    """Rounds follow each other for so long; a slow engine's single one may take longer, up to the limit."""
 
     def most_measurements(self, model_type: str) -> int:
         """How many one deployment takes at most."""
@@ -151,10 +151,10 @@ class Bench:
                 what = f"{clients} {'client' if clients == 1 else 'clients'}, {prompt_tokens} prompt tokens"
                 self._tell(f"{deployment.name}: {what}")
                 rounds = await self._rounds(lambda c=clients, t=prompt_tokens: self._text_round(deployment, c, t))  # type: ignore[misc]
-                if rounds:
-                    found.points.append(_text_point(clients, rounds))
-                else:
-                    found.notes.append(f"{what}: no round ended within {self._sizes.limit_seconds:g} s")
+                if not rounds:
+                    found.notes.append(self._too_slow(what))
+                    break
+                found.points.append(_text_point(clients, rounds))
 
     def _fitting_prompts(self, resident: admin.Resident, found: Found) -> list[int]:
         context = resident.context_length_tokens
@@ -190,10 +190,10 @@ class Bench:
             what = f"{clients} {'client' if clients == 1 else 'clients'}, {TEXTS_PER_REQUEST} texts each"
             self._tell(f"{deployment.name}: {what}")
             rounds = await self._rounds(lambda c=clients: self._pooled_round(deployment, c))  # type: ignore[misc]
-            if rounds:
-                found.points.append(_pooled_point(clients, rounds))
-            else:
-                found.notes.append(f"{what}: no round ended within {self._sizes.limit_seconds:g} s")
+            if not rounds:
+                found.notes.append(self._too_slow(what))
+                break
+            found.points.append(_pooled_point(clients, rounds))
 
     async def _pooled_round(self, deployment: admin.DeploymentState, clients: int) -> _PooledRound:
         words = self._words_for(TEXT_TOKENS)
@@ -218,11 +218,15 @@ class Bench:
         started = self._clock.monotonic_seconds()
         try:
             async with asyncio.timeout(self._sizes.limit_seconds):
-                while not done or self._clock.monotonic_seconds() - started < ENOUGH_SECONDS:
+                while not done or self._clock.monotonic_seconds() - started < self._sizes.enough_seconds:
                     done.append(await once())
         except TimeoutError:
             pass  # the rounds that ended count
         return done
+
+    def _too_slow(self, what: str) -> str:
+        limit_seconds = self._sizes.limit_seconds
+        return f"{what}: no round ended within {limit_seconds:g} s, so no more clients were tried; raise --seconds"
 
     def _fitting_clients(self, resident: admin.Resident, found: Found) -> list[int]:
         """As many as there are slots at most: more would measure the queue."""

@@ -14,6 +14,7 @@ COLUMNS = (
     "load s",
     "clients",
     "prompt tokens",
+    "answer tokens",
     "first token ms",
     "prompt tokens/s",
     "answer tokens/s",
@@ -38,6 +39,7 @@ def _cells(point: admin.BenchmarkPoint) -> Sequence[str]:
     return (
         str(point.clients),
         str(point.prompt_tokens),
+        str(point.response_tokens or ""),
         "" if first is None else f"{first * 1000:.0f}",
         _figure(point.prompt_tokens_per_second),
         _figure(point.response_tokens_per_second),

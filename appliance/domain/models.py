@@ -341,7 +341,6 @@ class Benchmark(Struct, frozen=True, kw_only=True):
     """What a deployment's engine did on this machine, and all that the figures depend on."""
 
     id: str
-    """A digest of the deployment, ``kind`` and device: the same again takes the place of the older one."""
     deployment_id: str
     deployment_name: str
     kind: str

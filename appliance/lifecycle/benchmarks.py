@@ -8,7 +8,6 @@ result is the scheduler's first guess for Retry-After, and says by itself when i
 from __future__ import annotations
 
 import builtins
-import hashlib
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -16,6 +15,7 @@ import msgspec
 import appliance
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Conflict
+from appliance.domain.ids import new_id
 from appliance.domain.models import Benchmark, BenchmarkPoint, Caller
 from appliance.engines.base import Engine, TextEngine
 from appliance.lifecycle.directory import Directory
@@ -53,7 +53,8 @@ class Benchmarks:
         """Read what was kept, and let the scheduler guess from it."""
         found = await self._database.run(rows.list)
         self._kept = sorted(found, key=lambda benchmark: benchmark.measured_at)
-        self._scheduler.speeds.recall(speed for kept in self._kept if (speed := speed_of(kept)) is not None)
+        speeds = [speed for kept in self._kept if (speed := speed_of(kept)) is not None]
+        self._scheduler.speeds.recall(sorted(speeds, key=lambda speed: speed.clients))
 
     def list(self, caller: Caller) -> Sequence[tuple[Benchmark, str | None]]:
         """Kept results, oldest first, each with what has changed since; None while its figures hold."""
@@ -73,19 +74,18 @@ class Benchmarks:
             )
         points = msgspec.convert(msgspec.to_builtins(body.points), list[BenchmarkPoint])
         made = self._record(resident, points)
-        await self._database.run(lambda db: rows.put(db, made))
+        await self._database.run(lambda db: rows.insert(db, made))
         await self.load()
         return made
 
     def _record(self, resident: Resident, points: builtins.list[BenchmarkPoint]) -> Benchmark:
         wanted, engine = resident.wanted, resident.engine
         assert engine is not None, "a serving resident has an engine"
-        kind = key_of(wanted)
         return Benchmark(
-            id=_id_of(wanted.deployment_id, kind, engine.device),
+            id=new_id(),
             deployment_id=wanted.deployment_id,
             deployment_name=wanted.name,
-            kind=kind,
+            kind=key_of(wanted),
             weights=wanted.spec.weights.name,
             parameters=wanted.spec.parameters,
             slots=engine.slots,
@@ -145,7 +145,7 @@ def speed_of(kept: Benchmark) -> Speed | None:
     ):
         seconds = _seconds_per_request(point)
         if seconds is not None:
-            return Speed(kind=kept.kind, device=kept.device, seconds_per_request=seconds)
+            return Speed(kind=kept.kind, device=kept.device, clients=point.clients, seconds_per_request=seconds)
     return None
 
 
@@ -158,7 +158,3 @@ def _seconds_per_request(point: BenchmarkPoint) -> float | None:
             + TYPICAL_RESPONSE_TOKENS / point.response_tokens_per_second
         )
     return None
-
-
-def _id_of(deployment_id: str, kind: str, device: str) -> str:
-    return hashlib.sha256(f"{deployment_id}\n{kind}\n{device}".encode()).hexdigest()

@@ -14,9 +14,9 @@ KEPT_PER_DEPLOYMENT = 10
 class Benchmarks(Records[Benchmark]):
     """Results by deployment and what they depend on."""
 
-    def put(self, db: sqlite_utils.Database, record: Benchmark) -> None:
-        """Add the record, or replace the one with the same id; the oldest of too many goes."""
-        db[self.table].upsert(self.to_row(record), pk="id")
+    def insert(self, db: sqlite_utils.Database, record: Benchmark) -> None:
+        """Add the record; the oldest of too many goes."""
+        super().insert(db, record)
         superfluous = f"SELECT id FROM {self.table} WHERE deployment_id = ? ORDER BY measured_at DESC LIMIT -1 OFFSET ?"  # noqa: S608  # the table's name is ours
         db[self.table].delete_where(f"id IN ({superfluous})", [record.deployment_id, KEPT_PER_DEPLOYMENT])
 

@@ -28,6 +28,8 @@ class Speed(Struct, frozen=True, kw_only=True):
     kind: str
     """The key of ``needs.key_of``."""
     device: str
+    clients: int
+    """That asked at once when it was measured."""
     seconds_per_request: float
     """Of the whole engine's time that a typical request takes while all slots are busy."""
 
@@ -39,7 +41,7 @@ class Speeds:
         self._speeds: list[Speed] = []
 
     def recall(self, speeds: Iterable[Speed]) -> None:
-        """Take these, oldest first, in place of all earlier ones."""
+        """Take these in place of all earlier ones; of several for one engine the last counts."""
         self._speeds = list(speeds)
 
     def seconds_held(self, kind: str, device: str | None, slots: int) -> float:

@@ -26,9 +26,9 @@ def test_a_guess_is_of_the_engine_and_its_device() -> None:
     speeds = Speeds()
     speeds.recall(
         [
-            Speed(kind="a", device="cpu", seconds_per_request=9.0),
-            Speed(kind="a", device="cpu", seconds_per_request=0.5),
-            Speed(kind="a", device="gpu0", seconds_per_request=0.1),
+            Speed(kind="a", device="cpu", clients=1, seconds_per_request=9.0),
+            Speed(kind="a", device="cpu", clients=1, seconds_per_request=0.5),
+            Speed(kind="a", device="gpu0", clients=1, seconds_per_request=0.1),
         ]
     )
     assert speeds.seconds_held("a", "cpu", slots=4) == 2.0

@@ -531,7 +531,7 @@ async def test_retry_after_starts_from_a_kept_benchmark(scheduler: Scheduler, cl
     asked = wanted("a", FakeBackend(), slots=1)
     scheduler.want(asked)
     assert await retry_after(scheduler) == 2
-    scheduler.speeds.recall([Speed(kind=key_of(asked), device="cpu", seconds_per_request=5.0)])
+    scheduler.speeds.recall([Speed(kind=key_of(asked), device="cpu", clients=1, seconds_per_request=5.0)])
     assert await retry_after(scheduler) == 10
     lease = await scheduler.acquire("a")
     clock.seconds += 30
@@ -545,8 +545,13 @@ async def test_a_benchmark_of_another_engine_says_nothing(scheduler: Scheduler) 
     scheduler.want(asked)
     scheduler.speeds.recall(
         [
-            Speed(kind=key_of(wanted("a", FakeBackend(), slots=1, tag=1)), device="cpu", seconds_per_request=5.0),
-            Speed(kind=key_of(asked), device="gpu0", seconds_per_request=7.0),
+            Speed(
+                kind=key_of(wanted("a", FakeBackend(), slots=1, tag=1)),
+                device="cpu",
+                clients=1,
+                seconds_per_request=5.0,
+            ),
+            Speed(kind=key_of(asked), device="gpu0", clients=1, seconds_per_request=7.0),
         ]
     )
     assert await retry_after(scheduler) == 2
