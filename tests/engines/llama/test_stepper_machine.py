@@ -25,7 +25,7 @@ from tests.engines.llama.fake_llama import PIECES, FakeContext, following
 from tests.support.fake_engine import FakeClock
 
 LETTERS = range(1, 27)
-FAMILIES = [[LETTERS[(seed * step + step // 7) % 26] for step in range(100)] for seed in (1, 3, 5)]
+FAMILIES = [[LETTERS[(seed * step + step // 7) % 26] for step in range(100)] for seed in (1, 3)]
 """Beginnings that prompts have in common."""
 STEP_SECONDS = 0.02
 MOST_STILL_STEPS = 12
@@ -95,10 +95,10 @@ class StepperMachine(RuleBasedStateMachine):
 
     @rule(
         family=st.sampled_from(FAMILIES),
-        common=st.integers(0, 100),
+        common=st.sampled_from([0, 20, 33, 50, 70, 100]),
         tail=st.lists(st.sampled_from(LETTERS), min_size=1, max_size=20),
         answer=st.integers(1, 40),
-        scope=st.sampled_from(["a", "a", "b"]),
+        scope=st.sampled_from(["a", "b"]),
         stops=st.sampled_from([(), (), ("e",), ("ab", "q"), ("é",)]),
     )
     def submit(
@@ -239,5 +239,5 @@ def common(one: list[int], other: list[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
-StepperMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+StepperMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestStepper = StepperMachine.TestCase
