@@ -61,6 +61,14 @@ class Client:
         """What a call would do to memory now."""
         return await self._ask("POST", "/admin/plan", admin.Plan, body)
 
+    async def benchmarks(self) -> list[admin.Benchmark]:
+        """What deployments were measured to do, oldest first."""
+        return await self._ask("GET", "/admin/benchmarks", list[admin.Benchmark])
+
+    async def keep_benchmark(self, body: admin.BenchmarkCreate) -> admin.Benchmark:
+        """Let the server keep what was measured."""
+        return await self._ask("POST", "/admin/benchmarks", admin.Benchmark, body)
+
     # --- weights ---------------------------------------------------------------------------------------------
 
     async def zoo(self) -> list[admin.ZooEntry]:

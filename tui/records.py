@@ -118,3 +118,4 @@ class Ranking(Struct, kw_only=True):
     """Answer to ``POST /v1/rerank``, best first."""
 
     results: list[_RankedItem]
+    usage: TokenCount | None = None

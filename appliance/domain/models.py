@@ -318,3 +318,42 @@ class LearnedNeed(Struct, frozen=True, kw_only=True):
     loads: int
     """How many were measured."""
     measured_at: datetime
+
+
+class BenchmarkPoint(Struct, frozen=True, kw_only=True):
+    """One measurement: so many clients at once, requests of one size."""
+
+    clients: int
+    requests: int
+    prompt_tokens: int
+    """Of one prompt or text, on average."""
+    response_tokens: int = 0
+    """Of one answer, on average; 0 where nothing is generated."""
+    first_token_seconds: float | None = None
+    """Median from the request to its first token."""
+    prompt_tokens_per_second: float | None = None
+    """Of all clients together, as the next two."""
+    response_tokens_per_second: float | None = None
+    texts_per_second: float | None = None
+
+
+class Benchmark(Struct, frozen=True, kw_only=True):
+    """What a deployment's engine did on this machine, and all that the figures depend on."""
+
+    id: str
+    deployment_id: str
+    deployment_name: str
+    kind: str
+    """A digest of all that decides the engine: weights, adapter, parameters, slots, its version."""
+    weights: str
+    parameters: Parameters = field(default_factory=dict)
+    slots: int
+    context_length_tokens: int | None = None
+    engine_version: str
+    device: str
+    machine: str
+    appliance_version: str
+    load_seconds: float
+    """What the load of the measured engine took."""
+    points: list[BenchmarkPoint]
+    measured_at: datetime

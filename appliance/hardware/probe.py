@@ -52,6 +52,13 @@ class Probe:
             utilisation_percent=psutil.cpu_percent(),
         )
 
+    def machine(self) -> str:
+        """The hardware in a few words: processors, memory, GPUs."""
+        ram = self.ram()
+        gpus = "".join(f", {gpu.name}" for gpu in self._gpus.devices())
+        memory = f"{ram.total_bytes / 2**30:.0f} GiB"
+        return f"{self._name}, {self.cpu_count()} cores, {memory}{gpus}"
+
     def process_bytes(self) -> int:
         """Resident memory of this process, weights mapped from disk included."""
         return int(self._process.memory_info().rss)

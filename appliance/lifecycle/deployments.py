@@ -213,7 +213,7 @@ class Deployments:
 
     async def _load_once(self, deployment_id: str) -> None:
         try:
-            lease = await self._scheduler.acquire(deployment_id)
+            lease = await self._scheduler.acquire(deployment_id, for_request=False)
         except ApplianceError as error:
             log.info("deployment %s is not ready: %s", deployment_id, error.message)
         else:

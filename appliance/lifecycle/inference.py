@@ -143,7 +143,7 @@ class Inference:
     async def count_tokens(self, target: Target, request: CompletionRequest | ChatRequest) -> int:
         """Tokens of the prompt as it would enter the model."""
         self.check_task(target, ModelType.COMPLETION)
-        lease = await self._leases.acquire(target.deployment.id, 1)
+        lease = await self._leases.acquire(target.deployment.id, 0)
         try:
             return await cast("TextEngine", lease.engine).count_tokens(request)
         finally:

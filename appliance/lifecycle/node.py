@@ -32,6 +32,7 @@ from appliance.lifecycle.artifacts import Artifacts
 from appliance.lifecycle.async_tasks import AsyncTasks, TaskLimits
 from appliance.lifecycle.background import Dialect
 from appliance.lifecycle.batches import Batches, BatchLimits
+from appliance.lifecycle.benchmarks import Benchmarks
 from appliance.lifecycle.builtins import Builtins, starters_folder
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
@@ -125,6 +126,7 @@ class Node:
         self.upstream_watch = UpstreamWatch(
             directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock
         )
+        self.benchmarks = Benchmarks(database, directory, self.recipes, self.scheduler, self.probe.machine, clock)
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         leases = RequestLeases(self.turns, self.config.load_timeout_seconds)
@@ -160,6 +162,7 @@ class Node:
         await self.refresher.load()
         self.refresher.on_change = self._reconcile
         self.scheduler.needs.recall([_recalled(row) for row in await self.database.run(needs.list)])
+        await self.benchmarks.load()
         await self.imports.load()
         await asyncio.to_thread(self.store.clean_incoming, LEFTOVER_SECONDS)
         await self._condemn_marked()

@@ -343,6 +343,36 @@ def m004_background_work(db: sqlite_utils.Database) -> None:
     db["batches"].create_index(["status"])
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m005_benchmarks(db: sqlite_utils.Database) -> None:
+    """What engines did on this machine, beside all that the figures depend on. They go with their deployment."""
+    db.create_table(
+        "benchmarks",
+        {
+            "id": str,
+            "deployment_id": str,
+            "deployment_name": str,
+            "kind": str,
+            "weights": str,
+            "parameters": str,
+            "slots": int,
+            "context_length_tokens": int,
+            "engine_version": str,
+            "device": str,
+            "machine": str,
+            "appliance_version": str,
+            "load_seconds": float,
+            "points": str,
+            "measured_at": str,
+        },
+        pk="id",
+        not_null={"deployment_id", "kind", "slots", "engine_version", "device", "points", "measured_at"},
+        foreign_keys=[_references("benchmarks", "deployment_id", "deployments", on_delete="CASCADE")],
+        strict=True,
+    )
+    db["benchmarks"].create_index(["deployment_id"])
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

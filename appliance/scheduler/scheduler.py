@@ -39,8 +39,8 @@ from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.loading import Hooks, Loader
-from appliance.scheduler.needs import Needs
-from appliance.scheduler.pace import Pace
+from appliance.scheduler.needs import Needs, key_of
+from appliance.scheduler.pace import Pace, Speeds
 from appliance.scheduler.placer import Pinned, Placer
 from appliance.scheduler.plan import Plan, Stay, explain
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
@@ -81,6 +81,7 @@ class Scheduler:
         self.needs = Needs()
         self.placer = Placer(ledger, self.needs, self.gpus)
         self.gpus.refresh()
+        self.speeds = Speeds()
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
         self._canary = Canary(clock, watch or Watch(), self._take_out_sick)
@@ -156,11 +157,17 @@ class Scheduler:
     # --- what requests do ----------------------------------------------------------------------------------------
 
     async def acquire(
-        self, deployment_id: str, timeout_seconds: float | None = None, *, low_priority: bool = False
+        self,
+        deployment_id: str,
+        timeout_seconds: float | None = None,
+        *,
+        low_priority: bool = False,
+        for_request: bool = True,
     ) -> Lease:
         """A hold on the deployment's engine, loading it if need be. The decision is numbered in the module's text.
 
-        ``low_priority``: if it has to be loaded, then behind everybody else's loads (see ``turns``).
+        ``low_priority``: if it has to be loaded, then behind everybody else's loads (see ``turns``). ``for_request``
+        False: how long it is held says nothing about how long requests take.
         Raises NotFound, QueueFull, CannotFit, NotReady, and what the load raises. Cancelling gives up the place.
         """
         started = self._clock.monotonic_seconds()
@@ -178,7 +185,7 @@ class Scheduler:
                     f"({joined.state.value.lower()}); try again later or pin it with min_workers 1",
                     retry_after_seconds=10,
                 ) from None
-        return self._lease(resident, (self._clock.monotonic_seconds() - started) * 1000)
+        return self._lease(resident, (self._clock.monotonic_seconds() - started) * 1000, for_request=for_request)
 
     def _ready_or_none(self, deployment_id: str) -> Resident | None:
         if deployment_id not in self._wanted:
@@ -199,8 +206,14 @@ class Scheduler:
         if ahead >= self._queue_limit:
             raise QueueFull(
                 f"{ahead} requests wait for '{resident.wanted.name}', its queue holds {self._queue_limit}; try again",
-                retry_after_seconds=self._pace(resident).wait_seconds(ahead, slots),
+                retry_after_seconds=self._pace(resident).wait_seconds(
+                    ahead, slots, self._guess_seconds(resident, slots)
+                ),
             )
+
+    def _guess_seconds(self, resident: Resident, slots: int) -> float:
+        device = resident.engine.device if resident.engine is not None else None
+        return self.speeds.seconds_held(key_of(resident.wanted), device, slots)
 
     def _pace(self, resident: Resident) -> Pace:
         return self._paces.setdefault(resident.wanted.deployment_id, Pace())
@@ -242,13 +255,13 @@ class Scheduler:
                 retry_after_seconds=None if forever else wait_seconds,
             )
 
-    def _lease(self, resident: Resident, queue_milliseconds: float) -> Lease:
+    def _lease(self, resident: Resident, queue_milliseconds: float, *, for_request: bool) -> Lease:
         assert resident.engine is not None, "leased before it was loaded"
-        started = self._clock.monotonic_seconds()
+        started = self._clock.monotonic_seconds() if for_request else None
         return Lease(resident.engine, lambda: self._lease_ended(resident, started), queue_milliseconds)
 
-    def _lease_ended(self, resident: Resident, started_seconds: float) -> None:
-        if resident.wanted.deployment_id in self._wanted:
+    def _lease_ended(self, resident: Resident, started_seconds: float | None) -> None:
+        if started_seconds is not None and resident.wanted.deployment_id in self._wanted:
             self._pace(resident).ended(self._clock.monotonic_seconds() - started_seconds)
         self._unclaim(resident)
 
@@ -596,6 +609,11 @@ class Scheduler:
         """Generations that run at once in the deployment's engine; 1 for one that is not known here."""
         wanted = self._wanted.get(deployment_id)
         return wanted.spec.slots if wanted is not None else 1
+
+    def serving(self, deployment_id: str) -> Resident | None:
+        """The resident that takes the deployment's requests, if one does."""
+        resident = self._current.get(deployment_id)
+        return resident if resident is not None and resident.can_serve else None
 
     def failure_of(self, deployment_id: str) -> Failure | None:
         """Why the deployment's last load failed, if it did."""

@@ -80,11 +80,13 @@ class Turns:
         return self._scheduler.slots_of(deployment_id)
 
     async def request(self, deployment_id: str, timeout_seconds: float, generations: int = 1) -> Lease:
-        """A lease for a caller who waits for the answer. Raises what ``Scheduler.acquire`` raises."""
+        """A lease for a caller who waits for the answer; with no ``generations`` for one who only asks the engine
+        something. Raises what ``Scheduler.acquire`` raises.
+        """
         self._requests[deployment_id] += generations
         self._at_the_door += 1
         try:
-            lease = await self._scheduler.acquire(deployment_id, timeout_seconds)
+            lease = await self._scheduler.acquire(deployment_id, timeout_seconds, for_request=generations > 0)
         except BaseException:
             self._leave(self._requests, deployment_id, generations)
             raise

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
 
-from appliance.wire.limits import Name
+from appliance.wire.limits import MAX_POINTS, MAX_WORKERS, Name
 from appliance.wire.sgp_v3 import DeploymentVendorConfiguration, FlatParameters
 
 
@@ -70,6 +70,10 @@ class Resident(Struct, kw_only=True):
     cache_total_tokens: int
     idle_seconds: float
     loaded_at: datetime | None
+    load_seconds: float | None = None
+    """What its load took; None before."""
+    context_length_tokens: int | None = None
+    """Tokens that one request may use, prompt and answer together; None where nothing is generated."""
 
 
 class DeploymentState(Struct, kw_only=True):
@@ -310,6 +314,56 @@ class Upstream(Struct, kw_only=True):
     used_by: list[str]
     """Names of the deployments whose requests go there."""
     created_at: datetime
+
+
+PointCount: TypeAlias = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Figure: TypeAlias = Annotated[float, Meta(ge=0, le=1e12)]
+
+
+class BenchmarkPoint(Struct, kw_only=True, forbid_unknown_fields=True):
+    """One measurement: so many clients at once, requests of one size."""
+
+    clients: Annotated[int, Meta(ge=1, le=MAX_WORKERS)]
+    requests: PointCount
+    prompt_tokens: PointCount
+    """Of one prompt or text, on average."""
+    response_tokens: PointCount = 0
+    """Of one answer, on average; 0 where nothing is generated."""
+    first_token_seconds: Figure | None = None
+    """Median from the request to its first token."""
+    prompt_tokens_per_second: Figure | None = None
+    """Of all clients together, as the next two; tokens that came from the cache are not counted."""
+    response_tokens_per_second: Figure | None = None
+    texts_per_second: Figure | None = None
+
+
+class BenchmarkCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /admin/benchmarks``: what a client measured of an engine that is in memory."""
+
+    deployment_id: str
+    loaded_at: datetime
+    """Which engine was measured, as ``GET /admin/state`` names it."""
+    points: Annotated[list[BenchmarkPoint], Meta(min_length=1, max_length=MAX_POINTS)]
+
+
+class Benchmark(Struct, kw_only=True):
+    """A kept result and what it depends on: ``GET /admin/benchmarks``."""
+
+    id: str
+    deployment_id: str
+    deployment_name: str
+    slots: int
+    context_length_tokens: int | None
+    engine_version: str
+    device: str
+    machine: str
+    appliance_version: str
+    load_seconds: float
+    """What the load of the measured engine took, by the server's clock."""
+    points: list[BenchmarkPoint]
+    measured_at: datetime
+    stale: str | None
+    """What has changed since, so that the figures no longer hold; None while they do."""
 
 
 class Problem(Struct, kw_only=True):

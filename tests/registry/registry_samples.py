@@ -11,6 +11,8 @@ from appliance.domain.models import (
     Account,
     Artifact,
     ArtifactFile,
+    Benchmark,
+    BenchmarkPoint,
     Call,
     Card,
     Deployment,
@@ -151,6 +153,33 @@ BATCH = Batch(
     created_at=NOW,
     expires_at=NOW,
     failed_at=NOW,
+)
+BENCHMARK = Benchmark(
+    id="benchmark-1",
+    deployment_id=DEPLOYMENT.id,
+    deployment_name=DEPLOYMENT.name,
+    kind="kind-1",
+    weights="0" * 64,
+    parameters={"threads": 2},
+    slots=10,
+    context_length_tokens=2048,
+    engine_version="0.3.36",
+    device="cpu",
+    machine="AMD EPYC 9354, 2 cores, 8 GiB",
+    appliance_version="0.1.0",
+    load_seconds=1.25,
+    points=[
+        BenchmarkPoint(
+            clients=4,
+            requests=8,
+            prompt_tokens=512,
+            response_tokens=64,
+            first_token_seconds=0.25,
+            prompt_tokens_per_second=2048.0,
+            response_tokens_per_second=80.5,
+        )
+    ],
+    measured_at=NOW,
 )
 CALL = Call(
     id="call-1",

@@ -18,6 +18,7 @@ from appliance.registry.artifacts import artifacts
 from appliance.registry.async_tasks import async_tasks
 from appliance.registry.audit import AuditEntry, audit
 from appliance.registry.batches import batches, stored_files
+from appliance.registry.benchmarks import benchmarks
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments, loading_marks
@@ -46,6 +47,7 @@ SAMPLES = [
     (async_tasks, samples.ASYNC_TASK),
     (stored_files, samples.STORED_FILE),
     (batches, samples.BATCH),
+    (benchmarks, samples.BENCHMARK),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,

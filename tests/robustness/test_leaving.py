@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -14,13 +12,12 @@ import httpx
 import pytest
 
 from tests.support import chain
+from tests.support.callers import Body, caller
 from tests.support.chain import Deployed
 from tests.support.server import Server
 
 DECODED_TOKENS = 100
 """More new tokens in the cache than the short prompts have: the answer is on its way."""
-
-Body = dict[str, Any]
 
 
 def completion(prompt: str, *, stream: bool) -> tuple[str, Body]:
@@ -57,20 +54,6 @@ REQUESTS = [
     pytest.param(by_name, True, id="v2 streamed"),
     pytest.param(executed, False, id="v3"),
 ]
-
-
-@contextmanager
-def caller(server: Server, path: str, body: Body) -> Iterator[socket.socket]:
-    """A client that has sent its request; at the end of the block it hangs up."""
-    address = urlsplit(server.url)
-    content = json.dumps(body).encode()
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: {address.netloc}\r\nx-api-key: {server.member_key}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(content)}\r\n\r\n"
-    )
-    with socket.create_connection((address.hostname, address.port or 0), timeout=60) as connection:
-        connection.sendall(head.encode() + content)
-        yield connection
 
 
 def check_nothing_is_left(admin: httpx.Client, deployed: Deployed, calls_before: int) -> dict[str, Any]:

@@ -5,12 +5,37 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.scheduler.pace import LEAST_SECONDS, MOST_SECONDS, Pace
+from appliance.scheduler.pace import FIRST_GUESS_SECONDS, LEAST_SECONDS, MOST_SECONDS, Pace, Speed, Speeds
 
 
 def test_before_any_request() -> None:
     """Nothing measured: a second per request."""
     assert Pace().wait_seconds(ahead=10, slots=2) == 5
+
+
+def test_a_guess_holds_until_a_request_has_ended() -> None:
+    """With a guess of 6 s, ten before two slots wait 30 s; after a request of 4 s, 20 s."""
+    pace = Pace()
+    assert pace.wait_seconds(ahead=10, slots=2, guess_seconds=6.0) == 30
+    pace.ended(4.0)
+    assert pace.wait_seconds(ahead=10, slots=2, guess_seconds=6.0) == 20
+
+
+def test_a_guess_is_of_the_engine_and_its_device() -> None:
+    """The newest result of the same kind on the same device counts; a request holds its slot while all are served."""
+    speeds = Speeds()
+    speeds.recall(
+        [
+            Speed(kind="a", device="cpu", clients=1, seconds_per_request=9.0),
+            Speed(kind="a", device="cpu", clients=1, seconds_per_request=0.5),
+            Speed(kind="a", device="gpu0", clients=1, seconds_per_request=0.1),
+        ]
+    )
+    assert speeds.seconds_held("a", "cpu", slots=4) == 2.0
+    assert speeds.seconds_held("a", "gpu0", slots=10) == 1.0
+    assert speeds.seconds_held("a", None, slots=10) == 1.0
+    assert speeds.seconds_held("a", "gpu1", slots=4) == FIRST_GUESS_SECONDS
+    assert speeds.seconds_held("b", "cpu", slots=4) == FIRST_GUESS_SECONDS
 
 
 def test_follows_the_measured_requests() -> None:

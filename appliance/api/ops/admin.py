@@ -10,7 +10,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
-from appliance.api.ops.state import plan_view, state_of
+from appliance.api.ops.state import benchmark_view, plan_view, state_of
 from appliance.api.sgp.views import deployment_view
 from appliance.domain.models import Artifact, Job, Key, Role, Upstream
 from appliance.lifecycle.importable import find_importable
@@ -77,6 +77,18 @@ class AdminController(Controller):
     async def plan(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.PlanCreate]) -> wire.Plan:
         """What a call of a deployment would do to memory now: what is loaded, what leaves, and why. Does nothing."""
         return plan_view(node.deployments.plan(caller, data))
+
+    @get("/benchmarks", operation_id="adminBenchmarks")
+    async def benchmarks(self, node: TheNode, caller: TheCaller) -> list[wire.Benchmark]:
+        """What deployments were measured to do on this machine, and whether that still holds; oldest first."""
+        return [benchmark_view(kept, stale) for kept, stale in node.benchmarks.list(caller)]
+
+    @post("/benchmarks", operation_id="adminKeepBenchmark", status_code=200)
+    async def keep_benchmark(
+        self, node: TheNode, caller: TheCaller, data: JSONBody[wire.BenchmarkCreate]
+    ) -> wire.Benchmark:
+        """Keep what a client (``appliance bench``) measured of an engine in memory; Retry-After starts from it."""
+        return benchmark_view(await node.benchmarks.keep(caller, data), None)
 
     @post("/imports", operation_id="adminImport", status_code=200)
     async def start_import(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.ImportCreate]) -> wire.Job:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from msgspec import structs
+
 import appliance
-from appliance.domain.models import Caller, Deployment
+from appliance.domain.models import Benchmark, Caller, Deployment
 from appliance.engines.base import EngineStats, Share
 from appliance.hardware.devices import Device
+from appliance.lifecycle.benchmarks import context_length_tokens
 from appliance.lifecycle.node import Node
 from appliance.lifecycle.usage import Totals
 from appliance.scheduler.plan import Plan
@@ -88,6 +91,8 @@ def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[s
         cache_total_tokens=stats.cache_total_tokens,
         idle_seconds=0.0 if resident.leases else idle,
         loaded_at=resident.loaded_at,
+        load_seconds=resident.load_took_seconds if resident.loaded_at is not None else None,
+        context_length_tokens=context_length_tokens(resident.engine),
     )
 
 
@@ -152,4 +157,23 @@ def plan_view(plan: Plan) -> wire.Plan:
             for stay in plan.stays
         ],
         ahead=plan.ahead,
+    )
+
+
+def benchmark_view(kept: Benchmark, stale: str | None) -> wire.Benchmark:
+    """A kept result as it crosses HTTP."""
+    return wire.Benchmark(
+        id=kept.id,
+        deployment_id=kept.deployment_id,
+        deployment_name=kept.deployment_name,
+        slots=kept.slots,
+        context_length_tokens=kept.context_length_tokens,
+        engine_version=kept.engine_version,
+        device=kept.device,
+        machine=kept.machine,
+        appliance_version=kept.appliance_version,
+        load_seconds=kept.load_seconds,
+        points=[wire.BenchmarkPoint(**structs.asdict(point)) for point in kept.points],
+        measured_at=kept.measured_at,
+        stale=stale,
     )

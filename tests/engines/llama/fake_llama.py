@@ -1,0 +1,131 @@
+"""A double of llama.cpp's model and context: cells and batches as there, and a next token that any mistake changes.
+
+What comes next is a digest of every token that the sequence's cells hold, in the order of their positions. So a cell
+that is missing, doubled, shared too far, or shared from somebody else changes the text from there on. The batch is the
+real one; nothing else of llama.cpp runs.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from msgspec import Struct
+
+from appliance.engines.llama.runtime import Batch, Floats
+from appliance.engines.llama.text import Pieces
+from tests.support.fake_engine import FakeClock
+
+SECONDS_PER_TOKEN = 0.001
+
+
+class FakeVocabulary:
+    """The end, 26 letters, and the two bytes of an é, each a token of its own."""
+
+    size = 29
+    END = 0
+    PIECES = (b"", *(bytes([letter]) for letter in range(ord("a"), ord("z") + 1)), b"\xc3", b"\xa9")
+
+    def piece(self, token: int, *, special: bool) -> bytes:
+        return self.PIECES[token]
+
+    def is_end(self, token: int) -> bool:
+        return token == self.END
+
+    def is_control(self, token: int) -> bool:
+        return token == self.END
+
+
+VOCABULARY = FakeVocabulary()
+PIECES = Pieces(VOCABULARY)
+
+
+def following(tokens: Iterable[int]) -> int:
+    """The token after these."""
+    return zlib.crc32(np.fromiter(tokens, np.int32).tobytes()) % VOCABULARY.size
+
+
+class FakeCell(Struct, eq=False):
+    """One entry of the cache and the sequences that hold it."""
+
+    position: int
+    token: int
+    holders: set[int]
+
+
+class FakeContext:
+    """``Context`` over nothing. ``refusals``: so many decodes of more than one token find no room from now on."""
+
+    def __init__(
+        self, clock: FakeClock, *, cells: int, sequences: int, batch: int, recurrent: bool, forgetful: bool
+    ) -> None:
+        self.model: Any = SimpleNamespace(vocabulary=VOCABULARY, is_recurrent=recurrent, close=lambda: None)
+        self.options: Any = SimpleNamespace(sequences=sequences)
+        self.batch = Batch(batch)
+        self.cells_tokens = cells
+        self.cells: list[FakeCell] = []
+        self.refusals = 0
+        self.refused = 0
+        self.largest_tokens = 0
+        """Of the batches that were asked for since the test set it to 0."""
+        self._clock = clock
+        self._forgetful = forgetful
+        self._rows: list[int] = []
+
+    def decode(self) -> bool:
+        count = self.batch.count
+        assert count > 0, "an empty batch was computed"
+        self.largest_tokens = max(self.largest_tokens, count)
+        if self.refusals and count > 1:
+            self.refusals -= 1
+            self.refused += 1
+            return False
+        assert len(self.cells) + count <= self.cells_tokens, "more cells than there are"
+        self._clock.seconds += count * SECONDS_PER_TOKEN
+        self._rows = []
+        for entry in range(count):
+            self._compute(entry)
+        return True
+
+    def _compute(self, entry: int) -> None:
+        batch = self.batch
+        sequence, position = int(batch.sequences[entry]), int(batch.positions[entry])
+        assert 0 <= sequence < self.options.sequences, "no such sequence"
+        self.cells.append(FakeCell(position, int(batch.tokens[entry]), {sequence}))
+        if batch.wanted[entry]:
+            held = sorted(self.held_by(sequence), key=lambda cell: cell.position)
+            assert [cell.position for cell in held] == list(range(position + 1)), "a gap or a double in the cells"
+            self._rows.append(following(cell.token for cell in held))
+
+    def held_by(self, sequence: int) -> list[FakeCell]:
+        return [cell for cell in self.cells if sequence in cell.holders]
+
+    def logits(self, rows: int) -> Floats:
+        assert rows == len(self._rows), "other rows are read than were asked for"
+        logits = np.zeros((rows, VOCABULARY.size), dtype=np.float32)
+        logits[np.arange(rows), self._rows] = 1.0
+        return logits
+
+    def forget(self, sequence: int, from_position: int = 0) -> None:
+        for cell in self.held_by(sequence):
+            if cell.position >= from_position:
+                cell.holders.discard(sequence)
+        self.cells = [cell for cell in self.cells if cell.holders]
+
+    def share(self, source: int, target: int, stop_position: int) -> None:
+        assert not self.held_by(target), "the target holds cells of its own"
+        held = [cell for cell in self.held_by(source) if cell.position < stop_position]
+        assert len(held) == stop_position, "shared further than the source was computed"
+        for cell in held:
+            cell.holders.add(target)
+
+    def first_position(self, sequence: int) -> int:
+        if self._forgetful:
+            return 1
+        return min((cell.position for cell in self.held_by(sequence)), default=-1)
+
+    def close(self) -> None:
+        self.cells = []
