@@ -105,7 +105,17 @@ class StepperMachine(RuleBasedStateMachine):
         self, family: list[int], common: int, tail: list[int], answer: int, scope: str, stops: tuple[str, ...]
     ) -> None:
         """Somebody asks; prompt and answer together fit the cache."""
-        prompt = (family[:common] + tail)[: self.context.cells_tokens - 1]
+        self.ask(family[:common] + tail, answer, scope, stops)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), tail=st.lists(st.sampled_from(LETTERS), min_size=1, max_size=5), answer=st.integers(1, 10))
+    def next_turn(self, data: Any, tail: list[int], answer: int) -> None:
+        """A prompt that goes on where an earlier answer ended, or will have ended."""
+        earlier = data.draw(st.sampled_from(self.asked))
+        self.ask(earlier.tokens + tail, answer, earlier.scope, ())
+
+    def ask(self, prompt: list[int], answer: int, scope: str, stops: tuple[str, ...]) -> None:
+        prompt = prompt[: self.context.cells_tokens - 1]
         asked = Asked(prompt, min(self.context.cells_tokens, len(prompt) + answer), scope, stops)
         self.asked.append(asked)
         tokens = np.array(prompt, dtype=np.int32)
