@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from appliance.domain.errors import ApplianceError, Busy, Internal
+from appliance.domain.errors import Busy, Internal
 from appliance.domain.models import Caller
 
 ATTEMPTS = 3
@@ -76,8 +76,3 @@ def retry_in(error: Exception, attempt: int) -> float | None:
     if isinstance(error, Internal) and attempt == 1:
         return 1.0
     return None
-
-
-def is_ours(error: Exception) -> bool:
-    """Whether an error is a fault of the appliance and not of the request."""
-    return isinstance(error, Internal) or not isinstance(error, ApplianceError)

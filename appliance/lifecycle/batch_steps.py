@@ -117,8 +117,7 @@ class BatchSteps:
 
     async def _fail(self, live: Live, code: str, message: str) -> BatchStatus:
         if live.run is not None:
-            done = live.run.completed + live.run.failed
-            message += f"; {done} of {live.batch.total} requests were answered before, and can be fetched"
+            message += "; what was answered before can be fetched"
         await self.change(live, faults=(BatchFault(code=code, message=message),))
         return BatchStatus.FAILED
 

@@ -25,6 +25,8 @@ SOUND: list[tuple[str, dict[str, Any]]] = [
     ("/v2/completions", {"model": "api-chat", "prompt": "hello", "model_parameters": {"max_tokens": 2}}),
     ("{chat}/execute", {"messages": HELLO, "max_tokens": 2, "model_request_parameters": {"bindings": {"seed": "1"}}}),
     ("/v3/models", MODEL),
+    ("/v1/async-tasks?model_endpoint_id=api-chat", {"args": {"messages": HELLO, "max_tokens": 2}}),
+    ("/v1/batches", {"input_file_id": "file-x", "endpoint": "/v1/completions", "completion_window": "24h"}),
 ]
 
 SCALARS = st.one_of(
