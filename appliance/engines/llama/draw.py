@@ -78,7 +78,9 @@ _scratch = threading.local()
 _BITS_OF_ONE = 127 << 23
 _STEP_BITS = 1 << 23
 _MARGIN_BITS = 2048
-"""Float32 leaves an error of up to 64 bits in a weight's exponent; so much is added to keep it above the true one."""
+"""Float32 leaves an error of up to 1,200 bits in a weight's exponent; this is added to keep it above the true one."""
+_MOST_BITS = 2.0**33
+"""A scaled logit up to this is known to 512 bits."""
 _MEAN_EXCESS = 1.5 * math.log(2)
 """A large weight over the true one, in the mean over one power of two."""
 
@@ -91,10 +93,14 @@ def _large_weights(logits: Floats, best: np.float32, temperature: float) -> Floa
     ``np.exp``, in memory that this thread's next call uses again.
     """
     exponents, zeros = _scratch_of(len(logits))
-    # the difference first: scaled alone, large logits would leave no digits for it
-    np.subtract(logits, best, out=exponents)
-    np.multiply(exponents, np.float32(_STEP_BITS / math.log(2) / temperature), out=exponents)
-    np.add(exponents, np.float32(_BITS_OF_ONE + _MARGIN_BITS), out=exponents)
+    scale, one = np.float32(_STEP_BITS / math.log(2) / temperature), _BITS_OF_ONE + _MARGIN_BITS
+    if abs(float(best)) * float(scale) < _MOST_BITS:
+        np.multiply(logits, scale, out=exponents)
+        np.add(exponents, np.float32(one - float(best) * float(scale)), out=exponents)
+    else:  # the difference first: scaled alone, such large logits would leave no digits for it
+        np.subtract(logits, best, out=exponents)
+        np.multiply(exponents, scale, out=exponents)
+        np.add(exponents, np.float32(one), out=exponents)
     bits = exponents.view(np.int32)
     with np.errstate(invalid="ignore"):  # far below any number: becomes negative, and then 0
         np.copyto(bits, exponents, casting="unsafe")

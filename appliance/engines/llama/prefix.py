@@ -108,6 +108,8 @@ class Retained(Struct):
     sequence: int
     scope: str
     tokens: Ints
+    was_useful: bool = False
+    """Somebody shared it, or it continues what it shared itself, as the next turn of a conversation does."""
 
 
 class Match(Struct, frozen=True):
@@ -134,9 +136,14 @@ def common_tokens(one: Ints, other: Ints) -> int:
 
 
 class PrefixStore:
-    """Finished sequences, least recently used first."""
+    """Finished sequences, least recently used first.
 
-    def __init__(self) -> None:
+    Of those that were of no use yet at most ``most_idle`` are kept. Every step looks at all cells in use, if only to see
+    that they are not for it: with prompts that have nothing in common, prefixes would be a burden and no help.
+    """
+
+    def __init__(self, most_idle: int = 32) -> None:
+        self._most_idle = most_idle
         self._retained: OrderedDict[int, Retained] = OrderedDict()
 
     def __len__(self) -> int:
@@ -148,16 +155,18 @@ class PrefixStore:
         return tuple(self._retained)
 
     def keep(self, entry: Retained) -> list[int]:
-        """Keep a finished sequence; return those that it makes superfluous, now forgotten."""
+        """Keep a finished sequence; return those that it makes superfluous or too many, now forgotten."""
         superfluous = [
             other.sequence
             for other in self._retained.values()
             if other.scope == entry.scope and common_tokens(other.tokens, entry.tokens) == len(other.tokens)
         ]
-        for sequence in superfluous:
-            del self._retained[sequence]
         self._retained[entry.sequence] = entry
-        return superfluous
+        idle = [other.sequence for other in self._retained.values() if not other.was_useful]
+        gone = dict.fromkeys(superfluous + idle[: max(0, len(idle) - self._most_idle)])
+        for sequence in gone:
+            del self._retained[sequence]
+        return list(gone)
 
     def oldest(self) -> int | None:
         """Forget the least recently used one and return it."""
@@ -187,6 +196,7 @@ class PrefixStore:
 
     def touch(self, entry: Retained) -> None:
         """The entry was just used."""
+        entry.was_useful = True
         self._retained.move_to_end(entry.sequence)
 
 

@@ -48,7 +48,7 @@ class TextStepper:
         self._candidates = Candidates(context.model.vocabulary.size)
         self._can_share = not context.model.is_recurrent
         self._ledger = CellLedger(context.cells_tokens)
-        self._retained = PrefixStore()
+        self._retained = PrefixStore(most_idle=slots)
         self._free_ids = deque(range(context.options.sequences))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -333,7 +333,8 @@ class TextStepper:
         sequence.id = None
 
     def _retain(self, sequence: Sequence, number: int) -> None:
-        entry = Retained(number, sequence.scope, sequence.known[: sequence.computed])
+        known = sequence.known[: sequence.computed]
+        entry = Retained(number, sequence.scope, known, was_useful=sequence.usage.cached_tokens > 0)
         for superfluous in self._retained.keep(entry):
             self._release(superfluous)
 

@@ -106,6 +106,20 @@ def test_a_longer_sequence_replaces_those_it_continues() -> None:
     assert store.sequences == (2, 3, 4)
 
 
+def test_prefixes_of_no_use_are_few() -> None:
+    """Beyond the bound the oldest that nobody shared goes; one that was shared stays."""
+    store = PrefixStore(most_idle=2)
+    for number in (1, 2):
+        assert store.keep(Retained(number, "a", counting(40, number * 1000))) == []
+    shared = store.find("a", counting(60, 1000), []).retained
+    assert shared is not None
+    store.touch(shared)
+    assert store.keep(Retained(3, "a", counting(40, 3000))) == []
+    assert store.keep(Retained(4, "a", counting(40, 4000))) == [2]
+    assert store.keep(Retained(5, "a", counting(40, 5000), was_useful=True)) == []
+    assert store.sequences == (1, 3, 4, 5)
+
+
 def test_the_least_recently_used_goes_first() -> None:
     """Use moves an entry to the back of the line."""
     store = PrefixStore()
