@@ -14,8 +14,11 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from ctypes import c_uint8
 from pathlib import Path
+from typing import Any
 
+import llama_cpp.llama_cpp as c
 import numpy as np
 import psutil
 from msgspec import Struct
@@ -29,7 +32,7 @@ MEMORY_GRID = ((1, 2048), (16, 2048), (1, 32_768), (16, 32_768), (64, 32_768))
 """Slots, and cells of the cache."""
 STEPS = 12
 BATCH_TOKENS = 512
-SPARE_CELLS = 512
+SPARE_CELLS = 1024
 READ_BYTES = 1 << 30
 
 
@@ -115,27 +118,43 @@ def _context(model: Model, sequences: int, cells: int, threads: int) -> Iterator
 
 def _steps(weights: Path, threads: int) -> Iterator[Cost]:
     model = Model(weights)
+    filled = _filled(model, sorted({context_tokens for _, context_tokens in GRID}), threads)
     for sequences, context_tokens in GRID:
         with _context(model, sequences, sequences * context_tokens + SPARE_CELLS, threads) as context:
-            yield Cost(sequences, context_tokens, _step_seconds(context, sequences, context_tokens))
+            yield Cost(sequences, context_tokens, _step_seconds(context, sequences, context_tokens, filled))
     model.close()
 
 
-def _step_seconds(context: Context, sequences: int, context_tokens: int) -> float:
-    """Fill every sequence's cells with tokens of its own, then time steps of one token each."""
+def _filled(model: Model, lengths: list[int], threads: int) -> dict[int, Any]:
+    """What is in the cache for one sequence of each length: computed once, copied from then on."""
     rng = np.random.default_rng(0)
-    size = context.model.vocabulary.size
+    states: dict[int, Any] = {}
+    with _context(model, 1, lengths[-1] + SPARE_CELLS, threads) as context:
+        done = 0
+        for length in lengths:
+            for start in range(done, length, BATCH_TOKENS):
+                tokens = rng.integers(0, model.vocabulary.size, BATCH_TOKENS, dtype=np.int32)
+                context.batch.clear()
+                context.batch.add(0, start, tokens)
+                assert context.decode(), "the cache is too small for the benchmark"
+            done = length
+            size = c.llama_state_seq_get_size(context._context, 0)
+            states[length] = (c_uint8 * size)()
+            assert c.llama_state_seq_get_data(context._context, states[length], size, 0) == size
+    return states
+
+
+def _step_seconds(context: Context, sequences: int, context_tokens: int, filled: dict[int, Any]) -> float:
+    """Fill every sequence's own cells, then time steps of one token each."""
+    state = filled[context_tokens]
     for sequence in range(sequences):
-        tokens = rng.integers(0, size, context_tokens, dtype=np.int32)
-        for start in range(0, context_tokens, BATCH_TOKENS):
-            context.batch.clear()
-            context.batch.add(sequence, start, tokens[start : start + BATCH_TOKENS])
-            assert context.decode(), "the cache is too small for the benchmark"
+        assert c.llama_state_seq_set_data(context._context, state, len(state), sequence), "the cache is too small"
+    rng = np.random.default_rng(1)
     seconds = []
     for step in range(STEPS):
         context.batch.clear()
         for sequence in range(sequences):
-            token = rng.integers(0, size, 1, dtype=np.int32)
+            token = rng.integers(0, context.model.vocabulary.size, 1, dtype=np.int32)
             context.batch.add(sequence, context_tokens + step, token, want_last=True)
         started = time.perf_counter()
         assert context.decode(), "the cache is too small for the benchmark"

@@ -68,6 +68,7 @@ class LlamaTextEngine:
         self._pieces = Pieces(model.vocabulary)
         self._marks = Marks(self._mark(model.vocabulary.bos), self._mark(model.vocabulary.eos))
         self._grammars = _Grammars(model.vocabulary, self._pieces)
+        self._ends: tuple[int, ...] = ()
         outbox = Outbox()
         budget = Budget(options.batch_tokens, options.step_seconds)
         context = Context(model, _context_options(model, options))
@@ -159,7 +160,7 @@ class LlamaTextEngine:
         law: Law | None = None
         banned: tuple[int, ...] = ()
         if sampling.ignore_eos:
-            banned = await asyncio.to_thread(self._ends)
+            banned = self._ends or await asyncio.to_thread(self._find_ends)
         if constraint is not None:
             grammar, banned = await asyncio.to_thread(self._grammars.of, constraint)
             law = Law(grammar, self._pieces)
@@ -178,9 +179,10 @@ class LlamaTextEngine:
         self._thread.submit(start)
         return stream
 
-    def _ends(self) -> tuple[int, ...]:
+    def _find_ends(self) -> tuple[int, ...]:
         with self._vocabulary.in_use():
-            return tuple(self._pieces.ends())
+            self._ends = tuple(self._pieces.ends())
+        return self._ends
 
     def _check(self, prompt: Ints, sampling: Sampling, constraint: Constraint | None) -> None:
         if sampling.ignore_eos and constraint is not None:

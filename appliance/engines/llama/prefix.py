@@ -138,8 +138,8 @@ def common_tokens(one: Ints, other: Ints) -> int:
 class PrefixStore:
     """Finished sequences, least recently used first.
 
-    Of those that were of no use yet at most ``most_idle`` are kept. Every step looks at all cells in use, if only to see
-    that they are not for it: with prompts that have nothing in common, prefixes would be a burden and no help.
+    Of those that were of no use yet at most ``most_idle`` are kept: every step looks at all cells in use, if only to
+    see that they are not meant. Of prompts that have nothing in common the prefixes are a burden and no help.
     """
 
     def __init__(self, most_idle: int = 32) -> None:

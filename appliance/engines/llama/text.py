@@ -82,7 +82,6 @@ class Pieces:
         self._raw: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
         self._hidden: list[int] | None = None
-        self._all_ends: list[int] | None = None
 
     def shown(self, token: int) -> bytes:
         """The bytes that a reader gets for a token."""
@@ -113,10 +112,8 @@ class Pieces:
         return known
 
     def ends(self) -> list[int]:
-        """Tokens that end a generation. The first call walks the vocabulary."""
-        if self._all_ends is None:
-            self._all_ends = [token for token in range(self._lexicon.size) if self._lexicon.is_end(token)]
-        return self._all_ends
+        """Tokens that end a generation. Walks the vocabulary."""
+        return [token for token in range(self._lexicon.size) if self._lexicon.is_end(token)]
 
     def hidden(self) -> list[int]:
         """Tokens that a grammar would read as text and a reader would not see. The first call walks the vocabulary."""
