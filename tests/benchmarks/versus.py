@@ -2,8 +2,8 @@
 
     .venv/bin/python -m tests.benchmarks.versus --peer PEER [--only 'half*'] [--turns 3] [--write]
 
-``tests.benchmarks.peer`` makes PEER. Prints a table of medians and ratios; ``--write`` puts it into
-``docs/performance.md``. All of it takes about an hour on two cores. Not a test: machines differ.
+``tests.benchmarks.peer`` makes PEER. Prints a table of medians and ratios for each shape of weights;
+``--write`` puts them into ``docs/performance.md``. All of it takes about an hour on two cores. Not a test: machines differ.
 """
 
 from __future__ import annotations
@@ -120,16 +120,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
     cases = [case for case in CASES if fnmatch.fnmatch(case.name, options.only)]
-    found: list[tuple[Case, Sides]] = []
     for shape in shapes.SHAPES:
         chosen = [case for case in cases if case.shape == shape]
-        if chosen:
-            with both(options.peer, shape, options.threads) as (ours, theirs):
-                found += [(case, _take_turns(case, ours, theirs, options.turns)) for case in chosen]
-    lines = _lines(found, options.turns, options.threads)
-    if options.write:
-        write_section("llama-server", lines)
-    print("\n".join(lines))
+        if not chosen:
+            continue
+        with both(options.peer, shape, options.threads) as (ours, theirs):
+            found = [(case, _take_turns(case, ours, theirs, options.turns)) for case in chosen]
+        lines = _lines(found, options.turns, options.threads)
+        if options.write:
+            write_section(f"llama-server-{shape}", lines)
+        print("\n".join(lines))
 
 
 @contextmanager
@@ -182,7 +182,7 @@ def _lines(found: list[tuple[Case, Sides]], turns: int, threads: int) -> list[st
         "",
         f"{threads} threads, {SLOTS} slots, {CONTEXT_TOKENS:,} cells of cache on both sides, Q8_0 weights with random "
         f"numbers; the clients run on the same cores. Medians of {turns} turns: the appliance's, llama-server's, and "
-        "in bold their ratio.",
+        "in bold their ratio. Longest gap: between two tokens of a stream.",
         "",
     ]
     columns = ("Case", "Tokens/s", "First token, p50 s", "Longest gap, s", "Aim")
