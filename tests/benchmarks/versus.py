@@ -3,7 +3,8 @@
     .venv/bin/python -m tests.benchmarks.versus --peer PEER [--only 'half*'] [--turns 3] [--write]
 
 ``tests.benchmarks.peer`` makes PEER. Prints a table of medians and ratios for each shape of weights;
-``--write`` puts them into ``docs/performance.md``. All of it takes about an hour on two cores. Not a test: machines differ.
+``--write`` puts them into ``docs/performance.md``. All of it takes an hour or two on two cores. Not a test: machines
+differ.
 """
 
 from __future__ import annotations
