@@ -116,6 +116,32 @@ def check_it_still_answers(admin: httpx.Client) -> None:
     assert answer.status_code == 200
 
 
+def texts_of(name: str) -> tuple[str, Body]:
+    """Texts that take long to compute, for a built-in model that embeds or reranks."""
+    texts = [f"{uuid4()} {'long ' * 400}" for _ in range(200)]
+    if name == "starter-embed":
+        return "/v1/embeddings", {"model": name, "input": texts}
+    return "/v1/rerank", {"model": name, "query": "short", "documents": texts}
+
+
+@pytest.mark.parametrize("name", ["starter-embed", "starter-rerank"])
+def test_leaving_while_texts_are_computed(name: str, server: Server, admin: httpx.Client) -> None:
+    """A client that leaves in the middle of a long list has the rest of it dropped: nobody waits for that."""
+    found = admin.get(f"/v1/models/{name}").raise_for_status().json()
+    built_in = Deployed(name, "", found["deployment_id"])
+    path, body = texts_of(name)
+    before = len(chain.calls_of(admin, built_in))
+
+    with caller(server, path, body):
+        chain.until(lambda: (chain.resident_of(admin, built_in) or {}).get("leases") == 1, "the request runs")
+
+    logged = check_nothing_is_left(admin, built_in, before)
+    assert logged["prompt_tokens"] == 0
+    resident = chain.resident_of(admin, built_in)
+    assert resident is not None
+    assert (resident["active"], resident["waiting"]) == (0, 0)
+
+
 def test_leaving_while_sending(server: Server, admin: httpx.Client, endless: Deployed) -> None:
     """A client that leaves in the middle of its own body is no fault of ours: no call, no incident."""
     before = len(chain.calls_of(admin, endless))
