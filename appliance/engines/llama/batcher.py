@@ -83,7 +83,8 @@ class Budget:
     With nobody streaming a step is as large as a batch can be. Otherwise the speed of the last large steps decides.
     """
 
-    LEAST_TOKENS = 32
+    LEAST_TOKENS = 64
+    """Of a prompt, in a step: with fewer, the streams beside it cost more than they gain."""
 
     def __init__(self, most_tokens: int, step_seconds: float) -> None:
         self._most_tokens = most_tokens

@@ -73,6 +73,11 @@ _token_to_piece = _holding("llama_token_to_piece", _i32, _pointer, _i32, ctypes.
 _sampler_apply = _holding("llama_sampler_apply", None, _pointer, _pointer)
 _sampler_accept = _holding("llama_sampler_accept", None, _pointer, _i32)
 _sampler_free = _holding("llama_sampler_free", None, _pointer)
+_sampler_apply_slowly: Any = ctypes.CDLL(_LIBRARY._name, handle=_LIBRARY._handle).llama_sampler_apply
+_sampler_apply_slowly.restype, _sampler_apply_slowly.argtypes = None, [_pointer, _pointer]
+"""The same, letting others have the interpreter meanwhile."""
+QUICK_CANDIDATES: Final = 1024
+"""A grammar looks at so many tokens in less time than it takes to get the interpreter lock back."""
 
 
 def _on_log(level: int, text: bytes, _: Any) -> None:
@@ -500,6 +505,11 @@ class Candidates:
         self._array.selected = -1
         self._array.sorted = False
 
+    @property
+    def size(self) -> int:
+        """How many tokens it holds."""
+        return int(self._array.size)
+
     def allowed(self) -> npt.NDArray[np.bool_]:
         """After a grammar was applied: which of the filled entries it lets pass, in the order they were filled."""
         return np.asarray(self._entries["logit"][: self._array.size] != _REFUSED)
@@ -525,7 +535,8 @@ class Grammar:
 
     def filter(self, candidates: Candidates) -> None:
         """Set the logit of every candidate that may not come next to minus infinity."""
-        _sampler_apply(self._sampler, candidates.handle)
+        apply = _sampler_apply if candidates.size <= QUICK_CANDIDATES else _sampler_apply_slowly
+        apply(self._sampler, candidates.handle)
 
     def accept(self, token: int) -> None:
         """Move on by one token."""

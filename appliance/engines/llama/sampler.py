@@ -43,6 +43,11 @@ class Sampler:
         self._penalties = _Penalties(sampling, prompt) if _has_penalties(sampling) else None
         self._draw = Draw(sampling) if sampling.temperature > 0 else None
 
+    @property
+    def is_constrained(self) -> bool:
+        """Whether a choice may take long."""
+        return self._law is not None
+
     def pick(self, logits: Floats, candidates: Candidates) -> int:
         """The next token. ``logits`` is changed. Raises InvalidParameter when the grammar admits no token at all."""
         if len(self._bias_tokens):

@@ -20,8 +20,9 @@ from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import Delta, FinishReason, Logprobs, TokenLogprob
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.choosing import Chooser
 from appliance.engines.llama.prefix import CellLedger, PrefixStore, Retained
-from appliance.engines.llama.runtime import Candidates, Context, Floats
+from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities, most_likely
 from appliance.engines.llama.sequence import Cancel, Sequence, Start
 from appliance.engines.llama.text import Pieces
@@ -45,7 +46,7 @@ class TextStepper:
         self._budget = budget
         self._outbox = outbox
         self._clock = clock
-        self._candidates = Candidates(context.model.vocabulary.size)
+        self._chooser = Chooser(context.model.vocabulary.size, context.options.threads)
         self._can_share = not context.model.is_recurrent
         self._ledger = CellLedger(context.cells_tokens)
         self._retained = PrefixStore(most_idle=slots)
@@ -87,6 +88,7 @@ class TextStepper:
 
     def close(self) -> None:
         """Free the context and the weights."""
+        self._chooser.close()
         self._context.close()
         self._context.model.close()
 
@@ -261,15 +263,19 @@ class TextStepper:
     def _sample_all(self, ready: Many[Sequence]) -> None:
         """Sample for every sequence with a row of logits; rows come in the order of the batch."""
         logits = self._context.logits(len(ready))
-        for row, sequence in zip(logits, ready, strict=True):
-            try:
-                self._sample(sequence, row)
-            except ApplianceError as error:
-                self._fail(sequence, error)
+        # before choosing, which changes the rows
+        log_probs = [
+            None if sequence.logprobs is None else log_probabilities(row)
+            for row, sequence in zip(logits, ready, strict=True)
+        ]
+        choices = self._chooser.choose([sequence.sampler for sequence in ready], list(logits))
+        for sequence, choice, row_log_probs in zip(ready, choices, log_probs, strict=True):
+            if isinstance(choice, ApplianceError):
+                self._fail(sequence, choice)
+            else:
+                self._go_on(sequence, choice, row_log_probs)
 
-    def _sample(self, sequence: Sequence, row: Floats) -> None:
-        log_probs = None if sequence.logprobs is None else log_probabilities(row)
-        token = sequence.sampler.pick(row, self._candidates)
+    def _go_on(self, sequence: Sequence, token: int, log_probs: Floats | None) -> None:
         if sequence.first_token_seconds is None:
             self._note_first_token(sequence)
         sequence.append(token)

@@ -63,7 +63,7 @@ class FakeContext:
         self, clock: FakeClock, *, cells: int, sequences: int, batch: int, recurrent: bool, forgetful: bool
     ) -> None:
         self.model: Any = SimpleNamespace(vocabulary=VOCABULARY, is_recurrent=recurrent, close=lambda: None)
-        self.options: Any = SimpleNamespace(sequences=sequences)
+        self.options: Any = SimpleNamespace(sequences=sequences, threads=1)
         self.batch = Batch(batch)
         self.cells_tokens = cells
         self.cells: list[FakeCell] = []
