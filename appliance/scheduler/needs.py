@@ -9,6 +9,7 @@ and cache are known exactly and stay as they are.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct, structs
@@ -39,9 +40,15 @@ def key_of(wanted: Wanted, layout: str = CPU, device: str = CPU) -> str:
 
 
 class Needs:
-    """Estimates that learn."""
+    """Estimates that learn.
 
-    def __init__(self) -> None:
+    ``ram_bytes`` tells how much RAM there is for engines in all, None where that is not known. The whole process is
+    measured there, with all that it does beside the load; so a measurement can make a load look larger than all of it,
+    and is no reason to say of what was loaded that it never fits.
+    """
+
+    def __init__(self, ram_bytes: Callable[[], int | None] = lambda: None) -> None:
+        self._ram_bytes = ram_bytes
         self._learned: dict[str, Learned] = {}
 
     def recall(self, learned: list[Learned]) -> None:
@@ -50,24 +57,29 @@ class Needs:
 
     def of(self, wanted: Wanted) -> Need:
         """Bytes that the load takes in RAM, if it goes there."""
-        return self._corrected(wanted.backend.estimate(wanted.spec), key_of(wanted))
+        return self._corrected(wanted.backend.estimate(wanted.spec), key_of(wanted), CPU)
 
     def placed(self, wanted: Wanted, placement: Placement) -> Placement:
         """The placement with what was learnt of it on each device."""
         return Placement(
             tuple(
-                structs.replace(share, need=self._corrected(share.need, key_of(wanted, placement.layout, share.device)))
+                structs.replace(
+                    share,
+                    need=self._corrected(share.need, key_of(wanted, placement.layout, share.device), share.device),
+                )
                 for share in placement.shares
             )
         )
 
-    def _corrected(self, estimate: Need, key: str) -> Need:
+    def _corrected(self, estimate: Need, key: str, device: str) -> Need:
         learned = self._learned.get(key)
         if learned is None:
             return estimate
         known_bytes = estimate.total_bytes - estimate.compute_bytes
         least_bytes = estimate.compute_bytes if estimate.grows else 0
-        compute_bytes = max(least_bytes, learned.peak_bytes - known_bytes)
+        most_bytes = self._ram_bytes() if device == CPU else None
+        peak_bytes = learned.peak_bytes if most_bytes is None else min(learned.peak_bytes, most_bytes)
+        compute_bytes = max(least_bytes, peak_bytes - known_bytes)
         return structs.replace(estimate, compute_bytes=compute_bytes, is_learned=True)
 
     def learn(self, wanted: Wanted, peak_bytes: int, layout: str = CPU, device: str = CPU) -> Learned:

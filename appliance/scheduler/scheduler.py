@@ -78,7 +78,7 @@ class Scheduler:
         self.ledger = ledger
         self.gpus = gpus or GpuBudgets(ledger)
         self.rules = rules or policy.Rules()
-        self.needs = Needs()
+        self.needs = Needs(lambda: ledger.budget_bytes)
         self.placer = Placer(ledger, self.needs, self.gpus)
         self.gpus.refresh()
         self.speeds = Speeds()

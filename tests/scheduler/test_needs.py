@@ -44,6 +44,13 @@ def test_the_largest_counts() -> None:
     )
 
 
+def test_what_was_loaded_fits() -> None:
+    """A measurement above all the RAM that there is is taken for that, so that the load is not refused for good."""
+    needs = Needs(lambda: 200)
+    needs.learn(wanted("a", Estimating()), 210)
+    assert needs.of(wanted("a", Estimating())).total_bytes == 200
+
+
 def test_what_decides_a_load() -> None:
     """Another deployment of the same spec shares what was learnt; other slots or parameters do not."""
     known = key_of(wanted("a", Estimating()))
