@@ -20,6 +20,8 @@ from appliance.domain.inference import Sampling
 Floats: TypeAlias = npt.NDArray[np.float32]
 Places: TypeAlias = npt.NDArray[np.intp]
 
+LEAST_TEMPERATURE = 1e-9
+"""Below it no two logits that differ in float32 are drawn for each other, and float32 runs out of numbers."""
 _BLOCK = 64
 _FIRST_GUESSES = (256, 4096)
 """How many of the best tokens are tried for a nucleus before all of them are sorted."""
@@ -36,14 +38,14 @@ class Draw:
         self._top_k = sampling.top_k
         self._top_p = sampling.top_p
         self._min_p = sampling.min_p
-        self._temperature = np.float32(sampling.temperature)
+        self._temperature = max(sampling.temperature, LEAST_TEMPERATURE)
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed & (2**64 - 1)
         self._random = np.random.Generator(np.random.PCG64(seed))
 
     @property
     def spread(self) -> float:
         """Nats are worth this much less: the temperature, but at least the 1 at which the cuts are made."""
-        return max(float(self._temperature), 1.0)
+        return max(self._temperature, 1.0)
 
     def choose(self, logits: Floats, best: np.float32) -> int:
         """A place in the row, whose largest value is ``best``, a finite number."""
@@ -65,12 +67,12 @@ class Draw:
 
     def _pick(self, logits: Floats, best: np.float32) -> int:
         """A place by its probability: drawn from the large weights, and kept as often as the true one is of that."""
-        weights = _large_weights(logits, best, float(self._temperature))
+        weights = _large_weights(logits, best, self._temperature)
         blocks = _block_sums(weights).cumsum()
         while True:
             place = _place_at(weights, blocks, self._random.random())
-            true = math.exp((float(logits[place]) - float(best)) / float(self._temperature))
-            if self._random.random() * float(weights[place]) <= true:
+            true = math.exp((float(logits[place]) - float(best)) / self._temperature)
+            if self._random.random() * float(weights[place]) < true:
                 return place
 
 

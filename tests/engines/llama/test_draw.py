@@ -85,6 +85,15 @@ def test_quick_weights_are_never_too_small(temperature: float, lift: float) -> N
     assert ratios.max() <= 1.062
 
 
+@pytest.mark.parametrize("temperature", [1e-6, 1e-9, 1e-20, 1e-36, 1e-44, 1e-50, 5e-324])
+def test_the_least_temperatures_are_greedy(temperature: float) -> None:
+    """However small a positive number a request brings, it draws the best place and harms nobody."""
+    logits = row(1000, 2)
+    logits[7] = -np.inf
+    draw = Draw(Sampling(temperature=temperature, seed=1))
+    assert {draw.choose(logits, logits.max()) for _ in range(20)} == {int(logits.argmax())}
+
+
 def test_the_weight_of_a_row_is_nearly_exact() -> None:
     """With most of it far below the best, to a hundred-thousandth."""
     logits = row(20_000, 4, 2.0)
