@@ -41,6 +41,16 @@ class Plan(Struct, frozen=True):
         """Tokens of the step."""
         return sum(share.tokens for share in self.shares)
 
+    @property
+    def singles(self) -> tuple[Share, ...]:
+        """Those that compute one token, most of them running streams."""
+        return tuple(share for share in self.shares if share.tokens == 1)
+
+    @property
+    def pieces(self) -> tuple[Share, ...]:
+        """Those that compute a piece of a prompt."""
+        return tuple(share for share in self.shares if share.tokens > 1)
+
 
 def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int) -> Plan:
     """Plan a step for sequences in arrival order. Raises nothing: with any debt and any cell it makes progress."""
@@ -107,3 +117,57 @@ class Budget:
         rate = tokens / seconds
         known = self._tokens_per_second
         self._tokens_per_second = rate if known is None else 0.7 * known + 0.3 * rate
+
+
+class _Trial:
+    """Seconds per token of steps of about one size, computed in one pass and in two."""
+
+    __slots__ = ("seconds_per_token", "steps")
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.seconds_per_token: dict[bool, float] = {}
+
+    def apart(self, explore_every: int) -> bool:
+        if len(self.seconds_per_token) < 2:
+            return True not in self.seconds_per_token
+        is_faster = self.seconds_per_token[True] < self.seconds_per_token[False]
+        return is_faster != (self.steps % explore_every == 0)
+
+    def note(self, apart: bool, seconds_per_token: float) -> None:
+        self.steps += 1
+        known = self.seconds_per_token.get(apart, seconds_per_token)
+        self.seconds_per_token[apart] = 0.7 * known + 0.3 * seconds_per_token
+
+
+class Passes:
+    """Whether a step computes streams and pieces of prompts together or one after the other: whatever was faster.
+
+    Together the weights are read once, which pays where reading them takes most of the time: on GPUs, and on
+    processors with many cores. Apart, attention is cheaper: llama.cpp's kernel for processors takes queries in tiles
+    of 64 and looks at every cell that anyone of a tile may see (``ggml_flash_attn_ext_tiled``), and a tile of streams
+    sees the whole cache. Which weighs more depends on the machine, the weights and the sizes, so both are tried, for
+    each order of magnitude of both parts, and the slower way is looked at again from time to time.
+    """
+
+    EXPLORE_EVERY = 32
+    """Steps of a size between two looks at the slower way."""
+
+    def __init__(self) -> None:
+        self._trials: dict[tuple[int, int], _Trial] = {}
+
+    def apart(self, plan: Plan) -> bool:
+        """Whether to compute the plan's singles first and its pieces then."""
+        if not plan.singles or not plan.pieces:
+            return False
+        return self._trial(plan).apart(self.EXPLORE_EVERY)
+
+    def learn(self, plan: Plan, apart: bool, seconds: float) -> None:
+        """Note what computing the plan took. Plans of one part say nothing."""
+        if plan.singles and plan.pieces and seconds > 0:
+            self._trial(plan).note(apart, seconds / plan.tokens)
+
+    def _trial(self, plan: Plan) -> _Trial:
+        pieces_tokens = sum(share.tokens for share in plan.pieces)
+        size = (len(plan.singles).bit_length(), pieces_tokens.bit_length())
+        return self._trials.setdefault(size, _Trial())

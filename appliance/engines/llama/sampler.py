@@ -150,6 +150,9 @@ class Law:
     def _spell(self, token: int) -> None:
         ends = self._pieces.is_end(token)
         self._decoder.decode(b"" if ends else self._pieces.raw(token), final=ends)
+        pending = self._decoder.getstate()[0]
+        if pending[:1] == b"\xed" and pending[1:2] >= b"\xa0":  # Python's decoder notices at the third byte only
+            raise UnicodeDecodeError("utf-8", pending, 0, 2, "half of a surrogate pair")
 
     def accept(self, token: int) -> None:
         """The token was chosen."""

@@ -19,7 +19,7 @@ from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import Delta, FinishReason, Logprobs, TokenLogprob
 from appliance.engines.base import EngineStats
-from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.batcher import Budget, Debt, Passes, Plan, Share, may_admit, plan_step
 from appliance.engines.llama.choosing import Chooser
 from appliance.engines.llama.prefix import CellLedger, PrefixStore, Retained
 from appliance.engines.llama.runtime import Context, Floats
@@ -44,6 +44,7 @@ class TextStepper:
         self._pieces = pieces
         self._slots = slots
         self._budget = budget
+        self._passes = Passes()
         self._outbox = outbox
         self._clock = clock
         self._chooser = Chooser(context.model.vocabulary.size, context.options.threads)
@@ -108,9 +109,25 @@ class TextStepper:
         return bool(self._running or self._waiting)
 
     def _advance(self, plan: Plan) -> None:
+        apart = self._passes.apart(plan)
+        parts = (plan.singles, plan.pieces) if apart else (plan.shares,)
+        results = [self._pass(part) for part in parts]
+        computed_tokens = sum(tokens for tokens, _ in results)
+        seconds = sum(seconds for _, seconds in results)
+        self._budget.learn(computed_tokens, seconds)
+        if computed_tokens == plan.tokens:
+            self._passes.learn(plan, apart, seconds)
+
+    def _pass(self, shares: Many[Share]) -> tuple[int, float]:
+        """Compute a part of a plan and pass on what it says; tokens computed and the seconds that this took."""
+        running = {sequence.arrival for sequence in self._running}  # the pass before may have preempted some
         started = self._clock.monotonic_seconds()
-        computed = self._compute(list(plan.shares))
-        self._budget.learn(sum(share.tokens for share in computed), self._clock.monotonic_seconds() - started)
+        computed = self._compute([share for share in shares if share.key in running])
+        seconds = self._clock.monotonic_seconds() - started
+        self._note_computed(computed)
+        return sum(share.tokens for share in computed), seconds
+
+    def _note_computed(self, computed: Many[Share]) -> None:
         by_arrival = {sequence.arrival: sequence for sequence in self._running}
         ready: list[Sequence] = []
         for share in computed:
@@ -252,11 +269,13 @@ class TextStepper:
             return shares
         if any(share.tokens > 1 for share in shares):
             return [Share(share.key, max(1, share.tokens // 2)) for share in shares]
-        if len(shares) == 1:
+        asking = {share.key for share in shares}
+        in_the_way = [s for s in self._running if s.arrival in asking or (s.id is not None and s.computed)]
+        if len(in_the_way) == 1:
             raise Internal("llama.cpp finds no room in its cache for a single token")
-        youngest = max(share.key for share in shares)
-        self._preempt(next(sequence for sequence in self._running if sequence.arrival == youngest))
-        return [share for share in shares if share.key != youngest]
+        youngest = in_the_way[-1]
+        self._preempt(youngest)
+        return [share for share in shares if share.key != youngest.arrival]
 
     # --- results -------------------------------------------------------------------------------------------------
 
