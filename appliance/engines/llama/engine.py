@@ -181,7 +181,7 @@ class LlamaTextEngine:
 
     def _find_ends(self) -> tuple[int, ...]:
         with self._vocabulary.in_use():
-            self._ends = tuple(self._pieces.ends())
+            self._ends = self._pieces.ends()
         return self._ends
 
     def _check(self, prompt: Ints, sampling: Sampling, constraint: Constraint | None) -> None:
@@ -224,7 +224,7 @@ class _Grammars:
     def of(self, constraint: Constraint) -> tuple[Grammar, tuple[int, ...]]:
         """A fresh grammar for this constraint, and the tokens to ban beside it. Raises InvalidParameter."""
         with self._vocabulary.in_use():
-            banned = tuple(self._pieces.hidden())
+            banned = self._pieces.hidden()
         return self._fresh(constraint), banned
 
     def _fresh(self, constraint: Constraint) -> Grammar:

@@ -6,6 +6,7 @@ Used by the batching loop, one ``Assembler`` per generation and one ``Pieces`` p
 from __future__ import annotations
 
 import codecs
+import threading
 from typing import Protocol
 
 
@@ -81,7 +82,9 @@ class Pieces:
         self._shown: dict[int, bytes] = {}
         self._raw: dict[int, bytes] = {}
         self._ends: dict[int, bool] = {}
-        self._hidden: list[int] | None = None
+        self._walking = threading.Lock()
+        self._all_ends: tuple[int, ...] | None = None
+        self._all_hidden: tuple[int, ...] | None = None
 
     def shown(self, token: int) -> bytes:
         """The bytes that a reader gets for a token."""
@@ -111,17 +114,20 @@ class Pieces:
             known = self._ends[token] = self._lexicon.is_end(token)
         return known
 
-    def ends(self) -> list[int]:
-        """Tokens that end a generation. Walks the vocabulary."""
-        return [token for token in range(self._lexicon.size) if self._lexicon.is_end(token)]
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end a generation. The first call walks the vocabulary, and others wait for it."""
+        with self._walking:
+            if self._all_ends is None:
+                self._all_ends = tuple(token for token in range(self._lexicon.size) if self._lexicon.is_end(token))
+            return self._all_ends
 
-    def hidden(self) -> list[int]:
+    def hidden(self) -> tuple[int, ...]:
         """Tokens that a grammar would read as text and a reader would not see. The first call walks the vocabulary."""
-        if self._hidden is None:
-            lexicon = self._lexicon
-            self._hidden = [
-                token
-                for token in range(lexicon.size)
-                if lexicon.is_control(token) and not lexicon.is_end(token) and not self.shown(token)
-            ]
-        return self._hidden
+        with self._walking:
+            if self._all_hidden is None:
+                self._all_hidden = tuple(token for token in range(self._lexicon.size) if self._is_hidden(token))
+            return self._all_hidden
+
+    def _is_hidden(self, token: int) -> bool:
+        lexicon = self._lexicon
+        return lexicon.is_control(token) and not lexicon.is_end(token) and not self.shown(token)

@@ -81,7 +81,6 @@ def test_whatever_a_model_says_under_a_schema_is_valid_under_it(harness: Harness
     assert text.replace("\\", "").count("\n") == 0
 
 
-
 def test_no_answer_goes_where_only_half_of_a_surrogate_pair_leads(harness: Harness) -> None:
     """ED A0 to ED BF begin no character: who said them could say nothing more. Seed 2 would begin one."""
     schema = {"type": "array", "items": {"type": "string", "maxLength": 1}, "maxItems": 2}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -82,5 +83,24 @@ def test_marks_of_tool_calls_are_shown_even_where_they_are_control_tokens() -> N
     assert [pieces.shown(token) for token in range(4)] == [b"hi", b"", b"<tool_call>", b""]
     assert pieces.raw(3) == b"<|im_start|>"
     assert pieces.is_end(1)
-    assert pieces.hidden() == [3]
-    assert pieces.ends() == [1]
+    assert pieces.hidden() == (3,)
+    assert pieces.ends() == (1,)
+
+
+class _Counting(_Lexicon):
+    size = 20_000
+    asked = 0
+
+    def is_end(self, token: int) -> bool:
+        self.asked += 1
+        return token == 1
+
+
+def test_a_burst_of_requests_walks_the_vocabulary_once() -> None:
+    """Who comes while another walks waits for what that one finds."""
+    lexicon = _Counting()
+    pieces = Pieces(lexicon)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: pieces.ends(), range(16)))
+    assert found == [(1,)] * 16
+    assert lexicon.asked == lexicon.size
