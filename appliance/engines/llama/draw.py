@@ -2,7 +2,7 @@
 
 Pure numpy over one row of logits, written for vocabularies of a hundred thousand tokens: nothing is sorted but the few
 tokens that a cut can keep, and exponentials are taken of those that matter. The distribution is the textbook's: a draw
-without cuts is rejection sampling from weights that are quick to compute and a few per cent too large.
+without cuts is rejection sampling, where most tokens are known by the best of their group only.
 """
 
 from __future__ import annotations
@@ -15,20 +15,63 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from appliance.domain.errors import Internal
 from appliance.domain.inference import Sampling
 
 Floats: TypeAlias = npt.NDArray[np.float32]
+Doubles: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.intp]
 
 LEAST_TEMPERATURE = 1e-9
 """Below it no two logits that differ in float32 are drawn for each other, and float32 runs out of numbers."""
-_BLOCK = 64
+_LINES = 64
+_FEW_GROUPS = 64
+"""Of a row with fewer groups every weight is computed."""
+_NEAR_GROUP_NATS = 3.0
+_MOST_NEAR_GROUPS = 32
+"""Groups this near to the best are computed exactly, if there are not more; otherwise none stands out."""
+_PROPOSALS = 64
+"""Places proposed at once; the first that is accepted counts."""
 _FIRST_GUESSES = (256, 4096)
 """How many of the best tokens are tried for a nucleus before all of them are sorted."""
 _NEAR_NATS = 10.0
 """Where the sum of a row's weights is asked for, those nearer to the best than this are computed exactly."""
 _NEAR_SHARE = 0.25
 """Of the row: with more places near the best than this, computing all of them exactly is quicker."""
+
+
+def no_number() -> Internal:
+    """The error of a row whose best value is none."""
+    return Internal("the model computed no number for the next token; its weights or its context are damaged")
+
+
+class Row:
+    """Logits, and the peaks of their groups.
+
+    A group is a column of the row laid out in 64 lines, not a stretch of it: numpy compares whole lines quickly. What
+    no line is full of, at the end, belongs to no group.
+    """
+
+    __slots__ = ("best", "groups", "logits", "peaks")
+
+    def __init__(self, logits: Floats) -> None:
+        """Raises Internal when the best of them is no finite number."""
+        self.logits = logits
+        self.groups = len(logits) // _LINES
+        self.peaks: Floats = logits[: self.groups * _LINES].reshape(_LINES, self.groups).max(axis=0)
+        self.best: np.float32 = np.maximum(self.peaks.max(initial=-np.inf), self.ungrouped.max(initial=-np.inf))
+        if not np.isfinite(self.best):
+            raise no_number()
+
+    @property
+    def ungrouped(self) -> Floats:
+        """The logits at the end."""
+        return self.logits[self.groups * _LINES :]
+
+    def places(self, groups: Places) -> Places:
+        """Those of these groups, and those of no group."""
+        grouped = (np.arange(_LINES)[:, np.newaxis] * self.groups + groups).ravel()
+        return np.append(grouped, np.arange(self.groups * _LINES, len(self.logits)))
 
 
 class Draw:
@@ -47,33 +90,65 @@ class Draw:
         """Nats are worth this much less: the temperature, but at least the 1 at which the cuts are made."""
         return max(self._temperature, 1.0)
 
-    def choose(self, logits: Floats, best: np.float32) -> int:
-        """A place in the row, whose largest value is ``best``, a finite number."""
+    def choose(self, logits: Floats) -> int:
+        """A place in the row. Raises Internal when its largest value is no finite number."""
+        row = Row(logits)
         if self._top_k <= 0 and self._top_p >= 1 and self._min_p <= 0:
-            return self._pick(logits, best)
-        kept = self._kept(logits, best)
-        return int(kept[self._pick(logits[kept], best)])
+            return self._pick(row)
+        kept = self._kept(row)
+        return int(kept[self._pick(Row(logits[kept]))])
 
-    def _kept(self, logits: Floats, best: np.float32) -> Places:
+    def _kept(self, row: Row) -> Places:
         """The places that the cuts leave."""
-        kept = best_places(logits, self._top_k) if self._top_k > 0 else None
+        kept = _best_places(row, self._top_k) if self._top_k > 0 else None
         if self._top_p < 1:
-            kept = _nucleus(logits, best, self._top_p, kept)
+            kept = _nucleus(row, self._top_p, kept)
         if self._min_p > 0:
-            least = best + np.float32(np.log(self._min_p))
-            kept = np.flatnonzero(logits >= least) if kept is None else kept[logits[kept] >= least]
+            least = row.best + np.float32(np.log(self._min_p))
+            kept = np.flatnonzero(row.logits >= least) if kept is None else kept[row.logits[kept] >= least]
         assert kept is not None, "called without a cut"
         return kept
 
-    def _pick(self, logits: Floats, best: np.float32) -> int:
-        """A place by its probability: drawn from the large weights, and kept as often as the true one is of that."""
-        weights = _large_weights(logits, best, self._temperature)
-        blocks = _block_sums(weights).cumsum()
+    def _pick(self, row: Row) -> int:
+        """A place by its probability."""
+        if row.groups >= _FEW_GROUPS:
+            return self._pick_by_rejection(row)
+        sums = self._weights(row.logits, row.best).cumsum()
+        return int(sums.searchsorted(self._random.random() * sums[-1], side="right"))
+
+    def _weights(self, logits: Floats, best: Floats | np.float32) -> Doubles:
+        """Probabilities against that of the best."""
+        return np.asarray(np.exp((logits.astype(np.float64) - best) / self._temperature))
+
+    def _pick_by_rejection(self, row: Row) -> int:
+        """Like ``_pick``, with exponentials of peaks and of few places.
+
+        A place near the best is proposed by its weight and accepted. A far one is proposed by its group's peak, one
+        line as likely as the other, and accepted as often as its weight is of the peak's.
+        """
+        bounds = self._weights(row.peaks, row.best)
+        near_groups = np.flatnonzero(bounds >= math.exp(-_NEAR_GROUP_NATS))
+        if len(near_groups) > _MOST_NEAR_GROUPS:
+            near_groups = near_groups[:0]
+        places = row.places(near_groups)
+        near = self._weights(row.logits[places], row.best).cumsum()
+        bounds[near_groups] = 0.0
+        far = bounds.cumsum() * _LINES
+        near_weight = float(near[-1]) if len(near) else 0.0
         while True:
-            place = _place_at(weights, blocks, self._random.random())
-            true = math.exp((float(logits[place]) - float(best)) / self._temperature)
-            if self._random.random() * float(weights[place]) < true:
-                return place
+            points, lines, chances = self._random.random((3, _PROPOSALS))
+            points *= near_weight + far[-1]
+            if points[0] < near_weight:  # as most often where the model is sure
+                return int(places[near.searchsorted(points[0], side="right")])
+            groups = np.minimum(far.searchsorted(points - near_weight, side="right"), row.groups - 1)
+            proposed = (lines * _LINES).astype(np.intp) * row.groups + groups
+            accepted = chances < self._weights(row.logits[proposed], row.peaks[groups])
+            is_near = points < near_weight
+            first = int((accepted | is_near).argmax())
+            if is_near[first]:
+                return int(places[near.searchsorted(points[first], side="right")])
+            if accepted[first]:
+                return int(proposed[first])
 
 
 _scratch = threading.local()
@@ -118,50 +193,31 @@ def _scratch_of(size: int) -> tuple[Floats, npt.NDArray[np.int32]]:
     return buffer[:size], _scratch.zeros[:size]
 
 
-def _block_sums(weights: Floats) -> npt.NDArray[np.float64]:
-    """Sums of every 64 weights, and of those left over at the end if there are any."""
-    whole = len(weights) // _BLOCK * _BLOCK
-    sums = np.einsum("ij->i", weights[:whole].reshape(-1, _BLOCK)).astype(np.float64)
-    return sums if whole == len(weights) else np.append(sums, weights[whole:].sum(dtype=np.float64))
-
-
-def _place_at(weights: Floats, blocks: npt.NDArray[np.float64], share: float) -> int:
-    """The place at a share of the whole weight: first the block that it is in, then the place in the block."""
-    point = share * blocks[-1]
-    block = min(int(np.searchsorted(blocks, point, side="right")), len(blocks) - 1)
-    inside = weights[block * _BLOCK : (block + 1) * _BLOCK].astype(np.float64).cumsum()
-    rest = point - (blocks[block - 1] if block else 0.0)
-    place = int(np.searchsorted(inside, rest, side="right"))
-    # rounding may carry the point past the block's end; the last place with any weight is meant
-    return block * _BLOCK + min(place, int(np.searchsorted(inside, inside[-1])))
-
-
 def best_places(logits: Floats, count: int) -> Places:
     """Places of the ``count`` largest values, largest first; ties by place."""
-    near = _near_the_best(logits, count)
-    return np.asarray(near[np.argsort(-logits[near], kind="stable")][:count])
+    return _best_places(Row(logits), count)
 
 
-def _near_the_best(logits: Floats, count: int) -> Places:
-    """A short list that holds the ``count`` largest.
-
-    The count-th largest of the groups' maxima is a bound: at least ``count`` values reach it. A group is a column of
-    the row laid out in lines, not a stretch of it: numpy compares whole lines quickly.
-    """
-    groups = len(logits) // _BLOCK
-    if count >= groups:
-        return np.arange(len(logits))
-    peaks = logits[: groups * _BLOCK].reshape(_BLOCK, groups).max(axis=0)
-    return np.flatnonzero(logits >= np.partition(peaks, -count)[-count])
+def _best_places(row: Row, count: int) -> Places:
+    near = _near_the_best(row, count)
+    return np.asarray(near[np.argsort(-row.logits[near], kind="stable")][:count])
 
 
-def _nucleus(logits: Floats, best: np.float32, mass: float, kept: Places | None) -> Places:
+def _near_the_best(row: Row, count: int) -> Places:
+    """A short list that holds the ``count`` largest: the count-th largest peak is a bound that as many values reach."""
+    if count >= row.groups:
+        return np.arange(len(row.logits))
+    return np.flatnonzero(row.logits >= np.partition(row.peaks, -count)[-count])
+
+
+def _nucleus(row: Row, mass: float, kept: Places | None) -> Places:
     """The fewest of the likeliest places whose probabilities add up to ``mass``."""
+    logits, best = row.logits, row.best
     if kept is not None:
         return kept[: _reaching(_weights(logits[kept], best), mass)]
     wanted = mass * _total_weight(logits, best)
     for count in (*_FIRST_GUESSES, len(logits)):
-        places = best_places(logits, count)
+        places = _best_places(row, count)
         sums = _weights(logits[places], best).cumsum()
         if sums[-1] >= wanted or count >= len(logits):
             break
@@ -175,10 +231,10 @@ def _total_weight(logits: Floats, best: np.float32) -> float:
         return float(_weights(logits, best).sum())
     large = _large_weights(logits, best, 1.0)
     large[near] = 0.0
-    return float(_weights(logits[near], best).sum() + _block_sums(large).sum() / _MEAN_EXCESS)
+    return float(_weights(logits[near], best).sum() + float(large.sum()) / _MEAN_EXCESS)
 
 
-def _weights(logits: Floats, best: np.float32) -> npt.NDArray[np.float64]:
+def _weights(logits: Floats, best: np.float32) -> Doubles:
     return np.exp((logits - best).astype(np.float64))
 
 

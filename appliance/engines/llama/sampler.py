@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from appliance.domain.errors import Internal, InvalidParameter
+from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Sampling
-from appliance.engines.llama.draw import Draw, best_places
+from appliance.engines.llama.draw import Draw, best_places, no_number
 from appliance.engines.llama.runtime import Candidates, Floats, Grammar, Ints
 from appliance.engines.llama.text import Pieces
 
@@ -63,15 +63,16 @@ class Sampler:
         return token
 
     def _choose(self, logits: Floats) -> int:
+        if self._draw is not None:
+            return self._draw.choose(logits)
         best = int(logits.argmax())
         if not np.isfinite(logits[best]):
-            raise Internal("the model computed no number for the next token; its weights or its context are damaged")
-        return best if self._draw is None else self._draw.choose(logits, logits[best])
+            raise no_number()
+        return best
 
     def _choose_among(self, tokens: Ints, logits: Floats) -> int:
         values = logits[tokens]
-        best = values.argmax()
-        return int(tokens[best if self._draw is None else self._draw.choose(values, values[best])])
+        return int(tokens[values.argmax() if self._draw is None else self._draw.choose(values)])
 
     def _lawful(self, token: int, law: Law, logits: Floats, candidates: Candidates) -> int:
         """The token, or another choice if it is forbidden."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from appliance.domain.errors import Internal
 from appliance.domain.inference import Sampling
 from appliance.engines.llama import draw as draw_module
 from appliance.engines.llama.draw import Draw, best_places
@@ -53,7 +54,7 @@ def test_the_cuts_keep_what_the_textbook_keeps(size: int, seed: int, top_k: int,
     sampling = Sampling(temperature=3.0, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed)
     draw = Draw(sampling)
     allowed = by_the_book(logits, sampling)
-    assert {draw.choose(logits, logits.max()) for _ in range(20)} <= allowed
+    assert {draw.choose(logits) for _ in range(20)} <= allowed
 
 
 @pytest.mark.parametrize("cuts", [{}, {"top_k": 5}, {"top_p": 0.9}, {"min_p": 0.1}])
@@ -67,10 +68,47 @@ def test_frequencies_are_the_probabilities(cuts: dict[str, float], temperature: 
     expected[kept] = np.exp(logits[kept] / temperature)
     expected /= expected.sum()
     draw, draws = Draw(sampling), 8_000
-    counts = np.bincount([draw.choose(logits, logits.max()) for _ in range(draws)], minlength=200)
+    counts = np.bincount([draw.choose(logits) for _ in range(draws)], minlength=200)
     assert not counts[expected == 0].any()
     tolerance = 5 * np.sqrt(draws * expected * (1 - expected)) + 1
     assert (np.abs(counts - draws * expected) <= tolerance).all()
+
+
+ROWS = {
+    "flat": row(20_011, 3, 0.1),
+    "ordinary": row(20_011, 3, 2.0),
+    "sure": np.where(np.arange(20_011) % 5000 == 17, np.float32(14), row(20_011, 3, 1.0)),
+    "lonely peaks": np.where(np.arange(20_011) % 401 == 3, np.float32(30), row(20_011, 3, 1.0)),
+    "best at the end": np.where(np.arange(20_011) >= 20_008, np.float32(9), row(20_011, 3, 1.0)),
+}
+
+
+@pytest.mark.parametrize("temperature", [0.4, 1.3])
+@pytest.mark.parametrize("logits", ROWS.values(), ids=ROWS)
+def test_frequencies_of_a_large_row_are_the_probabilities(logits: Floats, temperature: float) -> None:
+    """Whatever its shape: each of the likeliest places, and a hundred slices of all places by their probability."""
+    true = np.exp((logits.astype(np.float64) - logits.max()) / temperature)
+    true /= true.sum()
+    order = np.argsort(-true, kind="stable")
+    slices = np.empty(len(logits), dtype=np.intp)
+    slices[order] = np.minimum((true[order].cumsum() * 100).astype(np.intp), 99)
+    draw, draws = Draw(Sampling(temperature=temperature, seed=5)), 3_000
+    drawn = np.array([draw.choose(logits) for _ in range(draws)])
+    for places, parts in ((order[:20], np.arange(len(logits))), (np.unique(slices), slices)):
+        expected = np.bincount(parts, true)[places]
+        counts = np.bincount(parts[drawn], minlength=len(logits))[places]
+        tolerance = 5 * np.sqrt(draws * expected * (1 - expected)) + 1
+        assert (np.abs(counts - draws * expected) <= tolerance).all()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("size", [100, 10_000])
+def test_a_row_without_a_number_is_an_error(value: float, size: int) -> None:
+    """Damaged weights end a request with a reason, not with a token."""
+    logits = row(size, 1) if value != -np.inf else np.zeros(size, dtype=np.float32)
+    logits[5 if value != -np.inf else slice(None)] = value
+    with pytest.raises(Internal, match="no number"):
+        Draw(Sampling(temperature=1.0)).choose(logits)
 
 
 @pytest.mark.parametrize("temperature", [0.01, 0.2, 1.0, 5.0])
@@ -91,7 +129,7 @@ def test_the_least_temperatures_are_greedy(temperature: float) -> None:
     logits = row(1000, 2)
     logits[7] = -np.inf
     draw = Draw(Sampling(temperature=temperature, seed=1))
-    assert {draw.choose(logits, logits.max()) for _ in range(20)} == {int(logits.argmax())}
+    assert {draw.choose(logits) for _ in range(20)} == {int(logits.argmax())}
 
 
 def test_the_weight_of_a_row_is_nearly_exact() -> None:
@@ -107,12 +145,12 @@ def test_forbidden_places_are_never_drawn() -> None:
     logits = np.full(130, -np.inf, dtype=np.float32)
     logits[[3, 64]] = 1.0
     draw = Draw(Sampling(temperature=1.0, seed=1))
-    assert {draw.choose(logits, logits.max()) for _ in range(200)} == {3, 64}
+    assert {draw.choose(logits) for _ in range(200)} == {3, 64}
 
 
 def test_a_seed_repeats_its_draws() -> None:
     """Same seed, same places; negative seeds are seeds too; without one, every draw is fresh."""
     logits = row(1000, 1)
     once, again, other = (Draw(Sampling(temperature=1.0, seed=seed)) for seed in (-7, -7, 8))
-    first, second, third = ([draw.choose(logits, logits.max()) for _ in range(30)] for draw in (once, again, other))
+    first, second, third = ([draw.choose(logits) for _ in range(30)] for draw in (once, again, other))
     assert first == second != third
