@@ -25,6 +25,7 @@ Places: TypeAlias = npt.NDArray[np.intp]
 LEAST_TEMPERATURE = 1e-9
 """Below it no two logits that differ in float32 are drawn for each other, and float32 runs out of numbers."""
 _LINES = 64
+_EACH_LINE = np.arange(_LINES)[:, np.newaxis]
 _FEW_GROUPS = 64
 """Of a row with fewer groups every weight is computed."""
 _NEAR_GROUP_NATS = 3.0
@@ -70,8 +71,10 @@ class Row:
 
     def places(self, groups: Places) -> Places:
         """Those of these groups, and those of no group."""
-        grouped = (np.arange(_LINES)[:, np.newaxis] * self.groups + groups).ravel()
-        return np.append(grouped, np.arange(self.groups * _LINES, len(self.logits)))
+        ungrouped = np.arange(self.groups * _LINES, len(self.logits))
+        if not len(groups):
+            return ungrouped
+        return np.append((_EACH_LINE * self.groups + groups).ravel(), ungrouped)
 
 
 class Draw:
