@@ -42,14 +42,11 @@ class Plan(Struct, frozen=True):
         return sum(share.tokens for share in self.shares)
 
     @property
-    def singles(self) -> tuple[Share, ...]:
-        """Those that compute one token, most of them running streams."""
-        return tuple(share for share in self.shares if share.tokens == 1)
-
-    @property
-    def pieces(self) -> tuple[Share, ...]:
-        """Those that compute a piece of a prompt."""
-        return tuple(share for share in self.shares if share.tokens > 1)
+    def parts(self) -> tuple[tuple[Share, ...], ...]:
+        """All that compute one token, most of them running streams; then each piece of a prompt by itself."""
+        singles = tuple(share for share in self.shares if share.tokens == 1)
+        pieces = tuple((share,) for share in self.shares if share.tokens > 1)
+        return (singles, *pieces) if singles else pieces
 
 
 def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int) -> Plan:
@@ -141,33 +138,33 @@ class _Trial:
 
 
 class Passes:
-    """Whether a step computes streams and pieces of prompts together or one after the other: whatever was faster.
+    """Whether a step is computed in one pass, or its parts one after the other: whatever was faster.
 
-    Together the weights are read once, which pays where reading them takes most of the time: on GPUs, and on
+    In one pass the weights are read once, which pays where reading them takes most of the time: on GPUs, and on
     processors with many cores. Apart, attention is cheaper: llama.cpp's kernel for processors takes queries in tiles
     of 64 and looks at every cell that anyone of a tile may see (``ggml_flash_attn_ext_tiled``), and a tile of streams
-    sees the whole cache. Which weighs more depends on the machine, the weights and the sizes, so both are tried, for
-    each order of magnitude of both parts, and the slower way is looked at again from time to time.
+    sees the whole cache. Streams and the first prompts have their token sooner, too. Which weighs more depends on the
+    machine, the weights and the sizes, so both are tried, for each order of magnitude of both parts, and the slower
+    way is looked at again from time to time.
     """
 
     EXPLORE_EVERY = 32
     """Steps of a size between two looks at the slower way."""
 
     def __init__(self) -> None:
-        self._trials: dict[tuple[int, int], _Trial] = {}
+        self._trials: dict[tuple[int, int, int], _Trial] = {}
 
     def apart(self, plan: Plan) -> bool:
-        """Whether to compute the plan's singles first and its pieces then."""
-        if not plan.singles or not plan.pieces:
-            return False
-        return self._trial(plan).apart(self.EXPLORE_EVERY)
+        """Whether to compute the plan part by part."""
+        return len(plan.parts) > 1 and self._trial(plan).apart(self.EXPLORE_EVERY)
 
     def learn(self, plan: Plan, apart: bool, seconds: float) -> None:
         """Note what computing the plan took. Plans of one part say nothing."""
-        if plan.singles and plan.pieces and seconds > 0:
+        if len(plan.parts) > 1 and seconds > 0:
             self._trial(plan).note(apart, seconds / plan.tokens)
 
     def _trial(self, plan: Plan) -> _Trial:
-        pieces_tokens = sum(share.tokens for share in plan.pieces)
-        size = (len(plan.singles).bit_length(), pieces_tokens.bit_length())
+        singles = sum(share.tokens == 1 for share in plan.shares)
+        pieces = len(plan.shares) - singles
+        size = (singles.bit_length(), pieces.bit_length(), (plan.tokens - singles).bit_length())
         return self._trials.setdefault(size, _Trial())

@@ -110,8 +110,7 @@ class TextStepper:
 
     def _advance(self, plan: Plan) -> None:
         apart = self._passes.apart(plan)
-        parts = (plan.singles, plan.pieces) if apart else (plan.shares,)
-        results = [self._pass(part) for part in parts]
+        results = [self._pass(part) for part in (plan.parts if apart else (plan.shares,))]
         computed_tokens = sum(tokens for tokens, _ in results)
         seconds = sum(seconds for _, seconds in results)
         self._budget.learn(computed_tokens, seconds)

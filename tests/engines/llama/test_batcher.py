@@ -113,4 +113,11 @@ def test_a_step_of_one_part_is_one_pass() -> None:
     """Streams alone, and prompts alone, need no choice."""
     passes = Passes()
     assert not passes.apart(Plan((Share(1, 1), Share(2, 1))))
-    assert not passes.apart(Plan((Share(1, 40), Share(2, 40))))
+    assert not passes.apart(Plan((Share(1, 40),)))
+
+
+def test_the_parts_of_a_step_are_its_streams_and_each_prompt() -> None:
+    """Whoever is computed first has its token first."""
+    plan = Plan((Share(3, 1), Share(4, 1), Share(1, 40), Share(2, 9)))
+    assert plan.parts == ((Share(3, 1), Share(4, 1)), (Share(1, 40),), (Share(2, 9),))
+    assert Plan((Share(1, 40), Share(2, 9))).parts == ((Share(1, 40),), (Share(2, 9),))
