@@ -67,6 +67,8 @@ class Need(Struct, frozen=True, kw_only=True):
     adapter_bytes: int = 0
     cache_bytes: int = 0
     compute_bytes: int = 0
+    prefix_bytes: int = 0
+    """RAM that fills with prefixes of finished requests while the engine serves; no load shows it."""
     weights_key: str | None = None
     """Engines whose needs name the same key hold the weights once. None: the weights are this engine's alone."""
     is_learned: bool = False
@@ -82,8 +84,8 @@ class Need(Struct, frozen=True, kw_only=True):
 
     @property
     def total_bytes(self) -> int:
-        """Weights, adapter, cache and compute buffers together."""
-        return self.weights_bytes + self.adapter_bytes + self.cache_bytes + self.compute_bytes
+        """Weights, adapter, cache, compute buffers and kept prefixes together."""
+        return self.weights_bytes + self.adapter_bytes + self.cache_bytes + self.compute_bytes + self.prefix_bytes
 
     @property
     def shared_bytes(self) -> int:

@@ -36,6 +36,12 @@ LLAMA_TEXT = (
     *LLAMA_COMMON,
     Parameter(name="context_length", type="int", description="tokens one request may use, prompt and answer together"),
     Parameter(name="cache_tokens", type="int", description="tokens in the cache that all slots share"),
+    Parameter(
+        name="prefix_tokens",
+        type="int",
+        description="tokens of finished requests kept in RAM for those that begin the same; 0: none; default: half of "
+        "cache_tokens",
+    ),
     Parameter(name="adapter", type="str", description="name of an imported LoRA adapter to apply over the weights"),
 )
 LLAMA_POOLED = (

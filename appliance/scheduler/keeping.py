@@ -92,7 +92,7 @@ def _weights_of(placement: Placement) -> Placement:
     """Only the weights of it."""
     return Placement(
         tuple(
-            replace(share, need=replace(share.need, adapter_bytes=0, cache_bytes=0, compute_bytes=0))
+            replace(share, need=replace(share.need, adapter_bytes=0, cache_bytes=0, compute_bytes=0, prefix_bytes=0))
             for share in placement.shares
         )
     )

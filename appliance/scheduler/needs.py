@@ -75,7 +75,7 @@ class Needs:
         learned = self._learned.get(key)
         if learned is None:
             return estimate
-        known_bytes = estimate.total_bytes - estimate.compute_bytes
+        known_bytes = estimate.total_bytes - estimate.compute_bytes - estimate.prefix_bytes
         least_bytes = estimate.compute_bytes if estimate.grows else 0
         most_bytes = self._ram_bytes() if device == CPU else None
         peak_bytes = learned.peak_bytes if most_bytes is None else min(learned.peak_bytes, most_bytes)

@@ -7,7 +7,7 @@
    first layers in RAM, the last ones with the output layer on the GPUs, as llama.cpp fills them.
 
 Layers are counted as llama.cpp counts them: the output layer is one. What a device then takes: weights and cache by
-its layers, and the buffers of a step as a whole; RAM has the input embeddings beside all of that.
+its layers, and the buffers of a step as a whole; RAM has the input embeddings and kept prefixes beside all of that.
 """
 
 from __future__ import annotations
@@ -43,9 +43,8 @@ def placed(need: Need, layout: Layout) -> Placement:
         return in_ram(need)
     ram_layers = sum(layers for device, layers in layout if device == CPU)
     key = key_on(need.weights_key, _text(layout)) if need.weights_key is not None else None
-    shares = (
-        [_ram_share(need, ram_layers, key)] if ram_layers or need.host_weights_bytes + need.host_compute_bytes else []
-    )
+    beside = need.host_weights_bytes + need.host_compute_bytes + need.prefix_bytes
+    shares = [_ram_share(need, ram_layers, key)] if ram_layers or beside else []
     for position, (device, layers) in enumerate(gpus):
         has_output = position == len(gpus) - 1
         part = (
@@ -119,6 +118,7 @@ def _ram_share(need: Need, layers: int, key: str | None) -> Share:
         part,
         weights_bytes=part.weights_bytes + need.host_weights_bytes,
         compute_bytes=(need.compute_bytes if layers else 0) + need.host_compute_bytes,
+        prefix_bytes=need.prefix_bytes,
     )
     return Share(device=CPU, layers=layers, need=beside)
 
@@ -137,7 +137,7 @@ def _part(need: Need, body_layers: int, *, has_output: bool, key: str | None) ->
 
 
 def _whole(need: Need, key: str | None) -> Need:
-    return replace(need, weights_key=key, host_weights_bytes=0, host_compute_bytes=0)
+    return replace(need, weights_key=key, host_weights_bytes=0, host_compute_bytes=0, prefix_bytes=0)
 
 
 def _layer_bytes_of(total_bytes: int, layers: int, of_layers: int) -> int:

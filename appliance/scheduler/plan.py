@@ -157,6 +157,7 @@ def _parts(need: Need) -> str:
         f"weights {gib(need.weights_bytes)}{' (shared)' if need.weights_key is not None else ''}",
         f"adapter {gib(need.adapter_bytes)}" if need.adapter_bytes else "",
         f"cache {gib(need.cache_bytes)}" if need.cache_bytes else "",
+        f"prefixes {gib(need.prefix_bytes)}" if need.prefix_bytes else "",
         f"buffers {gib(need.compute_bytes)}{', as measured before' if need.is_learned else ''}",
     ]
     return ", ".join(part for part in parts if part)

@@ -268,6 +268,8 @@ class Plan(Struct, kw_only=True):
     """Others on the same blob use the same copy of the weights."""
     adapter_bytes: int
     cache_bytes: int
+    prefix_bytes: int
+    """RAM that fills with prefixes of finished requests while it serves."""
     compute_bytes: int
     total_bytes: int
     learned: bool

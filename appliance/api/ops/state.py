@@ -146,6 +146,7 @@ def plan_view(plan: Plan) -> wire.Plan:
         shares_weights=need.weights_key is not None,
         adapter_bytes=need.adapter_bytes,
         cache_bytes=need.cache_bytes,
+        prefix_bytes=need.prefix_bytes,
         compute_bytes=need.compute_bytes,
         total_bytes=need.total_bytes,
         learned=need.is_learned,

@@ -28,8 +28,10 @@ DEFAULT_CACHE_PER_SLOT_TOKENS = 2048
 DEFAULT_CACHE_TOKENS = 32_768
 CELL_STEP_TOKENS = 256
 BATCH_TOKENS = 512
-MAX_SLOTS = 120
-"""llama.cpp numbers 256 sequences at most; as many again are kept as prefixes."""
+MAX_SLOTS = 256
+"""llama.cpp numbers so many sequences at most."""
+KEPT_CELL_BYTES = 16
+"""Of a kept token beside its keys and values: its number, and what llama.cpp writes of its cell."""
 MAX_THREADS = 512
 SMALL_WEIGHTS_BYTES = 32 * 2**20
 """Weights below this run on one thread: a second one would wait longer than it works, and on a busy machine a step
@@ -37,7 +39,17 @@ that takes a millisecond would take 150, because OpenMP's threads spin while the
 POOLINGS = ("mean", "cls", "last")
 TEXT_TYPES = frozenset({ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT})
 KNOWN = frozenset(
-    {"weights", "adapter", "context_length", "cache_tokens", "threads", "pooling", "normalize", "gpu_layers"}
+    {
+        "weights",
+        "adapter",
+        "context_length",
+        "cache_tokens",
+        "prefix_tokens",
+        "threads",
+        "pooling",
+        "normalize",
+        "gpu_layers",
+    }
 )
 
 
@@ -46,6 +58,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
     context_length_tokens: int
     cache_tokens: int
+    prefix_tokens: int
     threads: int
     batch_tokens: int
 
@@ -98,21 +111,23 @@ class LlamaBackend:
         weights = card.weights_bytes or spec.weights.stat().st_size
         adapter = spec.adapter.stat().st_size if spec.adapter is not None else 0
         if spec.model_type in TEXT_TYPES:
-            outputs = 2 * spec.slots + 8
-            results = outputs * vocabulary
-            compute = 4 * (sizes.batch_tokens * width * 16 + outputs * vocabulary * 2)
+            results = spec.slots * vocabulary
+            compute = 4 * (sizes.batch_tokens * width * 16 + spec.slots * vocabulary * 2)
             cells = sizes.cache_tokens
+            kept = sizes.prefix_tokens
         else:
             results = sizes.batch_tokens * width
             logits = 2 * vocabulary if _is_decoder(card) else 0
             scores = (card.head_count or 32) * sizes.batch_tokens
             compute = 4 * sizes.batch_tokens * (width * 16 + scores + logits)
             cells = sizes.batch_tokens if _is_decoder(card) else 0
+            kept = 0
         return Need(
             weights_bytes=weights,
             adapter_bytes=adapter,
             cache_bytes=cells * _cell_bytes(card),
             compute_bytes=compute,
+            prefix_bytes=_prefix_bytes(kept, card),
             weights_key=key_of(WeightsFormat.GGUF, spec.weights),
             layers=_layers(card),
             host_weights_bytes=_embeddings_bytes(card, weights),
@@ -142,6 +157,7 @@ def _text_engine(model: Model, spec: EngineSpec) -> Engine:
         slots=spec.slots,
         threads=sizes.threads,
         batch_tokens=sizes.batch_tokens,
+        prefix_bytes=_prefix_bytes(sizes.prefix_tokens, spec.card),
     )
     return LlamaTextEngine(model, options)
 
@@ -205,8 +221,10 @@ def _sizes(spec: EngineSpec) -> Sizes:
     wanted = max(context, min(spec.slots * DEFAULT_CACHE_PER_SLOT_TOKENS, DEFAULT_CACHE_TOKENS))
     cache = _integer(spec.parameters, "cache_tokens", wanted, context, 2**24, "what llama.cpp can address")
     threads = _default_threads(spec)
+    kept = _integer(spec.parameters, "prefix_tokens", cache // 2, 0, 2**24, "0 keeps none")
     return Sizes(
         context_length_tokens=context,
+        prefix_tokens=kept,
         cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
         threads=_integer(spec.parameters, "threads", threads, 1, MAX_THREADS, "the most there may be"),
         batch_tokens=BATCH_TOKENS if is_text else max(BATCH_TOKENS, context),
@@ -263,6 +281,11 @@ def _cell_bytes(card: Card) -> int:
     heads = card.kv_head_count or card.head_count or 8
     width = card.head_width or 128
     return 2 * 2 * (card.layer_count or 32) * heads * width
+
+
+def _prefix_bytes(tokens: int, card: Card) -> int:
+    """RAM for so many tokens of finished requests."""
+    return tokens * (_cell_bytes(card) + KEPT_CELL_BYTES)
 
 
 def usable_cores() -> int:

@@ -23,6 +23,7 @@ from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget
 from appliance.engines.llama.chat import Marks, prompt_text
 from appliance.engines.llama.grammar import to_gbnf
+from appliance.engines.llama.prefix import PrefixStore
 from appliance.engines.llama.runtime import Context, ContextOptions, Grammar, Model, Vocabulary
 from appliance.engines.llama.sampler import Law, Sampler
 from appliance.engines.llama.sequence import Cancel, Start
@@ -49,11 +50,8 @@ class TextOptions(Struct, frozen=True, kw_only=True):
     batch_tokens: int = 512
     step_seconds: float = 0.1
     """About how long a step may take while somebody's stream waits for it."""
-
-    @property
-    def sequences(self) -> int:
-        """Numbers for running sequences, and for finished ones that are kept as prefixes."""
-        return min(2 * self.slots + 8, 256)
+    prefix_bytes: int = 0
+    """RAM for what finished requests had computed, so that those which begin the same need not compute it again."""
 
 
 class LlamaTextEngine:
@@ -71,8 +69,9 @@ class LlamaTextEngine:
         self._ends: tuple[int, ...] = ()
         outbox = Outbox()
         budget = Budget(options.batch_tokens, options.step_seconds)
-        context = Context(model, _context_options(model, options))
-        self._stepper = TextStepper(context, self._pieces, options.slots, budget, outbox, self._clock)
+        context = Context(model, _context_options(options))
+        prefixes = PrefixStore(options.prefix_bytes)
+        self._stepper = TextStepper(context, self._pieces, options.slots, budget, prefixes, outbox, self._clock)
         self._thread: EngineThread[Command] = EngineThread("llama-text", self._stepper, outbox)
 
     def _mark(self, token: int) -> str:
@@ -202,11 +201,10 @@ class LlamaTextEngine:
         return min(self.context_length_tokens, len(prompt) + max(sampling.max_tokens, 1))
 
 
-def _context_options(model: Model, options: TextOptions) -> ContextOptions:
-    # recurrent weights keep a whole state per sequence and cannot share a part of one: no numbers for kept prefixes
+def _context_options(options: TextOptions) -> ContextOptions:
     return ContextOptions(
         cells_tokens=options.cache_tokens,
-        sequences=options.slots if model.is_recurrent else options.sequences,
+        sequences=options.slots,
         batch_tokens=max(options.batch_tokens, options.slots),
         threads=options.threads,
     )

@@ -1,9 +1,9 @@
-"""Whose cells are in the cache, and which of them a new prompt can share.
+"""Whose cells are in the cache, and what of a new prompt was computed before.
 
 Two values, both pure: ``CellLedger`` counts cells, each once however many sequences hold it, so that the batcher knows
-what is free; ``PrefixStore`` remembers finished sequences as cached prefixes until room is needed, and finds the
-longest common beginning. A prefix is shared inside one scope only: what another account asked must not show in the
-timing.
+what is free; ``PrefixStore`` has finished sequences in RAM, outside the cache, and finds the longest common beginning.
+The cache itself is for those who run: every step looks at all cells in use, if only to see that they are not meant. A
+prefix is shared inside one scope only: what another account asked must not show in the timing.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 Ints = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
 
 LEAST_SHARED_TOKENS = 16
 """Shorter beginnings are cheaper to compute than to keep track of."""
@@ -91,6 +92,13 @@ class CellLedger:
                 self.used_cells -= run.cells
 
 
+def common_tokens(one: Ints, other: Ints) -> int:
+    """Length of the common beginning."""
+    length = min(len(one), len(other))
+    different = np.flatnonzero(one[:length] != other[:length])
+    return int(different[0]) if len(different) else length
+
+
 class Computed(Protocol):
     """A running sequence as a source of cells."""
 
@@ -102,20 +110,25 @@ class Computed(Protocol):
         """Its tokens, computed or not."""
 
 
-class Retained(Struct):
-    """A finished sequence whose cells are kept."""
+class Kept(Struct, eq=False):
+    """A finished sequence: its tokens, and what llama.cpp computed of them."""
 
-    sequence: int
     scope: str
     tokens: Ints
-    was_useful: bool = False
-    """Somebody shared it, or it continues what it shared itself, as the next turn of a conversation does."""
+    state: Bytes
+    is_divisible: bool = True
+    """Whether a beginning of it is of use. Of windows and recurrent states only the end is there."""
+
+    def usable(self, wanted: Ints) -> int:
+        """How many of the wanted tokens it spares."""
+        tokens = common_tokens(wanted, self.tokens)
+        return tokens if self.is_divisible or tokens == len(self.tokens) else 0
 
 
 class Match(Struct, frozen=True):
     """The best that a prompt can share."""
 
-    retained: Retained | None = None
+    kept: Kept | None = None
     running: Computed | None = None
     tokens: int = 0
     awaited: Computed | None = None
@@ -124,80 +137,72 @@ class Match(Struct, frozen=True):
 
     @property
     def tokens_of_running(self) -> int:
-        """How much of the prompt needs no cells of its own. Cells of a retained one count as free until shared."""
+        """How much of the prompt needs no cells of its own."""
         return self.awaited_tokens or (self.tokens if self.running else 0)
 
 
-def common_tokens(one: Ints, other: Ints) -> int:
-    """Length of the common beginning."""
-    length = min(len(one), len(other))
-    different = np.flatnonzero(one[:length] != other[:length])
-    return int(different[0]) if len(different) else length
-
-
 class PrefixStore:
-    """Finished sequences, least recently used first.
+    """Finished sequences, least recently used first, in at most so many bytes."""
 
-    Of those that were of no use yet at most ``most_idle`` are kept: every step looks at all cells in use, if only to
-    see that they are not meant. Of prompts that have nothing in common the prefixes are a burden and no help.
-    """
-
-    def __init__(self, most_idle: int = 32) -> None:
-        self._most_idle = most_idle
-        self._retained: OrderedDict[int, Retained] = OrderedDict()
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._kept: OrderedDict[int, Kept] = OrderedDict()
+        self.used_bytes = 0
 
     def __len__(self) -> int:
-        return len(self._retained)
+        return len(self._kept)
 
-    @property
-    def sequences(self) -> tuple[int, ...]:
-        """Those kept, least recently used first."""
-        return tuple(self._retained)
+    def has(self, scope: str, tokens: Ints) -> bool:
+        """Whether one of them begins with all of these tokens; it counts as used."""
+        for number, entry in self._kept.items():
+            if entry.scope == scope and entry.usable(tokens) == len(tokens):
+                self._kept.move_to_end(number)
+                return True
+        return False
 
-    def keep(self, entry: Retained) -> list[int]:
-        """Keep a finished sequence; return those that it makes superfluous or too many, now forgotten."""
-        superfluous = [
-            other.sequence
-            for other in self._retained.values()
-            if other.scope == entry.scope and common_tokens(other.tokens, entry.tokens) == len(other.tokens)
-        ]
-        self._retained[entry.sequence] = entry
-        idle = [other.sequence for other in self._retained.values() if not other.was_useful]
-        gone = dict.fromkeys(superfluous + idle[: max(0, len(idle) - self._most_idle)])
-        for sequence in gone:
-            del self._retained[sequence]
-        return list(gone)
+    def has_room_for(self, size_bytes: int) -> bool:
+        """Whether a sequence of this size can be kept at all."""
+        return size_bytes <= self._most_bytes
 
-    def oldest(self) -> int | None:
-        """Forget the least recently used one and return it."""
-        return self._retained.popitem(last=False)[0] if self._retained else None
+    def keep(self, entry: Kept) -> None:
+        """Keep one that there is room for; those that it continues, and the least recently used, make way."""
+        for number, other in list(self._kept.items()):
+            if other.scope == entry.scope and entry.usable(other.tokens) == len(other.tokens):
+                self._forget(number)
+        self._kept[id(entry)] = entry
+        self.used_bytes += entry.state.nbytes
+        while self.used_bytes > self._most_bytes:
+            self._forget(next(iter(self._kept)))
+
+    def _forget(self, number: int) -> None:
+        self.used_bytes -= self._kept.pop(number).state.nbytes
 
     def find(self, scope: str, prompt: Ints, running: Iterable[Computed]) -> Match:
-        """The longest beginning of a prompt that is, or is about to be, in the cache.
+        """The longest beginning of a prompt that was, or is about to be, computed.
 
-        The prompt's last token is always computed again: its logits are needed.
+        The prompt's last token is always computed again: its logits are needed. A running sequence is as good as a kept
+        one of the same length, and better: its cells are shared and not filled anew.
         """
         wanted = prompt[:-1]
         best = Match()
-        for entry in self._retained.values():
-            if entry.scope == scope and (tokens := common_tokens(wanted, entry.tokens)) > best.tokens:
-                best = Match(retained=entry, tokens=tokens)
+        for entry in self._kept.values():
+            if entry.scope == scope and (tokens := entry.usable(wanted)) > best.tokens:
+                best = Match(kept=entry, tokens=tokens)
         best_awaited: Computed | None = None
         awaited_tokens = 0
         for source in running:
             if source.scope != scope:
                 continue
             common = common_tokens(wanted, source.known)
-            if (ready := min(common, source.computed)) > best.tokens:
+            if (ready := min(common, source.computed)) and ready >= best.tokens:
                 best = Match(running=source, tokens=ready)
             if common > max(source.computed, awaited_tokens):
                 best_awaited, awaited_tokens = source, common
         return _chosen(best, best_awaited, awaited_tokens)
 
-    def touch(self, entry: Retained) -> None:
+    def touch(self, entry: Kept) -> None:
         """The entry was just used."""
-        entry.was_useful = True
-        self._retained.move_to_end(entry.sequence)
+        self._kept.move_to_end(id(entry))
 
 
 def _chosen(best: Match, awaited: Computed | None, awaited_tokens: int) -> Match:
@@ -205,4 +210,4 @@ def _chosen(best: Match, awaited: Computed | None, awaited_tokens: int) -> Match
         best = Match()
     if awaited is None or awaited_tokens < best.tokens + LEAST_SHARED_TOKENS:
         return best
-    return Match(best.retained, best.running, best.tokens, awaited, awaited_tokens)
+    return Match(best.kept, best.running, best.tokens, awaited, awaited_tokens)

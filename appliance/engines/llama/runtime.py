@@ -34,6 +34,7 @@ log = logging.getLogger("appliance.llama")
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Bytes = npt.NDArray[np.uint8]
 
 NO_TOKEN: Final = -1
 MAX_SEQUENCES: Final = 256
@@ -148,6 +149,10 @@ def _floats_at(address: int, count: int) -> Floats:
     """A view of C memory; valid as long as the memory is."""
     memory: Any = (ctypes.c_float * count).from_address(address)
     return np.frombuffer(memory, dtype=np.float32)
+
+
+def _bytes_of(array: Bytes) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
 class Vocabulary:
@@ -284,6 +289,8 @@ class Model:
         self.embedding_length: int = c.llama_model_n_embd(self._model)
         self.class_count: int = c.llama_model_n_cls_out(self._model)
         self.is_recurrent: bool = c.llama_model_is_recurrent(self._model) or c.llama_model_is_hybrid(self._model)
+        self.is_divisible: bool = not self.is_recurrent and c.llama_model_n_swa(self._model) == 0
+        """Whether a sequence's copied state can be cut at any token. Of a window llama.cpp copies only the end."""
 
     def _load_adapter(self, path: Path) -> Any:
         with self.adapters_at_rest:
@@ -465,6 +472,20 @@ class Context:
     def share(self, source: int, target: int, stop_position: int) -> None:
         """Let ``target`` hold the source's cells before ``stop_position`` too. Nothing is copied."""
         _seq_cp(self._memory, source, target, 0, stop_position)
+
+    def state_bytes(self, sequence: int) -> int:
+        """Size of what ``state`` returns."""
+        return int(c.llama_state_seq_get_size(self._context, sequence))
+
+    def state(self, sequence: int) -> Bytes:
+        """A copy in RAM of all that was computed of a sequence."""
+        state = np.empty(self.state_bytes(sequence), dtype=np.uint8)
+        written = c.llama_state_seq_get_data(self._context, _bytes_of(state), len(state), sequence)
+        return state[:written]
+
+    def restore(self, state: Bytes, sequence: int) -> bool:
+        """Fill cells of a sequence that has none with a copied state. False: no room, and nothing changed."""
+        return bool(c.llama_state_seq_set_data(self._context, _bytes_of(state), len(state), sequence))
 
     def first_position(self, sequence: int) -> int:
         """Smallest position that is still in the cache; -1 when there is none."""

@@ -57,6 +57,7 @@ class Sequence:
         self.awaited_tokens = 0
         self.is_placed = False
         """Its shared prefix, if any, was settled."""
+        self.was_preempted = False
         self.usage = Usage(prompt_tokens=self.length)
         self.submitted_seconds = start.submitted_seconds
         self.admitted_seconds: float | None = None
@@ -95,6 +96,7 @@ class Sequence:
 
     def restart(self) -> None:
         """Its cells are gone: everything that it knows is owed again."""
+        self.was_preempted = True
         self.computed = 0
         self.id = None
         self.awaited = None

@@ -21,7 +21,7 @@ from appliance.domain.inference import Delta, FinishReason, Logprobs, TokenLogpr
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget, Debt, Passes, Plan, Share, may_admit, plan_step
 from appliance.engines.llama.choosing import Chooser
-from appliance.engines.llama.prefix import CellLedger, PrefixStore, Retained
+from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities, most_likely
 from appliance.engines.llama.sequence import Cancel, Sequence, Start
@@ -30,15 +30,22 @@ from appliance.engines.stream import News, Outbox
 
 Command: TypeAlias = Start | Cancel
 
-LEAST_RETAINED_TOKENS = 32
-"""A shorter finished sequence is not worth a place among the cached prefixes."""
+LEAST_KEPT_TOKENS = 32
+"""A shorter finished sequence is not worth a place among the kept prefixes."""
 
 
 class TextStepper:
     """Continuous batching over one context."""
 
     def __init__(
-        self, context: Context, pieces: Pieces, slots: int, budget: Budget, outbox: Outbox, clock: Clock
+        self,
+        context: Context,
+        pieces: Pieces,
+        slots: int,
+        budget: Budget,
+        prefixes: PrefixStore,
+        outbox: Outbox,
+        clock: Clock,
     ) -> None:
         self._context = context
         self._pieces = pieces
@@ -48,9 +55,8 @@ class TextStepper:
         self._outbox = outbox
         self._clock = clock
         self._chooser = Chooser(context.model.vocabulary.size, context.options.threads)
-        self._can_share = not context.model.is_recurrent
         self._ledger = CellLedger(context.cells_tokens)
-        self._retained = PrefixStore(most_idle=slots)
+        self._prefixes = prefixes
         self._free_ids = deque(range(context.options.sequences))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -145,22 +151,17 @@ class TextStepper:
         """Give slots to those that wait, in arrival order."""
         while self._waiting and len(self._running) < self._slots:
             sequence = self._waiting[0]
-            match = self._retained.find(sequence.scope, sequence.known, self._running) if self._can_share else None
-            needed = sequence.length - (match.tokens_of_running if match else 0)
-            if not may_admit(needed, len(self._running), self._available_cells()):
+            match = self._prefixes.find(sequence.scope, sequence.known, self._sources())
+            needed = sequence.length - match.tokens_of_running
+            if not may_admit(needed, len(self._running), self._ledger.free_cells):
                 return
             self._waiting.popleft()
-            sequence.id = self._take_id()
+            sequence.id = self._free_ids.popleft()
             if sequence.admitted_seconds is None:
                 sequence.admitted_seconds = self._clock.monotonic_seconds()
                 sequence.usage.queue_milliseconds = (sequence.admitted_seconds - sequence.submitted_seconds) * 1000
             self._running.append(sequence)
             self._running.sort(key=lambda running: running.arrival)
-
-    def _take_id(self) -> int:
-        while not self._free_ids:
-            self._drop_oldest_retained()
-        return self._free_ids.popleft()
 
     def _place(self) -> None:
         """Let admitted sequences share a prefix, or wait for the one who computes it."""
@@ -174,28 +175,49 @@ class TextStepper:
 
     def _share_prefix(self, sequence: Sequence) -> None:
         sequence.is_placed = True
-        if not self._can_share:
-            return
-        older = [other for other in self._running if other.arrival < sequence.arrival]
-        match = self._retained.find(sequence.scope, sequence.known, older)
+        older = [other for other in self._sources() if other.arrival < sequence.arrival]
+        match = self._prefixes.find(sequence.scope, sequence.known, older)
         if match.awaited is not None:
             assert isinstance(match.awaited, Sequence), "only running sequences are awaited"
             sequence.awaited, sequence.awaited_tokens = match.awaited, match.awaited_tokens
             sequence.is_placed = False
-            return
-        source = match.retained.sequence if match.retained else getattr(match.running, "id", None)
-        if source is not None and self._context.first_position(source) == 0:  # windowed caches forget their beginning
-            self._share(source, sequence, match.tokens)
-            if match.retained:
-                self._retained.touch(match.retained)
+        elif match.kept is not None:
+            self._restore(match.kept, sequence, match.tokens)
+        elif match.running is not None:
+            assert isinstance(match.running, Sequence), "only running sequences are shared"
+            self._share(match.running, sequence, match.tokens)
 
-    def _share(self, source: int, sequence: Sequence, tokens: int) -> None:
+    def _sources(self) -> list[Sequence]:
+        """Those whose cells others can share. A recurrent state is one sequence's own."""
+        return [] if self._context.model.is_recurrent else self._running
+
+    def _share(self, source: Sequence, sequence: Sequence, tokens: int) -> None:
+        assert source.id is not None, "a sequence without cells cannot be shared"
         assert sequence.id is not None, "a sequence without a slot cannot share"
-        self._context.share(source, sequence.id, tokens)
-        self._ledger.share(source, sequence.id, tokens)
+        if self._is_whole(source.id):
+            self._context.share(source.id, sequence.id, tokens)
+            self._ledger.share(source.id, sequence.id, tokens)
+            self._note_cached(sequence, tokens)
+
+    def _restore(self, kept: Kept, sequence: Sequence, tokens: int) -> None:
+        """Fill cells with a kept prefix, as far as it is wanted. For lack of room it is computed after all."""
+        assert sequence.id is not None, "a sequence without a slot has no cells"
+        if len(kept.tokens) > self._ledger.free_cells or not self._context.restore(kept.state, sequence.id):
+            return
+        if tokens < len(kept.tokens):
+            self._context.forget(sequence.id, tokens)
+        self._ledger.extend(sequence.id, tokens)
+        self._prefixes.touch(kept)
+        self._note_cached(sequence, tokens)
+
+    def _note_cached(self, sequence: Sequence, tokens: int) -> None:
         sequence.computed = tokens
-        if sequence.first_token_seconds is None:
+        if not sequence.was_preempted:  # else some of it may be its own work
             sequence.usage.cached_tokens = tokens
+
+    def _is_whole(self, number: int) -> bool:
+        """Windowed caches forget their beginning, and others cannot share the rest."""
+        return self._context.first_position(number) == 0
 
     def _plan(self) -> Plan:
         """Plan with the cells at hand; preempt until the plan holds."""
@@ -205,25 +227,11 @@ class TextStepper:
                 Debt(s.arrival, s.owed, self._ledger.freed_without(s.id)) for s in placed if s.id is not None and s.owed
             ]
             budget = self._budget.tokens(sum(sequence.is_streaming for sequence in placed))
-            plan = plan_step(debts, budget, self._available_cells())
+            plan = plan_step(debts, budget, self._ledger.free_cells)
             if not plan.preempted:
-                self._make_room(plan.tokens)
                 return plan
             for arrival in plan.preempted:
                 self._preempt(next(sequence for sequence in placed if sequence.arrival == arrival))
-
-    def _available_cells(self) -> int:
-        """Free cells, and those that only cached prefixes hold."""
-        return self._ledger.total_cells - self._ledger.distinct([s.id for s in self._running if s.id is not None])
-
-    def _make_room(self, cells: int) -> None:
-        while self._ledger.free_cells < cells and len(self._retained):
-            self._drop_oldest_retained()
-
-    def _drop_oldest_retained(self) -> None:
-        oldest = self._retained.oldest()
-        assert oldest is not None, "more sequences run than llama.cpp has numbers for"
-        self._release(oldest)
 
     def _release(self, number: int) -> None:
         self._context.forget(number)
@@ -231,9 +239,10 @@ class TextStepper:
         self._free_ids.append(number)
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Take the cells back; it starts over, with what it has said so far, when there is room."""
+        """Take the cells back; when there is room it goes on from what is kept of it, or starts over."""
         assert sequence.id is not None, "only running sequences are preempted"
         self._running.remove(sequence)
+        self._keep(sequence, sequence.id)
         self._release(sequence.id)
         sequence.restart()
         self._waiting.appendleft(sequence)
@@ -262,10 +271,7 @@ class TextStepper:
             batch.add(sequence.id, sequence.computed, sequence.next_tokens(share.tokens), want_last=complete)
 
     def _smaller(self, shares: list[Share]) -> list[Share]:
-        """The cache is fuller than the ledger says (windows, recurrent states): give up prefixes, halve, preempt."""
-        if len(self._retained):
-            self._make_room(self._ledger.total_cells)
-            return shares
+        """The cache is fuller than the ledger says (windows, recurrent states): halve, then preempt."""
         if any(share.tokens > 1 for share in shares):
             return [Share(share.key, max(1, share.tokens // 2)) for share in shares]
         asking = {share.key for share in shares}
@@ -350,17 +356,17 @@ class TextStepper:
             self._waiting.remove(sequence)
             return
         self._running.remove(sequence)
-        if self._can_share and sequence.computed >= LEAST_RETAINED_TOKENS:
-            self._retain(sequence, sequence.id)
-        else:
-            self._release(sequence.id)
+        self._keep(sequence, sequence.id)
+        self._release(sequence.id)
         sequence.id = None
 
-    def _retain(self, sequence: Sequence, number: int) -> None:
-        known = sequence.known[: sequence.computed]
-        entry = Retained(number, sequence.scope, known, was_useful=sequence.usage.cached_tokens > 0)
-        for superfluous in self._retained.keep(entry):
-            self._release(superfluous)
+    def _keep(self, sequence: Sequence, number: int) -> None:
+        tokens = sequence.known[: sequence.computed]
+        if len(tokens) < LEAST_KEPT_TOKENS or self._prefixes.has(sequence.scope, tokens):
+            return
+        if self._prefixes.has_room_for(self._context.state_bytes(number)):
+            state = self._context.state(number)
+            self._prefixes.keep(Kept(sequence.scope, tokens.copy(), state, self._context.model.is_divisible))
 
     def _publish(self) -> None:
         self.stats = EngineStats(

@@ -12,6 +12,7 @@ from appliance.domain.clock import SystemClock
 from appliance.domain.errors import ApplianceError
 from appliance.domain.inference import Delta, FinishReason, Sampling, Usage
 from appliance.engines.llama.batcher import Budget
+from appliance.engines.llama.prefix import PrefixStore
 from appliance.engines.llama.runtime import Context, ContextOptions, Grammar, Model
 from appliance.engines.llama.sampler import Law, Sampler
 from appliance.engines.llama.sequence import Cancel, Start
@@ -60,16 +61,21 @@ class Harness:
     """A stepper over the tiny weights."""
 
     def __init__(
-        self, weights: Path, *, cells: int = 1024, slots: int = 4, batch: int = 64, sequences: int | None = None
+        self, weights: Path, *, cells: int = 1024, slots: int = 4, batch: int = 64, prefix_bytes: int = 2**24
     ) -> None:
         self.model = Model(weights)
-        options = ContextOptions(
-            cells_tokens=cells, sequences=sequences or 2 * slots + 8, batch_tokens=batch, threads=1
-        )
+        options = ContextOptions(cells_tokens=cells, sequences=slots, batch_tokens=batch, threads=1)
+        self.prefixes = PrefixStore(prefix_bytes)
         self.context = Context(self.model, options)
         self.outbox = Outbox()
         self.stepper = TextStepper(
-            self.context, Pieces(self.model.vocabulary), slots, Budget(batch, 1000.0), self.outbox, SystemClock()
+            self.context,
+            Pieces(self.model.vocabulary),
+            slots,
+            Budget(batch, 1000.0),
+            self.prefixes,
+            self.outbox,
+            SystemClock(),
         )
 
     def tokens(self, text: str) -> np.ndarray[Any, np.dtype[np.int32]]:
@@ -77,7 +83,7 @@ class Harness:
 
     def start(
         self,
-        prompt: str,
+        prompt: str | np.ndarray[Any, np.dtype[np.int32]],
         answer_tokens: int = 8,
         *,
         scope: str = "",
@@ -85,7 +91,7 @@ class Harness:
         gbnf: str | None = None,
     ) -> Reader:
         reader = Reader()
-        tokens = self.tokens(prompt)
+        tokens = self.tokens(prompt) if isinstance(prompt, str) else prompt
         law = Law(Grammar.compile(self.model.vocabulary, gbnf), Pieces(self.model.vocabulary)) if gbnf else None
         self.stepper.take(
             Start(

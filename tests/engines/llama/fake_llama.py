@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from appliance.engines.llama.runtime import Batch, Floats
@@ -62,7 +63,12 @@ class FakeContext:
     def __init__(
         self, clock: FakeClock, *, cells: int, sequences: int, batch: int, recurrent: bool, forgetful: bool
     ) -> None:
-        self.model: Any = SimpleNamespace(vocabulary=VOCABULARY, is_recurrent=recurrent, close=lambda: None)
+        self.model: Any = SimpleNamespace(
+            vocabulary=VOCABULARY,
+            is_recurrent=recurrent,
+            is_divisible=not (recurrent or forgetful),
+            close=lambda: None,
+        )
         self.options: Any = SimpleNamespace(sequences=sequences, threads=1)
         self.batch = Batch(batch)
         self.cells_tokens = cells
@@ -110,6 +116,7 @@ class FakeContext:
         return logits
 
     def forget(self, sequence: int, from_position: int = 0) -> None:
+        assert from_position == 0 or self.model.is_divisible, "a state was cut that has only its end"
         for cell in self.held_by(sequence):
             if cell.position >= from_position:
                 cell.holders.discard(sequence)
@@ -121,6 +128,24 @@ class FakeContext:
         assert len(held) == stop_position, "shared further than the source was computed"
         for cell in held:
             cell.holders.add(target)
+
+    def state_bytes(self, sequence: int) -> int:
+        return 8 * len(self.held_by(sequence))
+
+    def state(self, sequence: int) -> npt.NDArray[np.uint8]:
+        held = [(cell.position, cell.token) for cell in self.held_by(sequence)]
+        return np.array(held, dtype=np.int32).reshape(-1).view(np.uint8)
+
+    def restore(self, state: npt.NDArray[np.uint8], sequence: int) -> bool:
+        assert not self.held_by(sequence), "the target holds cells of its own"
+        pairs = state.view(np.int32).reshape(-1, 2).tolist()
+        assert len(self.cells) + len(pairs) <= self.cells_tokens, "more cells than there are"
+        if self.refusals:
+            self.refusals -= 1
+            self.refused += 1
+            return False
+        self.cells += [FakeCell(position, token, {sequence}) for position, token in pairs]
+        return True
 
     def first_position(self, sequence: int) -> int:
         if self._forgetful:

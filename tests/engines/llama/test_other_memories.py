@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from appliance.domain.inference import FinishReason
@@ -52,6 +53,25 @@ def test_a_repeated_and_a_continued_prompt_stay_right(
         reader = harness.start(prompt, 10)
         harness.finish()
         assert reference(other_weights, prompt, 10).agrees(reader.text)
+
+
+def test_the_next_turn_of_a_conversation_computes_only_what_is_new(
+    make_harness: Callable[..., Harness], other_weights: Path
+) -> None:
+    """Of a window or a recurrent state only the end is kept: where a prompt goes on from there, that is enough."""
+    harness = make_harness(slots=1, batch=32)
+    harness.start(LONG, 10)
+    harness.finish()
+    for turn in range(3):
+        kept = next(entry for entry in reversed(harness.prefixes._kept.values()) if not entry.scope)
+        following = np.append(kept.tokens, harness.tokens("and on"))
+        reader = harness.start(following, 10)
+        harness.finish()
+        assert reader.usage.cached_tokens == len(kept.tokens) >= len(harness.tokens(LONG))
+        again = harness.start(following, 10, scope=f"another, in turn {turn}, who computes all of it")
+        harness.finish()
+        assert again.usage.cached_tokens == 0
+        assert again.text == reader.text
 
 
 def test_a_small_cache_is_enough(make_harness: Callable[..., Harness], other_weights: Path) -> None:

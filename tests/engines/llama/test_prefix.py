@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engines.llama.prefix import CellLedger, PrefixStore, Retained, common_tokens
+from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore, common_tokens
 
 Ints = npt.NDArray[np.int32]
 
@@ -79,69 +80,108 @@ def test_the_ledger_counts_like_sets_of_cells(actions: list[tuple[str, int, int,
             assert ledger.freed_without(sequence) == len(set(mine) - others)
 
 
+def kept(scope: str, tokens: Ints, size_bytes: int = 10) -> Kept:
+    return Kept(scope, tokens, np.zeros(size_bytes, dtype=np.uint8))
+
+
+def found(store: PrefixStore, scope: str, tokens: Ints) -> Kept | None:
+    """What a prompt that goes on after these tokens would find."""
+    return store.find(scope, np.append(tokens, np.int32(77_777)), []).kept
+
+
 def test_a_prefix_is_found_in_the_same_scope_only() -> None:
     """Another account's identical prompt is as good as absent."""
-    store = PrefixStore()
-    store.keep(Retained(7, "a", counting(40)))
+    store = PrefixStore(100)
+    entry = kept("a", counting(40))
+    store.keep(entry)
     assert store.find("b", counting(41), []).tokens == 0
     match = store.find("a", counting(41), [])
-    assert match.retained is not None
-    assert (match.retained.sequence, match.tokens) == (7, 40)
+    assert (match.kept, match.tokens) == (entry, 40)
+    assert match.tokens_of_running == 0
 
 
 def test_the_last_token_of_a_prompt_is_never_shared() -> None:
-    """Its logits are needed, so it is computed again even when the whole prompt is cached."""
-    store = PrefixStore()
-    store.keep(Retained(7, "a", counting(40)))
+    """Its logits are needed, so it is computed again even when the whole prompt is kept."""
+    store = PrefixStore(100)
+    store.keep(kept("a", counting(40)))
     assert store.find("a", counting(40), []).tokens == 39
 
 
 def test_a_longer_sequence_replaces_those_it_continues() -> None:
     """The next turn of a conversation makes the last one superfluous; other conversations stay."""
-    store = PrefixStore()
-    store.keep(Retained(1, "a", counting(40)))
-    store.keep(Retained(2, "a", counting(40, 99)))
-    store.keep(Retained(3, "b", counting(40)))
-    assert store.keep(Retained(4, "a", counting(50))) == []
-    assert store.sequences == (2, 3, 4)
+    store = PrefixStore(100)
+    entries = [kept("a", counting(40)), kept("a", counting(40, 99)), kept("b", counting(40)), kept("a", counting(50))]
+    for entry in entries:
+        store.keep(entry)
+    assert len(store) == 3
+    assert store.used_bytes == 30
+    assert found(store, "a", counting(45)) is entries[3]
+    assert found(store, "a", counting(40, 99)) is entries[1]
+    assert found(store, "b", counting(40)) is entries[2]
 
 
-def test_prefixes_of_no_use_are_few() -> None:
-    """Beyond the bound the oldest that nobody shared goes; one that was shared stays."""
-    store = PrefixStore(most_idle=2)
-    for number in (1, 2):
-        assert store.keep(Retained(number, "a", counting(40, number * 1000))) == []
-    shared = store.find("a", counting(60, 1000), []).retained
-    assert shared is not None
-    store.touch(shared)
-    assert store.keep(Retained(3, "a", counting(40, 3000))) == []
-    assert store.keep(Retained(4, "a", counting(40, 4000))) == [2]
-    assert store.keep(Retained(5, "a", counting(40, 5000), was_useful=True)) == []
-    assert store.sequences == (1, 3, 4, 5)
+def test_what_is_kept_already_need_not_be_copied() -> None:
+    """The same tokens, or fewer of them, in the same scope."""
+    store = PrefixStore(100)
+    store.keep(kept("a", counting(40)))
+    assert store.has("a", counting(40))
+    assert store.has("a", counting(30))
+    assert not store.has("a", counting(41))
+    assert not store.has("b", counting(40))
 
 
-def test_the_least_recently_used_goes_first() -> None:
-    """Use moves an entry to the back of the line."""
-    store = PrefixStore()
-    store.keep(Retained(1, "a", ints(*range(20), 1)))
-    store.keep(Retained(2, "a", ints(*range(20), 2)))
-    found = store.find("a", ints(*range(20), 1, 5), []).retained
-    assert found is not None
-    store.touch(found)
-    assert store.oldest() == 2
-    assert store.oldest() == 1
-    assert store.oldest() is None
+def test_of_a_window_only_the_whole_is_of_use() -> None:
+    """Who goes on where it ended can; its beginning is gone, and makes no shorter one superfluous."""
+    store = PrefixStore(100)
+    window = msgspec.structs.replace(kept("a", counting(50)), is_divisible=False)
+    short = msgspec.structs.replace(kept("a", counting(40)), is_divisible=False)
+    store.keep(short)
+    store.keep(window)
+    assert found(store, "a", counting(50)) is window
+    assert found(store, "a", counting(45)) is short
+    assert found(store, "a", counting(35)) is None
+    assert not store.has("a", counting(45))
+
+
+def test_the_least_recently_used_make_way() -> None:
+    """Bytes are bounded; use, and asking whether it is there, move an entry to the back of the line."""
+    store = PrefixStore(30)
+    one, two, three, four = (kept("a", ints(*range(20), number)) for number in (1, 2, 3, 4))
+    for entry in (one, two, three):
+        store.keep(entry)
+    store.touch(one)
+    assert store.has("a", two.tokens)
+    store.keep(four)
+    assert store.used_bytes == 30
+    assert [found(store, "a", entry.tokens) is entry for entry in (one, two, three, four)] == [True, True, False, True]
+
+
+def test_what_is_larger_than_all_room_is_not_kept() -> None:
+    """It would only drive the others out."""
+    store = PrefixStore(30)
+    assert store.has_room_for(30)
+    assert not store.has_room_for(31)
+    assert not PrefixStore(0).has_room_for(1)
+
+
+def test_a_running_sequence_is_shared_before_a_kept_one_is_restored() -> None:
+    """Where both have computed the same, cells that are there already are better than a copy."""
+    store = PrefixStore(100)
+    store.keep(kept("a", counting(40)))
+    running = Running(counting(60), computed=60)
+    assert store.find("a", counting(40, 500), [running]).running is running
+    assert store.find("a", counting(40, 500), [Running(counting(60), computed=30)]).kept is not None
 
 
 def test_a_prefix_under_computation_is_awaited() -> None:
     """What an earlier request is computing is worth waiting for; what it has computed can be shared at once."""
     running = Running(counting(100), computed=30)
-    match = PrefixStore().find("a", counting(90, 500), [running])
+    match = PrefixStore(0).find("a", counting(90, 500), [running])
     assert (match.running, match.tokens) == (running, 30)
     assert (match.awaited, match.awaited_tokens) == (running, 90)
     assert match.tokens_of_running == 90
     running.computed = 95
-    match = PrefixStore().find("a", counting(90, 500), [running])
+    match = PrefixStore(0).find("a", counting(90, 500), [running])
     assert (match.running, match.tokens, match.awaited) == (running, 90, None)
 
 

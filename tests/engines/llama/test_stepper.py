@@ -165,32 +165,62 @@ def test_a_full_cache_preempts_the_youngest_and_all_finish_right(make_harness: M
         assert reader.usage.response_tokens == 60
 
 
-def test_cached_prefixes_give_way_to_running_work(make_harness: Make) -> None:
-    """What is kept for later is dropped, oldest first, when somebody needs the room now."""
+def test_kept_prefixes_take_no_cells(make_harness: Make) -> None:
+    """What is kept for later is in RAM: the cache is for those who run, and every number is free again."""
     harness = make_harness(cells=256, slots=1)
     for name in ("ann", "ben", "eve"):
         reader = harness.start(f"{name} {LONG[:120]}", 30, scope=name)
         harness.finish()
         assert reader.reason is FinishReason.LENGTH
+        assert harness.stepper.stats.cache_used_tokens == 0
     assert harness.stepper.preemptions == 0
-    assert harness.stepper.stats.cache_used_tokens <= 256
+    assert len(harness.prefixes) == 3
 
 
-def test_more_kept_prefixes_than_numbers_is_no_problem(make_harness: Make) -> None:
-    """llama.cpp knows a bounded number of sequences; the oldest prefix gives up its number."""
-    harness = make_harness(slots=1, sequences=3)
-    readers = []
-    for name in "abcdefg":
-        readers.append(harness.start(f"{name} {LONG[:100]}", 2, scope=name))
+def test_a_kept_prefix_survives_many_others(make_harness: Make, weights: Path) -> None:
+    """More conversations than slots or cells: each goes on where it was."""
+    harness = make_harness(cells=256, slots=1)
+    prompts = [f"{name} {LONG[:100]}" for name in "abcdefg"]
+    for prompt in prompts:
+        harness.start(prompt, 4)
         harness.finish()
-    assert all(reader.reason is FinishReason.LENGTH for reader in readers)
+    for prompt in prompts:
+        reader = harness.start(prompt + " and more", 6)
+        harness.finish()
+        assert reader.usage.cached_tokens >= len(harness.tokens(prompt)) - 1
+        assert reference(weights, prompt + " and more", 6).agrees(reader.text)
+
+
+def test_without_room_in_ram_nothing_is_kept(make_harness: Make) -> None:
+    """prefix_tokens 0: every prompt is computed."""
+    harness = make_harness(prefix_bytes=0)
+    for _ in range(2):
+        reader = harness.start(LONG, 4)
+        harness.finish()
+        assert reader.usage.cached_tokens == 0
+
+
+def test_who_was_preempted_goes_on_from_what_is_kept(make_harness: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its cells are copied before they are given up, so that little is computed twice."""
+    harness = make_harness(cells=256, slots=4, batch=64)
+    computed, decode = [0], harness.context.decode
+
+    def counting() -> bool:
+        computed[0] += harness.context.batch.count
+        return decode()
+
+    monkeypatch.setattr(harness.context, "decode", counting)
+    prompts = [f"{name} {LONG[:40]}" for name in ("ann", "ben", "eve", "tom")]
+    readers = [harness.start(prompt, 60, scope=prompt) for prompt in prompts]
+    harness.finish()
+    needed = sum(reader.usage.prompt_tokens + reader.usage.response_tokens for reader in readers)
+    assert harness.stepper.preemptions > 0
+    assert computed[0] <= needed + harness.stepper.preemptions
 
 
 def test_no_room_in_llama_cpp_is_met_with_smaller_steps(make_harness: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decode that finds no room gives up prefixes, then halves, and the request still finishes."""
+    """A decode that finds no room halves its pieces, and the request still finishes."""
     harness = make_harness(batch=64)
-    harness.start(LONG[:100], 4, scope="old")
-    harness.finish()
     decode, sizes = harness.context.decode, []
 
     def tight() -> bool:
@@ -201,7 +231,7 @@ def test_no_room_in_llama_cpp_is_met_with_smaller_steps(make_harness: Make, monk
     reader = harness.start(LONG[:100], 4, scope="new")
     harness.finish()
     assert reader.reason is FinishReason.LENGTH
-    assert sizes[:4] == [64, 64, 32, 16]
+    assert sizes[:3] == [64, 32, 16]
 
 
 def test_no_room_for_one_token_ends_the_engine(make_harness: Make, monkeypatch: pytest.MonkeyPatch) -> None:

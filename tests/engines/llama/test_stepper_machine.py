@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from appliance.domain.inference import FinishReason
 from appliance.engines.llama.batcher import Budget
+from appliance.engines.llama.prefix import PrefixStore
 from appliance.engines.llama.sampler import Sampler
 from appliance.engines.llama.sequence import Cancel, Sequence, Start
 from appliance.engines.llama.stepper import TextStepper
@@ -68,14 +69,14 @@ class StepperMachine(RuleBasedStateMachine):
         slots=st.integers(1, 4),
         cells=st.integers(64, 260),
         batch=st.sampled_from([4, 16, 64]),
-        spare=st.integers(0, 4),
+        kept=st.sampled_from([0, 100, 1000]),
         recurrent=st.sampled_from([False, False, False, True]),
         forgetful=st.sampled_from([False, False, False, True]),
     )
-    def begin(self, slots: int, cells: int, batch: int, spare: int, recurrent: bool, forgetful: bool) -> None:
-        """An engine of some size."""
+    def begin(self, slots: int, cells: int, batch: int, kept: int, recurrent: bool, forgetful: bool) -> None:
+        """An engine of some size, with room for so many kept tokens."""
         self.clock = FakeClock()
-        self.sequences = slots + (0 if recurrent else spare)
+        self.sequences = slots
         self.context = FakeContext(
             self.clock,
             cells=cells,
@@ -87,7 +88,8 @@ class StepperMachine(RuleBasedStateMachine):
         self.budget = RecordingBudget(batch, STEP_SECONDS)
         self.outbox = Outbox()
         context: Any = self.context
-        self.stepper = TextStepper(context, PIECES, slots, self.budget, self.outbox, self.clock)
+        self.prefixes = PrefixStore(8 * kept)
+        self.stepper = TextStepper(context, PIECES, slots, self.budget, self.prefixes, self.outbox, self.clock)
         self.asked: list[Asked] = []
         self.still_steps = 0
 
@@ -211,11 +213,18 @@ class StepperMachine(RuleBasedStateMachine):
 
     @invariant()
     def no_number_is_lost(self) -> None:
-        """Each of llama.cpp's sequence numbers is free, runs, or keeps a prefix: once, and free ones hold no cell."""
-        free, kept = list(self.stepper._free_ids), list(self.stepper._retained.sequences)
+        """Each of llama.cpp's sequence numbers is free or runs, and free ones hold no cell."""
+        free = list(self.stepper._free_ids)
         running = [s.id for s in self.stepper._running]
-        assert sorted([*free, *kept, *running]) == list(range(self.sequences))
+        assert sorted([*free, *running]) == list(range(self.sequences))
         assert not any(self.context.held_by(number) for number in free)
+
+    @invariant()
+    def kept_prefixes_have_their_bound(self) -> None:
+        """What is kept in RAM is counted, and never more than there is room for."""
+        kept = list(self.prefixes._kept.values())
+        assert sum(entry.state.nbytes for entry in kept) == self.prefixes.used_bytes <= self.prefixes._most_bytes
+        assert all(entry.state.nbytes == 8 * len(entry.tokens) for entry in kept)
 
     @invariant()
     def prefixes_stay_inside_their_scope(self) -> None:
