@@ -21,6 +21,7 @@ STATUS_STYLES = {
     "PENDING": "yellow",
     "RUNNING": "yellow",
     "DRAINING": "yellow",
+    "HUNG": "red",
     "FAILED": "bold red",
     "CANCELED": "dim",
     "revoked": "dim",

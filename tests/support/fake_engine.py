@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from appliance.domain.errors import ApplianceError
+from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
 from appliance.engines.base import RAM, EngineSpec, EngineStats, Need, Placement, Resources
@@ -77,6 +77,11 @@ class FakeEngine:
         self.asked = 0
         self.hangs = False
         self.error: Exception | None = None
+        self.pulse: int | None = None
+        """Set it to make it work on something; left as it is, it hangs, and does not close."""
+        self.spoils = False
+        """Once it is given up, nobody else can use its weights."""
+        self.given_up: ApplianceError | None = None
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
         self.asked += 1
@@ -89,7 +94,16 @@ class FakeEngine:
     def stats(self) -> EngineStats:
         return EngineStats()
 
+    def give_up(self, error: ApplianceError) -> None:
+        self.given_up = error
+        self.failure = error.message
+        if self.spoils and self._hold is not None:
+            self._hold.spoil()
+            self._hold.weights.in_memory = False  # this copy is; the next one may be read beside it
+
     def close(self) -> None:
+        if self.pulse is not None:
+            raise Internal("the thread did not end")
         if self._hold is not None:
             self._hold.release()
         self.closed = True

@@ -7,6 +7,7 @@ Everything else is real: the process, its sockets, its engines and their threads
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +25,8 @@ DECODE = "decode"
 """llama.cpp computes a step."""
 RUN = "run"
 """ONNX Runtime computes a batch."""
+CLOSE_SECONDS = 1.0
+"""So long an engine may take to end, in place of a minute."""
 MOST_SECONDS = 120
 """A gate that a failed test has left shut opens by itself."""
 
@@ -38,15 +41,15 @@ class GatedServer(Server):
         return self.home / "gates"
 
     @contextmanager
-    def shut(self, gate: str, *, after: int = 0) -> Iterator[Callable[[], None]]:
-        """Let so many more calls through, then none until the end of the block. Yields a wait for the first that stands
-        at the gate.
+    def shut(self, gate: str, *, after: int = 0, most: int = sys.maxsize) -> Iterator[Callable[[], None]]:
+        """Let so many more calls through, then none until the end of the block; or stop no more than ``most`` of them.
+        Yields a wait for the first that stands at the gate.
         """
         self._gates.mkdir(exist_ok=True)
         reached = self._gates / f"{gate}.reached"
         reached.unlink(missing_ok=True)
         made = self._gates / f"{gate}.new"
-        made.write_text(f"{after} {uuid4()}")
+        made.write_text(f"{after} {most} {uuid4()}")
         made.rename(self._gates / gate)
         try:
             yield lambda: chain.until(reached.exists, f"a call stands at the gate '{gate}'") and None
@@ -73,16 +76,23 @@ _passed: Counter[str] = Counter()
 
 def _pass(gate: Path) -> None:
     try:
-        after, mark = gate.read_text().split()
+        after, most, mark = gate.read_text().split()
     except FileNotFoundError:
         return
     _passed[mark] += 1
-    if _passed[mark] <= int(after):
+    if not int(after) < _passed[mark] <= int(after) + int(most):
         return
     gate.with_suffix(".reached").touch()
     opens_anyway = time.monotonic() + MOST_SECONDS
-    while gate.exists() and time.monotonic() < opens_anyway:
+    while _is_shut(gate, mark) and time.monotonic() < opens_anyway:
         time.sleep(0.002)
+
+
+def _is_shut(gate: Path, mark: str) -> bool:
+    try:
+        return gate.read_text().endswith(mark)
+    except FileNotFoundError:
+        return False
 
 
 def _gated(owner: type, method: str, gate: Path) -> None:
@@ -97,6 +107,7 @@ def _gated(owner: type, method: str, gate: Path) -> None:
 
 def _main() -> None:
     from appliance.cli import main
+    from appliance.engines import thread
     from appliance.engines.llama.runtime import Context, Model
     from appliance.engines.onnx.session import Session
 
@@ -104,6 +115,7 @@ def _main() -> None:
     _gated(Model, "__init__", gates / LOAD)
     _gated(Context, "decode", gates / DECODE)
     _gated(Session, "run", gates / RUN)
+    thread.CLOSE_SECONDS = CLOSE_SECONDS
     main()
 
 
