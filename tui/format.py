@@ -25,6 +25,14 @@ STATUS_STYLES = {
     "FAILED": "bold red",
     "CANCELED": "dim",
     "revoked": "dim",
+    "completed": "green",
+    "validating": "yellow",
+    "in_progress": "yellow",
+    "finalizing": "yellow",
+    "cancelling": "yellow",
+    "cancelled": "dim",
+    "expired": "red",
+    "failed": "bold red",
     "active": "green",
 }
 
