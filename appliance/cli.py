@@ -1,8 +1,8 @@
 """The ``appliance`` command: serve, init, keys, models, upstreams, zoo, batches, plan, bench, and the console.
 
 Most of it works on the home directly, beside a running server, which notices what changed; batches, the plan, the bench
-and the console ask the server over HTTP. Data goes to standard output, narration to standard error; ``--json`` makes the data
-machine-readable.
+and the console ask the server over HTTP. Data goes to standard output, narration to standard error; ``--json`` makes
+the data machine-readable.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from appliance.commands.plan import plan
 from appliance.commands.upstreams import upstreams
 from appliance.config import load_config
 from appliance.domain.errors import ApplianceError
+
 
 class _Group(click.Group):
     """Turns our errors into one line and exit status 1."""
@@ -271,7 +272,7 @@ for each in (upstreams, batches, plan, bench):
 @url_option
 @key_option
 def tui(url: str, key: str | None) -> None:
-    """The console: dashboard, zoo and imports, models, playground, keys."""
+    """The console: dashboard, zoo and imports, models, playground, keys, upstreams, batches."""
     from tui.app import run  # here only: it imports the terminal framework
 
     run(url, key or click.prompt("Key", hide_input=True))
@@ -303,4 +304,3 @@ def _progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], N
 
 def _state(revoked_at: Any) -> str:
     return f"revoked {revoked_at:%Y-%m-%d}" if revoked_at else "active"
-

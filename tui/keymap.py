@@ -116,8 +116,8 @@ AREAS: dict[str, Area] = {
     ),
     "upstreams": Area(
         "Upstreams",
-        "OpenAI-compatible endpoints where models of external vendors run. The host of one must stand in upstream_hosts "
-        "of the server's configuration. Its key is stored encrypted and never shown again.",
+        "OpenAI-compatible endpoints where models of external vendors run. The host of one must stand in "
+        "upstream_hosts of the server's configuration. Its key is stored encrypted and never shown again.",
         (
             Action("n", "new_upstream", "New upstream", "add an endpoint"),
             Action("k", "rekey", "Change key", "give the selected one another key, or none"),

@@ -90,9 +90,7 @@ async def _create(client: Client, file: BinaryIO, endpoint: Endpoint, metadata: 
     from tui.problems import ConsoleError
 
     stored = await client.upload(Path(str(getattr(file, "name", "-"))).name, file)
-    body = BatchCreate(
-        input_file_id=stored.id, endpoint=endpoint, completion_window="24h", metadata=metadata or None
-    )
+    body = BatchCreate(input_file_id=stored.id, endpoint=endpoint, completion_window="24h", metadata=metadata or None)
     try:
         return await client.create_batch(body)
     except ConsoleError:
@@ -114,7 +112,9 @@ async def _create(client: Client, file: BinaryIO, endpoint: Endpoint, metadata: 
 def list_batches(url: str, key: str | None, as_json: bool, limit: int) -> None:
     """The account's batches, newest first."""
     found = ask(url, key, lambda client: client.batches(limit))
-    rows = [[b.id, b.status, _answered(b), str(b.request_counts.failed), b.endpoint, _moment(b.created_at)] for b in found]
+    rows = [
+        [b.id, b.status, _answered(b), str(b.request_counts.failed), b.endpoint, _moment(b.created_at)] for b in found
+    ]
     columns = ["id", "status", "answered", "failed", "endpoint", "created"]
     print_rows(as_json, columns, rows, [msgspec.to_builtins(b) for b in found])
 
@@ -190,9 +190,7 @@ def _progress() -> Progress:
 
 def _tell(bar: Progress, task: Any, batch: Batch) -> None:
     counts = batch.request_counts
-    bar.update(
-        task, description=batch.status, total=counts.total or None, completed=counts.completed + counts.failed
-    )
+    bar.update(task, description=batch.status, total=counts.total or None, completed=counts.completed + counts.failed)
 
 
 def _exit_as(batch: Batch) -> None:

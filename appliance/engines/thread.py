@@ -3,8 +3,8 @@
 A ``Stepper`` is single-threaded: it takes commands and makes steps. This file gives it a thread, an inbox and an end:
 whatever way the thread ends (closed, or a step raised), the stepper ends every open request and frees its memory.
 
-A step in native code may also never end. The thread's pulse shows that, and ``give_up`` then ends the open requests from
-outside; the memory stays where it is, for only the thread itself could free it.
+A step in native code may also never end. The thread's pulse shows that, and ``give_up`` then ends the open requests
+from outside; the memory stays where it is, for only the thread itself could free it.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class ResidentState(StrEnum):
-    """Loading → Ready → Draining → gone; Waiting before all, while there is no room; Hung after all, if it does not go."""
+    """Loading → Ready → Draining → gone; Waiting before all, while there is no room; Hung, if it does not go."""
 
     WAITING = "WAITING"
     LOADING = "LOADING"

@@ -78,7 +78,10 @@ def test_a_batch_from_file_to_answers(run: Run, tmp_path: Path) -> None:
 
 def test_answers_and_errors_go_to_files(run: Run, tmp_path: Path) -> None:
     """Each to its own; what failed is counted where nobody asked for it; an existing file is replaced when told so."""
-    asked = written(tmp_path / "asked.jsonl", [chat_line("good"), chat_line("bad", messages=[{"role": "user", "content": "word " * 20_000}])])
+    asked = written(
+        tmp_path / "asked.jsonl",
+        [chat_line("good"), chat_line("bad", messages=[{"role": "user", "content": "word " * 20_000}])],
+    )
     done = run("create", asked, *CHAT, "--watch", "--json")
     assert done.exit_code == 0, done.output
     batch_id = json.loads(done.stdout)["id"]
@@ -166,7 +169,7 @@ def test_no_server(server: Server) -> None:
     assert "not reachable" in done.stderr
 
 
-async def test_files_travel_in_pieces(server: Server, member: httpx.Client, tmp_path: Path) -> None:
+async def test_files_travel_in_pieces(server: Server, tmp_path: Path) -> None:
     """Neither way is a large file in memory as a whole."""
     path = tmp_path / "large.jsonl"
     path.write_bytes(b"x" * 8 * 1024**2)
@@ -189,8 +192,8 @@ async def test_files_travel_in_pieces(server: Server, member: httpx.Client, tmp_
     stored = await client.upload("large.jsonl", counted)  # type: ignore[arg-type]
     counted.close()
     pieces = [len(piece) async for piece in client.download(stored.id)]
+    await client.delete_file(stored.id)
     await client.aclose()
-    member.delete(f"/v1/files/{stored.id}").raise_for_status()
     assert 0 < max(reads) <= 1024**2
     assert min(reads) > 0
     assert sum(pieces) == 8 * 1024**2

@@ -100,7 +100,7 @@ def _answered(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Re
 
 
 def test_a_step_that_does_not_return(gated: GatedServer, client: httpx.Client, text: Deployed) -> None:
-    """Whoever is at the engine is told at once, a stream by an event; it comes back, and so does its memory in the end."""
+    """Whoever is at the engine is told at once, a stream by an event; it comes back, and its memory does in the end."""
     path, body = "/v1/chat/completions", {"model": "text", **HELLO}
     client.post(path, json=body).raise_for_status()
     before_bytes = reserved_bytes(client)

@@ -168,12 +168,11 @@ def test_in_prefill(
     asked: tuple[str, Body], streams: int, gated: GatedServer, client: httpx.Client, texts: tuple[Deployed, Deployed]
 ) -> None:
     """Gone before the first token: the call counts the prompts, and no answer."""
-    with nothing_left_of(client, texts[0]) as cancelled:
-        with gated.shut(DECODE) as wait_for_call:
-            with caller(gated, *asked):
-                wait_for_call()
-                chain.until(lambda: counts(client, texts[0], leases=1, waiting=streams), "all of it is at the engine")
-            chain.until(lambda: (chain.resident_of(client, texts[0]) or {})["leases"] == 0, "its lease ends")
+    with nothing_left_of(client, texts[0]) as cancelled, gated.shut(DECODE) as wait_for_call:
+        with caller(gated, *asked):
+            wait_for_call()
+            chain.until(lambda: counts(client, texts[0], leases=1, waiting=streams), "all of it is at the engine")
+        chain.until(lambda: (chain.resident_of(client, texts[0]) or {})["leases"] == 0, "its lease ends")
 
     assert cancelled["prompt_tokens"] >= streams
     assert cancelled["response_tokens"] == 0
@@ -185,12 +184,15 @@ def test_in_decode(
     asked: tuple[str, Body], streams: int, gated: GatedServer, client: httpx.Client, texts: tuple[Deployed, Deployed]
 ) -> None:
     """Gone in the middle of the answer: it ends there, and the call counts the tokens that were made so far."""
-    with nothing_left_of(client, texts[0]) as cancelled:
-        with gated.shut(DECODE, after=40) as wait_for_call, caller(gated, *asked) as connection:
-            if asked[1].get("stream"):
-                while b"data: " not in connection.recv(65_536):
-                    pass
-            wait_for_call()
+    with (
+        nothing_left_of(client, texts[0]) as cancelled,
+        gated.shut(DECODE, after=40) as wait_for_call,
+        caller(gated, *asked) as connection,
+    ):
+        if asked[1].get("stream"):
+            while b"data: " not in connection.recv(65_536):
+                pass
+        wait_for_call()
 
     assert 10 < cancelled["response_tokens"] <= 42
     check_it_answers(client)
@@ -269,7 +271,7 @@ def _come_and_go(gated: GatedServer, client: httpx.Client, deployed: Deployed, c
 
 
 @pytest.fixture(scope="module")
-def crowded(gated: GatedServer, texts: tuple[Deployed, Deployed], vectors: Deployed) -> Iterator[GatedServer]:
+def crowded(gated: GatedServer, texts: tuple[Deployed, Deployed], vectors: Deployed) -> GatedServer:
     """The same server with memory for one of the two; the tests above need it without, and come first."""
     with gated.client() as client:
         plans = [client.post("/admin/plan", json={"deployment": each.name}).json() for each in texts]
@@ -281,7 +283,7 @@ def crowded(gated: GatedServer, texts: tuple[Deployed, Deployed], vectors: Deplo
         "APPLIANCE_MAX_WAIT_SECONDS": "1",
     }
     gated.start()
-    yield gated
+    return gated
 
 
 @pytest.fixture

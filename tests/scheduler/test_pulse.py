@@ -196,7 +196,7 @@ async def test_engines_that_hang_again_and_again(scheduler: Scheduler, clock: Fa
     backend = FakeBackend()
     counts = []
     for later_seconds in (0, 0, 2 * 3600):
-        lease, engine = await working(scheduler, backend=backend)
+        lease, _ = await working(scheduler, backend=backend)
         clock.seconds += later_seconds
         await look(scheduler, clock, STALL_SECONDS + 1)
         lease.release()

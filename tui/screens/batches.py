@@ -205,8 +205,7 @@ def batch_facts(batch: Batch) -> Facts:
     elif not batch.is_final:
         yield "Expires (UTC)", format_time(_moment(batch.expires_at))
     yield "Input file", batch.input_file_id
-    for name, value in sorted((batch.metadata or {}).items()):
-        yield name, value
+    yield from sorted((batch.metadata or {}).items())
 
 
 def _moment(seconds: int | None) -> datetime | None:

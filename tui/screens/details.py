@@ -1,5 +1,5 @@
-"""All about one model or one of its deployments: settings, last calls, what a call would do to memory, and the schemas of
-request and response.
+"""All about one model or one of its deployments: settings, last calls, what a call would do to memory, and the schemas
+of request and response.
 """
 
 from __future__ import annotations

@@ -187,9 +187,7 @@ class TestHang:
         gate.allow()
         await second
 
-    async def test_it_is_given_up(
-        self, collector: Collector, gate: Gate, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    async def test_it_is_given_up(self, collector: Collector, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
         """Those in the batch, those behind it and those who come later are told at once; closing says that it hangs."""
         first = await submitted(collector, work(1))
         await gate.running()
