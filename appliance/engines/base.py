@@ -208,7 +208,7 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class Pulsing(Protocol):
+class Pulsing(Engine, Protocol):
     """An engine with a thread of its own, which may hang in native code."""
 
     @property

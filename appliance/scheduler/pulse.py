@@ -49,7 +49,7 @@ class Pulses:
         passed_seconds = min(now - self._looked_seconds, LONGEST_LOOK_SECONDS)
         self._looked_seconds = now
         last, self._beats = self._beats, {}
-        stalled = []
+        stalled: list[Stalled] = []
         for resident in residents:
             engine = resident.engine
             if not isinstance(engine, Pulsing) or engine.failure is not None or (pulse := engine.pulse) is None:

@@ -61,7 +61,7 @@ class RekeyForm(FormDialog[admin.Upstream]):
         super().__init__()
         self.heading = f"Key of upstream '{name}'"
         self.client = client
-        self._name = name
+        self._upstream = name
 
     def compose_fields(self) -> ComposeResult:
         """What to do, and the key."""
@@ -83,7 +83,7 @@ class RekeyForm(FormDialog[admin.Upstream]):
             raise FieldError("Key is missing; choose 'have no key' to take the old one away", secret)
         if choice.text == FORGET and key:
             raise FieldError("a key is given; choose 'store this key', or empty the field", secret)
-        return partial(self.client.rekey_upstream, self._name, admin.UpstreamUpdate(key=key or None))
+        return partial(self.client.rekey_upstream, self._upstream, admin.UpstreamUpdate(key=key or None))
 
 
 def _secret() -> Input:
