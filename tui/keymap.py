@@ -55,7 +55,7 @@ AREAS: dict[str, Area] = {
         "its first call. Predicted bytes are reserved before a load, measured bytes are what it really took. "
         "After a plus: weights that several residents share, in memory once.",
         (
-            Action("enter", "details", "Details", "settings, reason of a failure and last calls of a deployment"),
+            Action("enter", "details", "Details", "settings, plan and last calls of a deployment, reason of a failure"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),
             Action("tab", "app.focus_next", "Next table", "move between residents and deployments", shown=False),
         ),
@@ -84,7 +84,7 @@ AREAS: dict[str, Area] = {
             Action("n", "new_model", "New model", "make a model from a template"),
             Action("d", "deploy", "Deploy", "make a deployment of the selected model"),
             Action("s", "swap", "Swap", "let the selected deployment serve another model"),
-            Action("enter", "details", "Details", "settings, schemas and calls"),
+            Action("enter", "details", "Details", "settings, plan, schemas and calls"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),
             Action("x,delete", "remove", "Delete", "delete the selected model or deployment", key_display="x"),
         ),

@@ -91,6 +91,8 @@ class Scheduler:
         self._wanted: dict[str, Wanted] = {}
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
+        self._proving: set[Resident] = set()
+        """New engines that answer their first request before they take the place of others."""
         self.hung: list[Resident] = []
         """Out of service for good: engines whose threads do not end. Their bytes stay booked until they do."""
         self._line: list[Resident] = []
@@ -142,6 +144,7 @@ class Scheduler:
             if candidate in self._line or candidate.state in _IN_MEMORY:
                 self._retire(candidate)
             raise
+        self._proving.add(successor)
         try:
             assert successor.engine is not None, "probed before it was loaded"
             await probe(successor.engine)
@@ -149,6 +152,8 @@ class Scheduler:
             self._retire(successor)
             self._unclaim(successor)
             raise
+        finally:
+            self._proving.discard(successor)
         old = self._current.get(wanted.deployment_id)
         self.want(wanted)
         self._current[wanted.deployment_id] = successor
@@ -522,7 +527,7 @@ class Scheduler:
         """
         self.gpus.refresh()
         self._let_go_of_ended()
-        for stalled in self._pulses.look(self.residents()):
+        for stalled in self._pulses.look([*self.residents(), *self._proving]):
             self._give_up(stalled.resident, NotReady(stalled.reason))
         now = self._clock.monotonic_seconds()
         ready = {r.holder: r for r in self._current.values() if r.state is ResidentState.READY}

@@ -190,6 +190,25 @@ async def test_one_that_hangs_while_it_drains(scheduler: Scheduler, clock: FakeC
     assert scheduler.failure_of("a") is None
 
 
+async def test_one_that_hangs_while_it_is_proved(scheduler: Scheduler, clock: FakeClock) -> None:
+    """A new engine that never answers does not take the old one's place, and who asked for it is told."""
+    old, new = FakeBackend(), FakeBackend()
+    new.hangs = True
+    scheduler.want(wanted("a", old))
+    (await scheduler.acquire("a")).release()
+    replacing = asyncio.create_task(scheduler.replace(wanted("a", new, tag=1)))
+    while not new.loads or not new.loads[0].asked:
+        await asyncio.sleep(0)
+    await look(scheduler, clock, FIRST_STEP_SECONDS + 1)
+    with pytest.raises(NotReady, match="first step"):
+        await replacing
+    await settled()
+    assert [r.wanted.spec.parameters for r in scheduler.hung] == [{"tag": 1}]
+    lease = await scheduler.acquire("a")
+    assert lease.engine is old.loads[0]
+    lease.release()
+
+
 async def test_engines_that_hang_again_and_again(scheduler: Scheduler, clock: FakeClock) -> None:
     """A load that works is no proof: the back-off grows when the new engine hangs soon, and not when it does late."""
     scheduler.ledger.set_budget("cpu", Budget(capacity_bytes=1000))

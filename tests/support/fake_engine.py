@@ -82,13 +82,16 @@ class FakeEngine:
         self.spoils = False
         """Once it is given up, nobody else can use its weights."""
         self.given_up: ApplianceError | None = None
+        self._ended = asyncio.Event()
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
         self.asked += 1
         if self.error is not None:
             raise self.error
         if self.hangs:
-            await asyncio.Event().wait()
+            await self._ended.wait()
+            assert self.given_up is not None
+            raise self.given_up
         return EmbeddingResult(vectors=(), tokens=1)
 
     def stats(self) -> EngineStats:
@@ -96,6 +99,7 @@ class FakeEngine:
 
     def give_up(self, error: ApplianceError) -> None:
         self.given_up = error
+        self._ended.set()
         self.failure = error.message
         if self.spoils and self._hold is not None:
             self._hold.spoil()
@@ -124,6 +128,8 @@ class FakeBackend:
         self.gate = threading.Event()
         self.gate.set()
         self.error: ApplianceError | None = None
+        self.hangs = False
+        """Its engines hang in their first step."""
         self.begun = 0
         self.loads: list[FakeEngine] = []
 
@@ -150,6 +156,8 @@ class FakeBackend:
             raise self.error
         hold = WEIGHTS.load(placement.weights_key or self.over.key, self.over.load) if self.over is not None else None
         engine = FakeEngine(spec.slots, hold, placement)
+        if self.hangs:
+            engine.hangs, engine.pulse = True, 0
         self.loads.append(engine)
         return engine
 

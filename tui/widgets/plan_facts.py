@@ -51,7 +51,7 @@ def _share(share: admin.PlannedShare) -> str:
 
 
 def _parts(plan: admin.Plan) -> Iterator[tuple[str, int]]:
-    yield "weights, one copy for all" if plan.shares_weights else "weights", plan.weights_bytes
+    yield "weights (shared)" if plan.shares_weights else "weights", plan.weights_bytes
     yield "adapter", plan.adapter_bytes
     yield "cache", plan.cache_bytes
     yield "buffers", plan.compute_bytes
