@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_run(run: Run, tmp_path: Path) -> None:
         pytest.param(("create", "/nowhere", *CHAT), 2, "No such file", id="no such file"),
         pytest.param(("create", "-", "--endpoint", "/v1/wrong"), 2, "/v1/wrong", id="wrong endpoint"),
         pytest.param(("create", "-", *CHAT, "--metadata", "night"), 2, "key=value", id="metadata"),
-        pytest.param(("create", "-", *CHAT), 1, "empty", id="empty file"),
+        pytest.param(("create", "-", *CHAT, "--watch"), 1, "is failed: 0 of 0 requests", id="standard input, empty"),
         pytest.param(("list", "--limit", "0"), 2, "limit", id="limit"),
     ],
 )
