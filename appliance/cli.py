@@ -1,8 +1,8 @@
-"""The ``appliance`` command: serve, init, keys, models, upstreams, zoo, plan, bench, and the console.
+"""The ``appliance`` command: serve, init, keys, models, upstreams, zoo, batches, plan, bench, and the console.
 
-Most of it works on the home directly, beside a running server, which notices what changed; the plan, the bench and the
-console ask the server over HTTP. Data goes to standard output, narration to standard error; ``--json`` makes the data
-machine-readable.
+Most of it works on the home directly, beside a running server, which notices what changed; batches, the plan, the bench
+and the console ask the server over HTTP. Data goes to standard output, narration to standard error; ``--json`` makes
+the data machine-readable.
 """
 
 from __future__ import annotations
@@ -15,33 +15,31 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, get_args
+from typing import Any
 
 import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-from rich.table import Table
 
 import appliance
-from appliance.config import default_home, load_config
+from appliance.commands.batches import batches
+from appliance.commands.bench import bench
+from appliance.commands.common import (
+    home_of,
+    home_option,
+    json_option,
+    key_option,
+    pick,
+    print_json,
+    print_rows,
+    url_option,
+    workshop,
+)
+from appliance.commands.plan import plan
+from appliance.commands.upstreams import upstreams
+from appliance.config import load_config
 from appliance.domain.errors import ApplianceError
-from appliance.wire.admin import ExternalVendor
-
-WIDE_COLUMNS = 400
-MAX_SECRET_CHARACTERS = 8192
-
-home_option = click.option(
-    "--home",
-    type=click.Path(file_okay=False, path_type=Path),
-    default=None,
-    help="Where everything is kept. Default: APPLIANCE_HOME, else below your own data folder.",
-)
-url_option = click.option(
-    "--url", default="http://127.0.0.1:8080", show_default=True, help="Where the appliance listens."
-)
-key_option = click.option("--key", envvar="APPLIANCE_KEY", default=None, help="A key; or set APPLIANCE_KEY.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
 class _Group(click.Group):
@@ -77,7 +75,7 @@ def serve(home: Path | None, host: str | None, port: int | None, insecure: bool 
     from appliance.app import check_exposure  # here only: other commands start without the server's libraries
     from appliance.app import serve as run_server
 
-    home = _home(home)
+    home = home_of(home)
     config = load_config(home, host=host, port=port, insecure=insecure)
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
@@ -110,9 +108,9 @@ def _end_quietly_on_signals() -> None:
 @click.option("--quiet", is_flag=True, help="Print nothing but a new admin key.")
 def init(home: Path | None, quiet: bool) -> None:
     """Make the home: databases, built-in templates and starters, and the first admin key. Twice is fine."""
-    home = _home(home)
+    home = home_of(home)
     secret = _first_key(home)
-    with _workshop(home) as shop:
+    with workshop(home) as shop:
         from appliance.lifecycle.builtins import starters_folder
 
         shop.builtins.ensure(starters_folder())
@@ -149,10 +147,10 @@ def keys() -> None:
 @click.option("--quiet", is_flag=True, help="Print only the key.")
 def create_key(home: Path | None, as_json: bool, role: str, name: str, account: str | None, quiet: bool) -> None:
     """Make a key. It is shown once."""
-    with _workshop(_home(home)) as shop:
+    with workshop(home_of(home)) as shop:
         key, secret = shop.create_key(name, role, account)
     if as_json:
-        _print_json({"id": key.id, "name": key.name, "role": key.role, "account_id": key.account_id, "key": secret})
+        print_json({"id": key.id, "name": key.name, "role": key.role, "account_id": key.account_id, "key": secret})
     elif quiet:
         click.echo(secret)
     else:
@@ -164,11 +162,11 @@ def create_key(home: Path | None, as_json: bool, role: str, name: str, account: 
 @json_option
 def list_keys(home: Path | None, as_json: bool) -> None:
     """Keys, without their secrets."""
-    with _workshop(_home(home)) as shop:
+    with workshop(home_of(home)) as shop:
         found = shop.keys()
     rows = [[k.id, k.name, k.role.value, k.prefix + "…", _state(k.revoked_at)] for k in found]
     fields = ("id", "name", "role", "account_id", "prefix", "created_at", "revoked_at")
-    _print_rows(as_json, ["id", "name", "role", "key", "state"], rows, [_pick(k, fields) for k in found])
+    print_rows(as_json, ["id", "name", "role", "key", "state"], rows, [pick(k, fields) for k in found])
 
 
 @keys.command("revoke")
@@ -176,7 +174,7 @@ def list_keys(home: Path | None, as_json: bool) -> None:
 @click.argument("key_id")
 def revoke_key(home: Path | None, key_id: str) -> None:
     """Make a key useless at once, by its id or its name."""
-    with _workshop(_home(home)) as shop:
+    with workshop(home_of(home)) as shop:
         key = shop.revoke_key(key_id)
     click.echo(f"Key '{key.name}' is revoked", err=True)
 
@@ -196,10 +194,10 @@ def models() -> None:
 @click.option("--name", required=True, help="What templates call it: the parameter 'weights'.")
 def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str) -> None:
     """Import a weights file, the shards of one, or a folder with an ONNX model."""
-    with _workshop(_home(home)) as shop, _progress_bar(f"importing {name}", quiet=as_json) as progress:
+    with workshop(home_of(home)) as shop, _progress_bar(f"importing {name}", quiet=as_json) as progress:
         artifact = shop.import_files(files, name, progress)
     if as_json:
-        _print_json(msgspec.to_builtins(artifact))
+        print_json(msgspec.to_builtins(artifact))
         return
     card = artifact.card
     what = f"{card.architecture}, {card.quantization or card.format.value}, {artifact.size_bytes:,} bytes"
@@ -213,7 +211,7 @@ def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name
 @json_option
 def list_models(home: Path | None, as_json: bool) -> None:
     """Imported weights."""
-    with _workshop(_home(home)) as shop:
+    with workshop(home_of(home)) as shop:
         found = shop.artifacts()
     rows = [
         [
@@ -227,7 +225,7 @@ def list_models(home: Path | None, as_json: bool) -> None:
         for a in found
     ]
     columns = ["name", "architecture", "quantization", "bytes", "serves", "zoo name"]
-    _print_rows(as_json, columns, rows, [msgspec.to_builtins(a) for a in found])
+    print_rows(as_json, columns, rows, [msgspec.to_builtins(a) for a in found])
 
 
 @main.group()
@@ -242,7 +240,7 @@ def list_zoo(home: Path | None, as_json: bool) -> None:
     """The catalogue, and which of it is installed."""
     from models_store.catalog import catalog
 
-    with _workshop(_home(home)) as shop:
+    with workshop(home_of(home)) as shop:
         installed = {a.zoo_name for a in shop.artifacts()} - {None}
     entries = catalog().entries
     rows = [
@@ -257,200 +255,14 @@ def list_zoo(home: Path | None, as_json: bool) -> None:
         for e in entries
     ]
     data = [msgspec.to_builtins(e) | {"installed": bool(row[1])} for e, row in zip(entries, rows, strict=True)]
-    _print_rows(as_json, ["name", "installed", "size", "licence", "serves", "where to get it"], rows, data)
+    print_rows(as_json, ["name", "installed", "size", "licence", "serves", "where to get it"], rows, data)
 
 
-# --- upstreams -----------------------------------------------------------------------------------------------------
+# --- commands of their own modules -----------------------------------------------------------------------------------
 
 
-key_file_option = click.option(
-    "--key-file",
-    type=click.File("r"),
-    default=None,
-    help="File with its API key, - for standard input: an argument would be seen by everybody on the machine.",
-)
-UPSTREAM_FIELDS = ("id", "name", "base_url", "vendor", "created_at")
-
-
-@main.group()
-def upstreams() -> None:
-    """OpenAI-compatible endpoints where models of external vendors run."""
-
-
-@upstreams.command("add")
-@home_option
-@json_option
-@click.argument("name")
-@click.argument("base_url")
-@key_file_option
-@click.option(
-    "--vendor",
-    type=click.Choice(get_args(ExternalVendor)),
-    default=None,
-    help="Models of this vendor go there unless they name another upstream.",
-)
-def add_upstream(
-    home: Path | None, as_json: bool, name: str, base_url: str, key_file: IO[str] | None, vendor: str | None
-) -> None:
-    """Add one. Its host must stand in upstream_hosts; its key is stored encrypted and never shown."""
-    with _workshop(_home(home)) as shop:
-        made = shop.add_upstream(name, base_url, _secret_of(key_file), vendor)
-    if as_json:
-        _print_json(_upstream(made))
-    else:
-        click.echo(f"Upstream '{made.name}' is {made.base_url}", err=True)
-
-
-@upstreams.command("list")
-@home_option
-@json_option
-def list_upstreams(home: Path | None, as_json: bool) -> None:
-    """Upstreams, without their keys."""
-    with _workshop(_home(home)) as shop:
-        found = shop.upstreams()
-    rows = [[u.name, u.base_url, u.vendor or "", "yes" if u.sealed_key else ""] for u in found]
-    _print_rows(as_json, ["name", "base url", "vendor", "key"], rows, [_upstream(u) for u in found])
-
-
-@upstreams.command("rekey")
-@home_option
-@click.argument("name")
-@key_file_option
-def rekey_upstream(home: Path | None, name: str, key_file: IO[str] | None) -> None:
-    """Give it another key; without --key-file none. A running server uses it within a second."""
-    with _workshop(_home(home)) as shop:
-        changed = shop.rekey_upstream(name, _secret_of(key_file))
-    click.echo(f"Upstream '{changed.name}' has {'another key' if changed.sealed_key else 'no key'}", err=True)
-
-
-@upstreams.command("remove")
-@home_option
-@click.argument("name")
-def remove_upstream(home: Path | None, name: str) -> None:
-    """Remove one that no deployment runs at, and its key."""
-    with _workshop(_home(home)) as shop:
-        shop.remove_upstream(name)
-    click.echo(f"Upstream '{name}' is removed", err=True)
-
-
-def _secret_of(key_file: IO[str] | None) -> str | None:
-    return None if key_file is None else key_file.read(MAX_SECRET_CHARACTERS).strip()
-
-
-def _upstream(upstream: Any) -> dict[str, Any]:
-    return _pick(upstream, UPSTREAM_FIELDS) | {"has_key": upstream.sealed_key is not None}
-
-
-# --- plan ----------------------------------------------------------------------------------------------------------
-
-
-@main.command()
-@url_option
-@key_option
-@json_option
-@click.argument("deployment")
-def plan(url: str, key: str | None, as_json: bool, deployment: str) -> None:
-    """Ask a running server what a call of DEPLOYMENT (name or ID) would do to memory: what loads, what leaves, why."""
-    from appliance.wire.admin import PlanCreate
-    from tui.client import Client
-    from tui.problems import ConsoleError
-
-    async def ask() -> Any:
-        client = Client(url, key or click.prompt("Key", hide_input=True))
-        try:
-            return await client.plan(PlanCreate(deployment=deployment))
-        finally:
-            await client.aclose()
-
-    try:
-        made = asyncio.run(ask())
-    except ConsoleError as error:
-        raise click.ClickException(f"{error.title}: {error.detail}") from error
-    if as_json:
-        _print_json(msgspec.to_builtins(made))
-    else:
-        click.echo(made.reason)
-
-
-# --- bench ---------------------------------------------------------------------------------------------------------
-
-
-class _Counts(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
-    """Whole numbers with commas between them."""
-
-    name = "numbers"
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        words = str(value).split(",")
-        if not all(word.strip().isdecimal() and 1 <= int(word) <= self._most for word in words):
-            self.fail(f"'{value}': numbers from 1 to {self._most} with commas between them", param, ctx)
-        return tuple(sorted({int(word) for word in words}))
-
-
-@main.command()
-@url_option
-@key_option
-@json_option
-@click.option(
-    "--clients",
-    type=_Counts(256),
-    default="1,4,16",
-    show_default=True,
-    help="How many ask at once; more than a deployment has slots counts as that many.",
-)
-@click.option(
-    "--prompt-tokens", type=_Counts(1_048_576), default="128,512,2048", show_default=True, help="Lengths of prompts."
-)
-@click.option(
-    "--tokens", type=click.IntRange(2, 65_536), default=64, show_default=True, help="Most tokens of an answer."
-)
-@click.option(
-    "--seconds",
-    type=click.FloatRange(0.1, 3600),
-    default=20.0,
-    show_default=True,
-    help="How long one measurement may take.",
-)
-@click.option("--list", "only_list", is_flag=True, help="Show what the server keeps from earlier; measure nothing.")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-def bench(
-    url: str,
-    key: str | None,
-    as_json: bool,
-    clients: tuple[int, ...],
-    prompt_tokens: tuple[int, ...],
-    tokens: int,
-    seconds: float,
-    only_list: bool,
-    names: tuple[str, ...],
-) -> None:
-    """Measure deployments of a running server, all or those NAMEd: loads, first tokens, tokens per second by clients.
-
-    The server keeps the results and tells waiting clients from them when to come back. Measure on a quiet machine.
-    """
-    from appliance.bench import command  # here only: it imports the HTTP client
-    from appliance.bench.measure import Sizes
-    from tui.problems import ConsoleError
-
-    key = key or click.prompt("Key", hide_input=True)
-    sizes = Sizes(clients=clients, prompt_tokens=prompt_tokens, response_tokens=tokens, limit_seconds=seconds)
-    interrupted = False
-    try:
-        if only_list:
-            found = command.kept(url, key, names)
-        else:
-            found, interrupted = command.measure(url, key, names, sizes, quiet=as_json)
-    except ConsoleError as error:
-        raise click.ClickException(f"{error.title}: {error.detail}") from error
-    command.show(found, as_json=as_json)
-    if interrupted:
-        click.echo("Interrupted; this is what was measured until then.", err=True)
-        sys.exit(command.INTERRUPTED)
+for each in (upstreams, batches, plan, bench):
+    main.add_command(each)
 
 
 # --- console -------------------------------------------------------------------------------------------------------
@@ -460,7 +272,7 @@ def bench(
 @url_option
 @key_option
 def tui(url: str, key: str | None) -> None:
-    """The console: dashboard, zoo and imports, models, playground, keys."""
+    """The console: dashboard, zoo and imports, models, playground, keys, upstreams, batches."""
     from tui.app import run  # here only: it imports the terminal framework
 
     run(url, key or click.prompt("Key", hide_input=True))
@@ -469,21 +281,9 @@ def tui(url: str, key: str | None) -> None:
 # --- helpers -------------------------------------------------------------------------------------------------------
 
 
-def _home(home: Path | None) -> Path:
-    return (home or default_home()).expanduser().absolute()
-
-
-@contextmanager
-def _workshop(home: Path) -> Iterator[Any]:
-    from appliance.lifecycle.workshop import Workshop  # here only: --help needs no database
-
-    with Workshop(home, load_config(home)) as shop:
-        yield shop
-
-
 def _first_key(home: Path) -> str | None:
     """The first admin key's secret when this home has none yet."""
-    with _workshop(home) as shop:
+    with workshop(home) as shop:
         first: str | None = shop.first_key()
         return first
 
@@ -500,25 +300,6 @@ def _progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], N
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_rows(as_json: bool, columns: list[str], rows: list[list[str]], data: list[Any]) -> None:
-    if as_json:
-        _print_json(data)
-        return
-    table = Table(*columns, box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
-    console = Console() if sys.stdout.isatty() else Console(width=WIDE_COLUMNS)  # a pipe has no edge to wrap at
-    console.print(table)
-
-
-def _print_json(value: Any) -> None:
-    click.echo(msgspec.json.format(msgspec.json.encode(value)).decode())
-
-
-def _pick(record: Any, names: tuple[str, ...]) -> dict[str, Any]:
-    return {name: msgspec.to_builtins(getattr(record, name)) for name in names}
 
 
 def _state(revoked_at: Any) -> str:

@@ -55,6 +55,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """After so long without a sign of life an idle engine is asked for one token; who fails is taken out."""
     canary_patience_seconds: Annotated[float, Meta(ge=1, le=3600)] = 30.0
     """How long an engine may take for that token."""
+    stall_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
+    """An engine with work that completes no step for so long hangs: its requests end with a 503, it is taken out. The
+    first step may take ``load_timeout_seconds``, if that is longer."""
     queue_limit: Annotated[int, Meta(ge=1, le=100_000)] = 512
     """Requests that may wait for one deployment; one more is answered 429."""
     load_timeout_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0

@@ -22,11 +22,13 @@ from tui.messages import ShowScreen, TryDeployment
 from tui.problems import ConsoleError
 from tui.records import UserInfo
 from tui.screens.base import ConsoleScreen
+from tui.screens.batches import BatchesScreen
 from tui.screens.dashboard import DashboardScreen
 from tui.screens.help import Help
 from tui.screens.keys import KeysScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.playground import PlaygroundScreen
+from tui.screens.upstreams import UpstreamsScreen
 from tui.screens.zoo import ZooScreen
 
 POLL_SECONDS = 1.0
@@ -77,6 +79,8 @@ class ConsoleApp(App[None]):
         self.add_mode("models", lambda: ModelsScreen(client))
         self.add_mode("playground", lambda: PlaygroundScreen(client, clock))
         self.add_mode("keys", lambda: KeysScreen(client))
+        self.add_mode("upstreams", lambda: UpstreamsScreen(client))
+        self.add_mode("batches", lambda: BatchesScreen(client))
 
     def on_mount(self) -> None:
         """Ask at once, then every second."""

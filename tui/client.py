@@ -9,16 +9,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
 from appliance.wire import admin, sgp_v3
+from appliance.wire.batches import BatchCreate
 from tui.format import without_controls
 from tui.problems import Refused, Unexpected, Unreachable
-from tui.records import Chunk, Embeddings, LoggedCall, Ranking, UserInfo
+from tui.records import Batch, BatchPage, Chunk, Embeddings, LoggedCall, Ranking, StoredFile, UserInfo
 
 T = TypeVar("T")
 
@@ -157,6 +158,65 @@ class Client:
         """The newest executions of a deployment."""
         return await self._ask("GET", f"/admin/deployments/{deployment_id}/calls?limit={limit}", list[LoggedCall])
 
+    # --- upstreams -------------------------------------------------------------------------------------------
+
+    async def upstreams(self) -> list[admin.Upstream]:
+        """Where models of external vendors run, without keys."""
+        return await self._ask("GET", "/admin/upstreams", list[admin.Upstream])
+
+    async def create_upstream(self, body: admin.UpstreamCreate) -> admin.Upstream:
+        """Add one; its key is never shown again."""
+        return await self._ask("POST", "/admin/upstreams", admin.Upstream, body)
+
+    async def rekey_upstream(self, name: str, body: admin.UpstreamUpdate) -> admin.Upstream:
+        """Give one another key, or none."""
+        return await self._ask("PATCH", f"/admin/upstreams/{_segment(name)}", admin.Upstream, body)
+
+    async def delete_upstream(self, name: str) -> sgp_v3.Deleted:
+        """Remove one that no deployment runs at, and its key."""
+        return await self._ask("DELETE", f"/admin/upstreams/{_segment(name)}", sgp_v3.Deleted)
+
+    # --- batches ---------------------------------------------------------------------------------------------
+
+    async def upload(self, name: str, content: BinaryIO) -> StoredFile:
+        """Send a file of requests, in pieces."""
+        file = {"file": (name, content, "application/jsonl")}
+        with _translated(self.url):
+            response = await self._http.post(
+                "/v1/files", data={"purpose": "batch"}, files=file, timeout=_timeout(INFERENCE_SECONDS)
+            )
+        return _answered(response, StoredFile, "/v1/files")
+
+    async def download(self, file_id: str) -> AsyncGenerator[bytes, None]:
+        """A file's bytes, in pieces, just as they are."""
+        path = f"/v1/files/{_segment(file_id)}/content"
+        with _translated(self.url):
+            async with self._http.stream("GET", path, timeout=_timeout(INFERENCE_SECONDS)) as response:
+                if response.is_error:
+                    raise _refusal(response.status_code, await response.aread())
+                async for piece in response.aiter_bytes():
+                    yield piece
+
+    async def delete_file(self, file_id: str) -> None:
+        """Remove a file that no unfinished batch reads."""
+        await self._ask("DELETE", f"/v1/files/{_segment(file_id)}", dict[str, Any])
+
+    async def create_batch(self, body: BatchCreate) -> Batch:
+        """Run the requests of an uploaded file in the background."""
+        return await self._ask("POST", "/v1/batches", Batch, body)
+
+    async def batches(self, limit: int = 100) -> list[Batch]:
+        """The account's newest batches, newest first."""
+        return (await self._ask("GET", f"/v1/batches?limit={limit}", BatchPage)).data
+
+    async def batch(self, batch_id: str) -> Batch:
+        """One batch, with how far it is."""
+        return await self._ask("GET", f"/v1/batches/{_segment(batch_id)}", Batch)
+
+    async def cancel_batch(self, batch_id: str) -> Batch:
+        """Stop a batch; what it has answered until then stays."""
+        return await self._ask("POST", f"/v1/batches/{_segment(batch_id)}/cancel", Batch)
+
     # --- inference -------------------------------------------------------------------------------------------
 
     async def stream(self, path: str, body: dict[str, Any]) -> AsyncGenerator[Chunk, None]:
@@ -194,9 +254,7 @@ class Client:
             response = await self._http.request(
                 method, path, content=content, headers=headers, timeout=_timeout(seconds)
             )
-        if response.is_error:
-            raise _refusal(response.status_code, response.content)
-        return _decoded(response.content, answer, path)
+        return _answered(response, answer, path)
 
 
 class _StreamFault(msgspec.Struct, kw_only=True):
@@ -230,6 +288,12 @@ def _translated(url: str) -> Iterator[None]:
         raise Unreachable(f"{url} did not answer in time ({type(error).__name__})") from error
     except (httpx.TransportError, httpx.InvalidURL) as error:
         raise Unreachable(f"{url}: {error or type(error).__name__}") from error
+
+
+def _answered(response: httpx.Response, answer: type[T], path: str) -> T:
+    if response.is_error:
+        raise _refusal(response.status_code, response.content)
+    return _decoded(response.content, answer, path)
 
 
 def _refusal(status: int, content: bytes) -> Refused:

@@ -21,9 +21,18 @@ STATUS_STYLES = {
     "PENDING": "yellow",
     "RUNNING": "yellow",
     "DRAINING": "yellow",
+    "HUNG": "red",
     "FAILED": "bold red",
     "CANCELED": "dim",
     "revoked": "dim",
+    "completed": "green",
+    "validating": "yellow",
+    "in_progress": "yellow",
+    "finalizing": "yellow",
+    "cancelling": "yellow",
+    "cancelled": "dim",
+    "expired": "red",
+    "failed": "bold red",
     "active": "green",
 }
 

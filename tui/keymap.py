@@ -31,6 +31,8 @@ class Area(Struct, frozen=True):
     title: str
     explanation: str
     actions: tuple[Action, ...]
+    tab: str = ""
+    """A shorter word for the top bar, where all areas stand beside each other."""
 
 
 EVERYWHERE = (
@@ -40,6 +42,8 @@ EVERYWHERE = (
     Action("3,f4", "show('models')", "Models", "models and deployments", shown=False, key_display="3 F4"),
     Action("4,f5", "show('playground')", "Playground", "playground", shown=False, key_display="4 F5"),
     Action("5,f6", "show('keys')", "Keys", "API keys", shown=False, key_display="5 F6"),
+    Action("6,f7", "show('upstreams')", "Upstreams", "endpoints of external vendors", shown=False, key_display="6 F7"),
+    Action("7,f8", "show('batches')", "Batches", "files of requests that run", shown=False, key_display="7 F8"),
     Action("ctrl+p", "command_palette", "Palette", "search all commands; change the theme", shown=False),
     Action("ctrl+q", "quit", "Quit", "leave the console; the server goes on", shown=False),
 )
@@ -51,10 +55,11 @@ AREAS: dict[str, Area] = {
         "its first call. Predicted bytes are reserved before a load, measured bytes are what it really took. "
         "After a plus: weights that several residents share, in memory once.",
         (
-            Action("enter", "details", "Details", "settings, reason of a failure and last calls of a deployment"),
+            Action("enter", "details", "Details", "settings, plan and last calls of a deployment, reason of a failure"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),
             Action("tab", "app.focus_next", "Next table", "move between residents and deployments", shown=False),
         ),
+        tab="Dash",
     ),
     "zoo": Area(
         "Zoo",
@@ -79,7 +84,7 @@ AREAS: dict[str, Area] = {
             Action("n", "new_model", "New model", "make a model from a template"),
             Action("d", "deploy", "Deploy", "make a deployment of the selected model"),
             Action("s", "swap", "Swap", "let the selected deployment serve another model"),
-            Action("enter", "details", "Details", "settings, schemas and calls"),
+            Action("enter", "details", "Details", "settings, plan, schemas and calls"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),
             Action("x,delete", "remove", "Delete", "delete the selected model or deployment", key_display="x"),
         ),
@@ -97,6 +102,7 @@ AREAS: dict[str, Area] = {
             Action("ctrl+t", "settings", "Settings", "temperature, longest answer, system message", key_display="^t"),
             Action("ctrl+l", "clear", "Clear", "forget the conversation", key_display="^l"),
         ),
+        tab="Play",
     ),
     "keys": Area(
         "Keys",
@@ -105,6 +111,27 @@ AREAS: dict[str, Area] = {
         (
             Action("n", "new_key", "New key", "make a key"),
             Action("x,delete", "revoke", "Revoke", "make the selected key invalid for good", key_display="x"),
+            Action("r", "reload", "Reload", "ask the server again"),
+        ),
+    ),
+    "upstreams": Area(
+        "Upstreams",
+        "OpenAI-compatible endpoints where models of external vendors run. The host of one must stand in "
+        "upstream_hosts of the server's configuration. Its key is stored encrypted and never shown again.",
+        (
+            Action("n", "new_upstream", "New upstream", "add an endpoint"),
+            Action("k", "rekey", "Change key", "give the selected one another key, or none"),
+            Action("x,delete", "remove", "Remove", "remove one that no deployment runs at", key_display="x"),
+            Action("r", "reload", "Reload", "ask the server again"),
+        ),
+    ),
+    "batches": Area(
+        "Batches",
+        "Files of requests that run in the background, behind all other traffic, also over a restart. Make one with "
+        "'appliance batches create FILE', fetch its answers with 'appliance batches download ID'.",
+        (
+            Action("x,delete", "cancel", "Cancel", "stop the selected batch; its answers so far stay", key_display="x"),
+            Action("c", "copy", "Copy ID", "hand the batch's ID to the terminal's clipboard"),
             Action("r", "reload", "Reload", "ask the server again"),
         ),
     ),

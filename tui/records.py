@@ -9,6 +9,9 @@ from datetime import datetime
 
 from msgspec import Struct, field
 
+FINAL_STATUSES = frozenset({"completed", "failed", "cancelled", "expired"})
+"""Of batches."""
+
 
 class LoggedCall(Struct, kw_only=True):
     """One execution: an element of ``GET /admin/deployments/{id}/calls``."""
@@ -119,3 +122,72 @@ class Ranking(Struct, kw_only=True):
 
     results: list[_RankedItem]
     usage: TokenCount | None = None
+
+
+class StoredFile(Struct, kw_only=True):
+    """Answer to ``POST /v1/files``."""
+
+    id: str
+    bytes: int
+
+
+class RequestCounts(Struct, kw_only=True):
+    """How far a batch is."""
+
+    total: int = 0
+    completed: int = 0
+    failed: int = 0
+
+
+class Fault(Struct, kw_only=True):
+    """What is wrong with a batch's file."""
+
+    message: str
+    line: int | None = None
+
+
+class _Faults(Struct, kw_only=True):
+    data: list[Fault] = field(default_factory=list)
+
+
+class Batch(Struct, kw_only=True):
+    """A file of requests that run in the background: ``GET /v1/batches/{id}``."""
+
+    id: str
+    endpoint: str
+    status: str
+    input_file_id: str
+    created_at: int
+    """Seconds since 1970, as all moments of this dialect."""
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    in_progress_at: int | None = None
+    expires_at: int | None = None
+    completed_at: int | None = None
+    failed_at: int | None = None
+    expired_at: int | None = None
+    cancelled_at: int | None = None
+    request_counts: RequestCounts = field(default_factory=RequestCounts)
+    errors: _Faults | None = None
+    metadata: dict[str, str] | None = None
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What is wrong with its file."""
+        return self.errors.data if self.errors is not None else []
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it has ended, in whatever way."""
+        return self.status in FINAL_STATUSES
+
+    @property
+    def ended_at(self) -> int | None:
+        """When it ended."""
+        return self.completed_at or self.failed_at or self.expired_at or self.cancelled_at
+
+
+class BatchPage(Struct, kw_only=True):
+    """Answer to ``GET /v1/batches``."""
+
+    data: list[Batch]

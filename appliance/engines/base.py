@@ -13,6 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
+from appliance.domain.errors import ApplianceError
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
@@ -206,6 +207,25 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free everything. Blocks until running work was cancelled. Twice is fine."""
+
+
+@runtime_checkable
+class Pulsing(Engine, Protocol):
+    """An engine with a thread of its own, which may hang in native code."""
+
+    @property
+    def pulse(self) -> int | None:
+        """Steps completed since the load, while there is work; None while there is none, and once the thread has ended.
+
+        A pulse that stays the same is a step that does not end.
+        """
+
+    def give_up(self, error: ApplianceError) -> None:
+        """End every open request with the error, at once, and take no more: the thread does not come back from a step.
+
+        Never waits. What the thread holds stays in memory; nobody who loads later has a part in what it may have locked
+        or broken.
+        """
 
 
 class TextStream(Protocol):

@@ -2,6 +2,9 @@
 
 A ``Stepper`` is single-threaded: it takes commands and makes steps. This file gives it a thread, an inbox and an end:
 whatever way the thread ends (closed, or a step raised), the stepper ends every open request and frees its memory.
+
+A step in native code may also never end. The thread's pulse shows that, and ``give_up`` then ends the open requests
+from outside; the memory stays where it is, for only the thread itself could free it.
 """
 
 from __future__ import annotations
@@ -10,9 +13,10 @@ import logging
 import threading
 from collections import deque
 from typing import Generic, Protocol, TypeVar
+from weakref import WeakSet
 
 from appliance.domain.errors import ApplianceError, Internal
-from appliance.engines.stream import Outbox
+from appliance.engines.stream import Outbox, Receiver
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +25,16 @@ CLOSE_SECONDS = 60.0
 
 Command = TypeVar("Command", contravariant=True)
 AnyCommand = TypeVar("AnyCommand")
+
+
+def join(thread: threading.Thread) -> None:
+    """Wait for the end of an engine's thread. Raises Internal when it does not end: it hangs in native code."""
+    thread.join(CLOSE_SECONDS)
+    if thread.is_alive():
+        raise Internal(
+            f"the engine thread '{thread.name}' did not end within {CLOSE_SECONDS:.0f} s; what it holds is free again "
+            "when it ends, at the latest when the appliance restarts"
+        )
 
 
 class Stepper(Protocol[Command]):
@@ -51,6 +65,11 @@ class EngineThread(Generic[AnyCommand]):
         self._inbox: deque[AnyCommand] = deque()
         self._news = threading.Condition()
         self._closing = False
+        self._resting = True
+        self._steps = 0
+        self._open: WeakSet[Receiver] = WeakSet()
+        """Whom to tell when the thread cannot; those that were answered take no second answer."""
+        self._given_up: ApplianceError | None = None
         self.failure: str | None = None
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -60,13 +79,24 @@ class EngineThread(Generic[AnyCommand]):
         """Commands that the stepper has not taken yet."""
         return len(self._inbox)
 
-    def submit(self, command: AnyCommand) -> None:
-        """Put a command into the inbox. Raises Internal when the thread has failed or was closed."""
+    @property
+    def pulse(self) -> int | None:
+        """Steps completed so far, while there is something to do; None when not, and after the thread's end."""
+        return None if self._resting and not self._inbox else self._steps
+
+    def submit(self, command: AnyCommand, receiver: Receiver) -> None:
+        """Put a command into the inbox; ``receiver`` gets what comes of it. Called on the loop.
+
+        Raises Internal when the thread has failed or was closed, and what it was given up with.
+        """
         with self._news:
+            if self._given_up is not None:
+                raise self._given_up
             if self.failure is not None or self._closing:
                 raise Internal(f"the engine no longer runs: {self.failure or 'it was closed'}")
             self._inbox.append(command)
             self._news.notify()
+        self._open.add(receiver)
 
     def post(self, command: AnyCommand) -> None:
         """Like submit, for commands that an ended thread has no use for."""
@@ -83,12 +113,20 @@ class EngineThread(Generic[AnyCommand]):
         with self._news:
             self._closing = True
             self._news.notify()
-        self._thread.join(CLOSE_SECONDS)
-        if self._thread.is_alive():
-            raise Internal(
-                f"the engine thread '{self._thread.name}' did not end within {CLOSE_SECONDS:.0f} s; what it holds is "
-                "free again when the appliance restarts"
-            )
+        join(self._thread)
+
+    def give_up(self, error: ApplianceError) -> None:
+        """It does not come back from a step: tell every open receiver the error, and take no more commands.
+
+        Called on the loop; never waits. Should the step end after all, so does the thread, and it frees everything.
+        """
+        with self._news:
+            self._given_up = error
+            self.failure = error.message
+            self._closing = True
+            self._news.notify()
+        for receiver in list(self._open):
+            receiver.receive(error)
 
     def _run(self) -> None:
         error: Internal | None = None
@@ -96,6 +134,7 @@ class EngineThread(Generic[AnyCommand]):
             busy = False
             while self._receive(wait=not busy):
                 busy = self._stepper.step()
+                self._steps += 1
                 if not busy:
                     self._outbox.flush()
         except BaseException as fault:  # a C library's thread has nobody above it who could handle anything
@@ -107,7 +146,9 @@ class EngineThread(Generic[AnyCommand]):
         """Pass the inbox on to the stepper; False when it is time to end."""
         with self._news:
             while wait and not self._inbox and not self._closing:
+                self._resting = True
                 self._news.wait()
+            self._resting = False
             if self._closing:
                 return False
             commands = list(self._inbox)
@@ -118,7 +159,7 @@ class EngineThread(Generic[AnyCommand]):
 
     def _end(self, error: Internal | None) -> None:
         with self._news:
-            if error is not None:
+            if error is not None and self._given_up is None:
                 self.failure = error.message
             self._closing = True
             commands = list(self._inbox)
@@ -128,3 +169,4 @@ class EngineThread(Generic[AnyCommand]):
         self._stepper.abandon(error)
         self._outbox.flush()
         self._stepper.close()
+        self._resting = True

@@ -103,7 +103,12 @@ class Node:
             idle_seconds=config.idle_seconds,
             queue_limit=config.queue_limit,
             rules=Rules(min_stay_seconds=config.min_stay_seconds, max_wait_seconds=config.max_wait_seconds),
-            watch=Watch(every_seconds=config.canary_seconds, patience_seconds=config.canary_patience_seconds),
+            watch=Watch(
+                every_seconds=config.canary_seconds,
+                patience_seconds=config.canary_patience_seconds,
+                step_seconds=config.stall_seconds,
+                first_step_seconds=config.load_timeout_seconds,
+            ),
             hooks=self.statuses,
             meter=lambda: PeakMeter(self.probe.gpu_held_bytes),
             gpus=GpuBudgets(ledger, self.probe, config.gpu_reserve_bytes),

@@ -20,12 +20,16 @@ log = logging.getLogger(__name__)
 
 
 class Watch(Struct, frozen=True, kw_only=True):
-    """How idle engines are watched: each answers one token now and then, or is taken out."""
+    """How engines are watched: idle ones answer one token now and then, and those with work complete steps."""
 
     every_seconds: float = float("inf")
     """Time without a sign of life after which an idle engine is asked for one."""
     patience_seconds: float = 30.0
     """How long it may take to answer."""
+    step_seconds: float = float("inf")
+    """How long an engine with work may complete no step."""
+    first_step_seconds: float = 0.0
+    """How long at least its first step may take, which may read the weights from the disk."""
 
 
 class Canary:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from appliance.engines.base import CPU, Need, Placement
 
@@ -112,6 +113,18 @@ class Ledger:
         assert not self.missing(placement), "reserved without room"
         assert holder not in self._reserved, "reserved twice"
         self._reserved[holder] = placement
+
+    def set_apart(self, holder: str) -> Placement:
+        """The holder's weights are its own from now on: who loads the same ones next has another copy of them."""
+        placement = self._reserved[holder]
+        own_key = f"{placement.weights_key} of {holder}"
+        self._reserved[holder] = apart = Placement(
+            tuple(
+                replace(share, need=replace(share.need, weights_key=share.need.weights_key and own_key))
+                for share in placement.shares
+            )
+        )
+        return apart
 
     def release(self, holder: str) -> None:
         """Give the holder's bytes back. Twice is fine."""

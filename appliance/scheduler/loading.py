@@ -30,7 +30,7 @@ class Hooks:
         """About to load in this process; awaited before native code runs."""
 
     async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
-        """Loaded, or failed with the error; also when the canary found a loaded engine broken."""
+        """Loaded, or failed with the error; also when a loaded engine was found broken or hanging."""
 
     async def need_learned(self, learned: Learned) -> None:
         """What a load took, for the next start of the appliance."""
@@ -56,7 +56,7 @@ class Loader:
         try:
             async with self._keeper.turn(resident.placement):
                 await self._hooks.load_begins(resident.wanted.deployment_id)
-                return await self._load_measured(resident, found=kept is not None or _in_memory(resident.placement))
+                return await self._load_measured(resident, found=kept is not None or in_memory(resident.placement))
         finally:
             if kept is not None:
                 await asyncio.to_thread(kept.release)
@@ -115,6 +115,6 @@ class Loader:
             log.exception("the end of a load of %s could not be noted", deployment_id)
 
 
-def _in_memory(placement: Placement) -> bool:
-    """Whether its weights are there already, because another engine stands on them."""
+def in_memory(placement: Placement) -> bool:
+    """Whether its weights are there for who comes next, because an engine stands on them."""
     return placement.weights_key is not None and WEIGHTS.holds(placement.weights_key) > 0

@@ -29,6 +29,9 @@ class Pinned(Struct, frozen=True, kw_only=True):
     """What never leaves, and so leaves less than the whole machine to everybody else."""
 
     names: tuple[str, ...] = ()
+    """Deployments that are pinned."""
+    hung_names: tuple[str, ...] = ()
+    """Deployments whose former engines hang and hold their memory."""
     placements: tuple[Placement, ...] = ()
 
 
@@ -216,10 +219,9 @@ class Placer:
             more = "" if device == CPU else ", or ask for more GPUs"
             return CannotFit(f"'{wanted.name}' needs {gib(need.total_bytes)}, {device} has {has}; {ADVICE}{more}")
         more_bytes = held_on(device, [placement, *pinned.placements]) - pinned_bytes
-        names = ", ".join(f"'{name}'" for name in sorted(pinned.names))
         return CannotFit(
-            f"'{wanted.name}' needs {gib(more_bytes)}, and of the {device}'s {has} {gib(pinned_bytes)} are pinned by "
-            f"{names}; unpin (min_workers 0) or delete one of those"
+            f"'{wanted.name}' needs {gib(more_bytes)}, and of the {device}'s {has} {gib(pinned_bytes)} are "
+            f"{' or '.join(_holders(pinned))}"
         )
 
     def _beside_others(self, device: str, budgets: Mapping[str, int]) -> str:
@@ -253,6 +255,20 @@ def _fits(placement: Placement, asked: Resources, beside: Iterable[Placement], b
     in_ram = placement.on(CPU)
     within = asked.memory_bytes is None or in_ram is None or in_ram.total_bytes <= asked.memory_bytes
     return within and not _over(placement, beside, budgets)
+
+
+def _holders(pinned: Pinned) -> list[str]:
+    """Who holds what cannot be freed, and what helps."""
+    held = []
+    if pinned.names:
+        held.append(f"pinned by {_quoted(pinned.names)}; unpin (min_workers 0) or delete one of those")
+    if pinned.hung_names:
+        held.append(f"held by hanging engines of {_quoted(pinned.hung_names)}; restart the appliance to free it")
+    return held
+
+
+def _quoted(names: Iterable[str]) -> str:
+    return ", ".join(f"'{name}'" for name in sorted(names))
 
 
 def _cost(leavers: Sequence[policy.Candidate]) -> tuple[int, int, float]:

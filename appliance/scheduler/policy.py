@@ -139,6 +139,10 @@ def idle_too_long(candidates: Iterable[Candidate], now_seconds: float, idle_seco
     return [c.holder for c in idle if now_seconds - c.last_used_seconds >= idle_seconds]
 
 
+GOOD_SECONDS = 3600.0
+"""An engine that was in memory for so long does not count as one more failure in a row when it breaks."""
+
+
 def retry_delay_seconds(failures: int) -> float:
-    """Back-off after so many failed loads in a row: 2, 4, 8, ... 300 seconds."""
+    """Back-off after so many failures in a row, of loads or of engines soon after: 2, 4, 8, ... 300 seconds."""
     return float(min(300, 2 ** min(failures, 9)))

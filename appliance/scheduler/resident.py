@@ -26,12 +26,13 @@ class Wanted(Struct, frozen=True, kw_only=True):
 
 
 class ResidentState(StrEnum):
-    """Loading → Ready → Draining → gone; Waiting before all, while there is no room."""
+    """Loading → Ready → Draining → gone; Waiting before all, while there is no room; Hung, if it does not go."""
 
     WAITING = "WAITING"
     LOADING = "LOADING"
     READY = "READY"
     DRAINING = "DRAINING"
+    HUNG = "HUNG"
 
 
 class Resident:
@@ -56,6 +57,8 @@ class Resident:
         self.last_used_seconds = now_seconds
         self.loaded_seconds = math.inf
         self.load_took_seconds = 0.0
+        self.setbacks = 0
+        """Failures in a row, of its deployment's engines, before this one was loaded."""
         self.checked_seconds = now_seconds
         """When the engine last answered the canary, or was loaded."""
         self.loaded_at: datetime | None = None

@@ -29,7 +29,7 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, CannotFit, Internal, NotFound, NotReady, QueueFull
-from appliance.engines.base import Engine, Placement
+from appliance.engines.base import Engine, Placement, Pulsing
 from appliance.engines.probe import probe
 from appliance.engines.shared import Hold
 from appliance.hardware.meter import Meter, PeakMeter
@@ -38,11 +38,12 @@ from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.loading import Hooks, Loader
+from appliance.scheduler.loading import Hooks, Loader, in_memory
 from appliance.scheduler.needs import Needs, key_of
 from appliance.scheduler.pace import Pace, Speeds
 from appliance.scheduler.placer import Pinned, Placer
 from appliance.scheduler.plan import Plan, Stay, explain
+from appliance.scheduler.pulse import Pulses
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
 
 log = logging.getLogger(__name__)
@@ -85,10 +86,15 @@ class Scheduler:
         self._idle_seconds = idle_seconds
         self._queue_limit = queue_limit
         self._canary = Canary(clock, watch or Watch(), self._take_out_sick)
+        self._pulses = Pulses(clock, watch or Watch())
         self._paces: dict[str, Pace] = {}
         self._wanted: dict[str, Wanted] = {}
         self._current: dict[str, Resident] = {}
         self._leaving: set[Resident] = set()
+        self._proving: set[Resident] = set()
+        """New engines that answer their first request before they take the place of others."""
+        self.hung: list[Resident] = []
+        """Out of service for good: engines whose threads do not end. Their bytes stay booked until they do."""
         self._line: list[Resident] = []
         self._keeper = Keeper(ledger)
         self._loader = Loader(clock, self._keeper, self.needs, hooks or Hooks(), meter)
@@ -138,6 +144,7 @@ class Scheduler:
             if candidate in self._line or candidate.state in _IN_MEMORY:
                 self._retire(candidate)
             raise
+        self._proving.add(successor)
         try:
             assert successor.engine is not None, "probed before it was loaded"
             await probe(successor.engine)
@@ -145,6 +152,8 @@ class Scheduler:
             self._retire(successor)
             self._unclaim(successor)
             raise
+        finally:
+            self._proving.discard(successor)
         old = self._current.get(wanted.deployment_id)
         self.want(wanted)
         self._current[wanted.deployment_id] = successor
@@ -251,7 +260,7 @@ class Scheduler:
         if wait_seconds > 0:
             forever = wait_seconds == float("inf")
             raise NotReady(
-                f"'{wanted.name}' failed to load: {failure.error.message}",
+                f"'{wanted.name}' failed: {failure.error.message}",
                 retry_after_seconds=None if forever else wait_seconds,
             )
 
@@ -334,7 +343,8 @@ class Scheduler:
                 options = self._options(head)
             except CannotFit as error:
                 self._line.pop(0)
-                self._spawn(self._load_failed(head, error))
+                # what hangs holds memory that would be the head's: our fault, and not the request's
+                self._spawn(self._load_failed(head, NotReady(error.message) if self.hung else error))
                 continue
             fitting = self.placer.fitting_now(options)
             head.placement = fitting or head.placement
@@ -395,7 +405,11 @@ class Scheduler:
     def _pinned(self) -> Pinned:
         """What stays in memory, whoever waits."""
         pinned = [r for r in self._current.values() if r.wanted.pinned and r.state in _IN_MEMORY]
-        return Pinned(names=tuple(r.wanted.name for r in pinned), placements=tuple(r.placement for r in pinned))
+        return Pinned(
+            names=tuple(r.wanted.name for r in pinned),
+            hung_names=tuple(r.wanted.name for r in self.hung),
+            placements=tuple(r.placement for r in [*pinned, *self.hung]),
+        )
 
     def _evict(self, resident: Resident) -> None:
         log.info("evicting '%s'", resident.wanted.name)
@@ -424,7 +438,8 @@ class Scheduler:
         resident.loaded_at = self._clock.now()
         now = self._clock.monotonic_seconds()
         resident.last_used_seconds = resident.loaded_seconds = resident.checked_seconds = now
-        self._failures.pop(resident.wanted.deployment_id, None)
+        failure = self._failures.pop(resident.wanted.deployment_id, None)
+        resident.setbacks = failure.count if failure is not None else 0
         if resident.state is ResidentState.DRAINING or self._closing:
             resident.state = ResidentState.DRAINING
             self._leaving.add(resident)
@@ -451,9 +466,9 @@ class Scheduler:
         resident.gone.set()
         self._advance()
 
-    def _note_failure(self, deployment_id: str, error: ApplianceError) -> None:
+    def _note_failure(self, deployment_id: str, error: ApplianceError, setbacks: int = 0) -> None:
         earlier = self._failures.get(deployment_id)
-        count = earlier.count + 1 if earlier else 1
+        count = 1 + (earlier.count if earlier else setbacks)
         retry_at = self._clock.monotonic_seconds() + policy.retry_delay_seconds(count)
         self._failures[deployment_id] = Failure(error=error, count=count, retry_at_seconds=retry_at)
 
@@ -488,11 +503,13 @@ class Scheduler:
             await self._loader.unload(engine)
         except Exception:
             log.exception("closing the engine of '%s' failed; its bytes stay booked", resident.wanted.name)
+            resident.engine, resident.state = engine, ResidentState.HUNG
+            self.hung.append(resident)
         else:
             self.ledger.release(resident.holder)
+            log.info("'%s' left memory", resident.wanted.name)
         self._leaving.discard(resident)
         resident.gone.set()
-        log.info("'%s' left memory", resident.wanted.name)
         self._advance()
 
     def _spawn(self, work: Awaitable[None]) -> None:
@@ -505,9 +522,13 @@ class Scheduler:
     def sweep(self) -> None:
         """Unload who was idle too long; take out engines that died while nobody called them; look after the others.
 
-        Called about once a second: a head of the line whose maximum wait is over is noticed here.
+        Called about once a second: a head of the line whose maximum wait is over is noticed here, and so is an engine
+        that hangs.
         """
         self.gpus.refresh()
+        self._let_go_of_ended()
+        for stalled in self._pulses.look([*self.residents(), *self._proving]):
+            self._give_up(stalled.resident, NotReady(stalled.reason))
         now = self._clock.monotonic_seconds()
         ready = {r.holder: r for r in self._current.values() if r.state is ResidentState.READY}
         for resident in [r for r in ready.values() if not r.can_serve]:
@@ -520,17 +541,43 @@ class Scheduler:
 
     async def _take_out_sick(self, resident: Resident, error: ApplianceError) -> None:
         """Out of service with its reason, if it still is in service; tried again when the back-off is over."""
-        if (
-            self._current.get(resident.wanted.deployment_id) is not resident
-            or resident.state is not ResidentState.READY
-        ):
-            return
+        if self._condemn(resident, error):
+            await self._loader.tell_ended(resident.wanted.deployment_id, error)
+
+    def _condemn(self, resident: Resident, error: ApplianceError) -> bool:
+        """Take it out of service; False when it is out already."""
         deployment_id = resident.wanted.deployment_id
+        if self._current.get(deployment_id) is not resident or resident.state is not ResidentState.READY:
+            return False
         log.error("'%s' is taken out: %s", resident.wanted.name, error.message)
         del self._current[deployment_id]
-        self._note_failure(deployment_id, error)
+        soon = self._clock.monotonic_seconds() - resident.loaded_seconds < policy.GOOD_SECONDS
+        self._note_failure(deployment_id, error, resident.setbacks if soon else 0)
         self._retire(resident)
-        await self._loader.tell_ended(deployment_id, error)
+        return True
+
+    def _give_up(self, resident: Resident, error: NotReady) -> None:
+        """Its engine hangs: its requests end now, with the error. Its memory leaves the ledger when its thread ends."""
+        engine = resident.engine
+        assert isinstance(engine, Pulsing), "what has no pulse cannot be seen to hang"
+        was_serving = self._condemn(resident, error)
+        failure = self._failures.get(resident.wanted.deployment_id)
+        error.retry_after_seconds = policy.retry_delay_seconds(failure.count if failure is not None else 1)
+        engine.give_up(error)
+        if resident.placement.weights_key is not None and not in_memory(resident.placement):
+            # whoever comes next over these weights loads a copy of its own
+            resident.placement = self.ledger.set_apart(resident.holder)
+        if was_serving:
+            self._spawn(self._loader.tell_ended(resident.wanted.deployment_id, error))
+
+    def _let_go_of_ended(self) -> None:
+        """What hung and then came back frees its memory after all."""
+        for resident in [r for r in self.hung if isinstance(r.engine, Pulsing) and r.engine.pulse is None]:
+            log.warning("the hanging engine of '%s' has ended", resident.wanted.name)
+            self.hung.remove(resident)
+            resident.state = ResidentState.DRAINING
+            self._leaving.add(resident)
+            self._unload(resident)
 
     def plan(self, wanted: Wanted) -> Plan:
         """What a call of this deployment would do to memory now, and why. Nothing is done."""

@@ -42,7 +42,8 @@ class Resident(Struct, kw_only=True):
 
     deployment_id: str
     deployment_name: str
-    state: Literal["WAITING", "LOADING", "READY", "DRAINING"]
+    state: Literal["WAITING", "LOADING", "READY", "DRAINING", "HUNG"]
+    """HUNG: out of service, and its memory is free only when its thread ends or the appliance restarts."""
     note: str | None
     """Why one that waits for room does not get it yet; for admins, as it names others."""
     device: str | None

@@ -7,9 +7,34 @@ import threading
 
 import pytest
 
-from appliance.domain.errors import ApplianceError, Internal
+from appliance.domain.errors import ApplianceError, Internal, NotReady
 from appliance.engines.stream import Outbox, Reply
 from appliance.engines.thread import EngineThread
+
+
+class Hanging:
+    """A double of native code that hangs: a step ends when the test lets it."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.comes_back = threading.Event()
+        self.steps_left = 0
+        self.closed = threading.Event()
+
+    def take(self, command: Reply[int]) -> None:
+        self.steps_left += 1
+
+    def step(self) -> bool:
+        self.entered.set()
+        self.comes_back.wait(timeout=60)
+        self.steps_left -= 1
+        return self.steps_left > 0
+
+    def abandon(self, error: ApplianceError | None) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed.set()
 
 
 class Doubler:
@@ -56,7 +81,7 @@ def started() -> tuple[Doubler, EngineThread[tuple[Reply[int], int]]]:
 
 async def asked(thread: EngineThread[tuple[Reply[int], int]], number: int) -> int:
     reply: Reply[int] = Reply()
-    thread.submit((reply, number))
+    thread.submit((reply, number), reply)
     return await reply.wait()
 
 
@@ -97,3 +122,55 @@ async def test_a_fault_ends_everything_with_its_reason() -> None:
         await asked(thread, 1)
     thread.close()
     assert stepper.closed == 1
+
+
+async def test_the_pulse_counts_steps_while_there_is_work() -> None:
+    """None while idle and after the end; else the number of completed steps, which stays the same while one runs."""
+    stepper = Hanging()
+    thread: EngineThread[Reply[int]] = EngineThread("hanging", stepper, Outbox())
+    assert thread.pulse is None
+    thread.submit(Reply(), Reply())
+    await asyncio.to_thread(stepper.entered.wait)
+    assert thread.pulse == 0
+    stepper.comes_back.set()
+    while thread.pulse is not None:
+        await asyncio.sleep(0)
+    stepper.comes_back.clear()
+    stepper.entered.clear()
+    thread.submit(Reply(), Reply())
+    await asyncio.to_thread(stepper.entered.wait)
+    assert thread.pulse == 1
+    stepper.comes_back.set()
+    thread.close()
+    assert thread.pulse is None
+
+
+async def test_a_hanging_step_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits is told at once, who comes is refused with the same words, closing says that it did not end; and when
+    the step ends after all, so does the thread, and frees what it has.
+    """
+    monkeypatch.setattr("appliance.engines.thread.CLOSE_SECONDS", 0.01)
+    stepper = Hanging()
+    thread: EngineThread[Reply[int]] = EngineThread("hanging", stepper, Outbox())
+    running, waiting = Reply[int](), Reply[int]()
+    thread.submit(running, running)
+    await asyncio.to_thread(stepper.entered.wait)
+    thread.submit(waiting, waiting)
+
+    thread.give_up(NotReady("it hangs"))
+
+    for reply in (running, waiting):
+        with pytest.raises(NotReady, match="it hangs"):
+            await reply.wait()
+    with pytest.raises(NotReady, match="it hangs"):
+        thread.submit(Reply(), Reply())
+    assert thread.failure == "it hangs"
+    with pytest.raises(Internal, match="did not end"):
+        await asyncio.to_thread(thread.close)
+    assert thread.pulse == 0
+
+    stepper.comes_back.set()
+    await asyncio.to_thread(stepper.closed.wait)
+    monkeypatch.undo()
+    await asyncio.to_thread(thread.close)
+    assert thread.pulse is None

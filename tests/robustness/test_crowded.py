@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,12 +59,6 @@ async def ask_all(server: Server, deployments: list[Deployed]) -> list[int]:
         return await asyncio.gather(*(ask(client, name, place) for name in names))
 
 
-def metric(server: Server, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{server.url}/metrics").text, re.MULTILINE)
-    assert found, name
-    return float(found.group(1))
-
-
 async def test_one_more_than_fits(crowded: tuple[Server, list[Deployed]]) -> None:
     """All of 200 mixed requests are served; the budget is never exceeded; loads stay few, because who is loaded stays
     for a while and serves all who wait for it together.
@@ -73,9 +66,9 @@ async def test_one_more_than_fits(crowded: tuple[Server, list[Deployed]]) -> Non
     server, deployments = crowded
     statuses = await ask_all(server, deployments)
     assert Counter(statuses) == {200: REQUESTS}
-    loads = metric(server, "appliance_loads_total")
+    loads = server.metric("appliance_loads_total")
     assert MODELS < loads < REQUESTS / 4
-    assert metric(server, "appliance_evictions_total") >= loads - MODELS
+    assert server.metric("appliance_evictions_total") >= loads - MODELS
     state = server.state()
     assert state["memory_reserved_bytes"] <= state["memory_budget_bytes"]
     calls = {d["name"]: d["calls"] for d in state["deployments"]}

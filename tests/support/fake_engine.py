@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from appliance.domain.errors import ApplianceError
+from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
 from appliance.engines.base import RAM, EngineSpec, EngineStats, Need, Placement, Resources
@@ -77,19 +77,37 @@ class FakeEngine:
         self.asked = 0
         self.hangs = False
         self.error: Exception | None = None
+        self.pulse: int | None = None
+        """Set it to make it work on something; left as it is, it hangs, and does not close."""
+        self.spoils = False
+        """Once it is given up, nobody else can use its weights."""
+        self.given_up: ApplianceError | None = None
+        self._ended = asyncio.Event()
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
         self.asked += 1
         if self.error is not None:
             raise self.error
         if self.hangs:
-            await asyncio.Event().wait()
+            await self._ended.wait()
+            assert self.given_up is not None
+            raise self.given_up
         return EmbeddingResult(vectors=(), tokens=1)
 
     def stats(self) -> EngineStats:
         return EngineStats()
 
+    def give_up(self, error: ApplianceError) -> None:
+        self.given_up = error
+        self._ended.set()
+        self.failure = error.message
+        if self.spoils and self._hold is not None:
+            self._hold.spoil()
+            self._hold.weights.in_memory = False  # this copy is; the next one may be read beside it
+
     def close(self) -> None:
+        if self.pulse is not None:
+            raise Internal("the thread did not end")
         if self._hold is not None:
             self._hold.release()
         self.closed = True
@@ -110,6 +128,8 @@ class FakeBackend:
         self.gate = threading.Event()
         self.gate.set()
         self.error: ApplianceError | None = None
+        self.hangs = False
+        """Its engines hang in their first step."""
         self.begun = 0
         self.loads: list[FakeEngine] = []
 
@@ -136,6 +156,8 @@ class FakeBackend:
             raise self.error
         hold = WEIGHTS.load(placement.weights_key or self.over.key, self.over.load) if self.over is not None else None
         engine = FakeEngine(spec.slots, hold, placement)
+        if self.hangs:
+            engine.hangs, engine.pulse = True, 0
         self.loads.append(engine)
         return engine
 

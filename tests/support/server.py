@@ -23,6 +23,8 @@ START_SECONDS = 120
 class Server:
     """A running appliance. ``admin_key`` and ``member_key`` are keys of its default account."""
 
+    module = "appliance"
+
     def __init__(self, home: Path, **environment: str) -> None:
         self.home = home
         self.environment = {**os.environ, "APPLIANCE_HOME": str(home), **environment}
@@ -35,7 +37,7 @@ class Server:
 
     def start(self, port: int = 0) -> None:
         """Start and wait until it answers."""
-        command = [sys.executable, "-m", "appliance", "serve", "--port", str(port)]
+        command = [sys.executable, "-m", self.module, "serve", "--port", str(port)]
         with (self.home.parent / f"{self.home.name}.log").open("a") as log:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdout=subprocess.PIPE, stderr=log, text=True
@@ -99,6 +101,12 @@ class Server:
         with self.client() as client:
             found: dict[str, Any] = client.get("/admin/state").raise_for_status().json()
             return found
+
+    def metric(self, name: str) -> float:
+        """A metric without labels."""
+        found = re.search(rf"^{name} (\S+)$", httpx.get(f"{self.url}/metrics").text, re.MULTILINE)
+        assert found, name
+        return float(found.group(1))
 
 
 @contextmanager

@@ -7,14 +7,24 @@ import pytest
 from tui.app import ConsoleApp
 from tui.keymap import AREAS, EVERYWHERE, Action
 from tui.screens.base import ConsoleScreen
+from tui.screens.batches import BatchesScreen
 from tui.screens.dashboard import DashboardScreen
 from tui.screens.keys import KeysScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.playground import PlaygroundScreen
+from tui.screens.upstreams import UpstreamsScreen
 from tui.screens.zoo import ZooScreen
 from tui.widgets.composer import Composer
 
-SCREENS: list[type[ConsoleScreen]] = [DashboardScreen, ZooScreen, ModelsScreen, PlaygroundScreen, KeysScreen]
+SCREENS: list[type[ConsoleScreen]] = [
+    DashboardScreen,
+    ZooScreen,
+    ModelsScreen,
+    PlaygroundScreen,
+    KeysScreen,
+    UpstreamsScreen,
+    BatchesScreen,
+]
 
 
 @pytest.mark.parametrize("screen", SCREENS)

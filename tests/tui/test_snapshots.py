@@ -12,7 +12,7 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from tests.tui.conftest import ConsolePilot, until
-from tests.tui.support.fixed_node import FixedNode
+from tests.tui.support.fixed_node import FixedNode, json_answer
 from tui.app import ConsoleApp
 from tui.link import LinkState
 
@@ -24,11 +24,18 @@ SCREENS = {
     "models": ("3", "down"),
     "playground": ("4", *"Hello", "enter"),
     "keys": ("5",),
+    "upstreams": ("6", "down"),
+    "batches": ("7",),
 }
 DIALOGS = {
     "help": ("3", "f1"),
     "new_model": ("3", "n", *"phi-chat", "tab", "enter", "down", "enter"),
     "import": ("2", "i"),
+    "plan": ("down", "enter", "p"),
+    "new_upstream": ("6", "n", *"openai", "tab"),
+    "rekey_upstream": ("6", "k", *"sk-secret"),
+    "cancel_batch": ("7", "x"),
+    "failed_batch": ("7", "end"),
 }
 
 
@@ -68,6 +75,14 @@ def test_screen(looks_right: Compare, screen: str, size: tuple[int, int]) -> Non
 def test_dialog(looks_right: Compare, dialog: str) -> None:
     """Dialogs fit the small terminal."""
     assert looks_right(DIALOGS[dialog], (80, 24))
+
+
+@pytest.mark.parametrize("screen", ["upstreams", "batches"])
+def test_nothing_there(looks_right: Compare, node: FixedNode, screen: str) -> None:
+    """An empty list says what to do."""
+    node.routes["GET", "/admin/upstreams"] = lambda _: json_answer([])
+    node.routes["GET", "/v1/batches"] = lambda _: json_answer({"data": []})
+    assert looks_right(SCREENS[screen], (80, 24))
 
 
 def test_no_server(looks_right: Compare, node: FixedNode) -> None:

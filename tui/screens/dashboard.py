@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.widgets import DataTable
@@ -64,7 +66,7 @@ class DashboardScreen(ConsoleScreen):
     def show_node(self, node: admin.State) -> None:
         """Refresh all three parts."""
         self.query_one(MachinePanel).show_node(node)
-        self._residents.show({resident.deployment_id: resident_cells(resident) for resident in node.residents})
+        self._residents.show(resident_rows(node.residents))
         if node.residents:
             self._residents.border_subtitle = rules(node)
         self._deployments.show({deployment.id: deployment_cells(deployment) for deployment in node.deployments})
@@ -94,7 +96,8 @@ class DashboardScreen(ConsoleScreen):
         table = self._residents if self._residents.has_focus else self._deployments
         node: admin.State | None = getattr(self.app, "node", None)
         known = node.deployments if node else []
-        return next((deployment for deployment in known if deployment.id == table.selected_key), None)
+        selected = (table.selected_key or "").partition(" ")[0]
+        return next((deployment for deployment in known if deployment.id == selected), None)
 
     def _reason(self, node: admin.State) -> Text:
         key = self._deployments.selected_key
@@ -114,6 +117,15 @@ def rules(node: admin.State) -> str:
     """How long engines stay, and how long somebody waits for a busy one."""
     stay, wait = format_seconds(node.min_stay_seconds), format_seconds(node.max_wait_seconds)
     return f"each stays {stay} at least, a busy one makes room after {wait}"
+
+
+def resident_rows(residents: Iterable[admin.Resident]) -> dict[str, tuple[Cell, ...]]:
+    """A row per engine. A deployment may have several: one that serves, and others that leave or hang."""
+    rows: dict[str, tuple[Cell, ...]] = {}
+    for resident in residents:
+        key = resident.deployment_id
+        rows[key if key not in rows else f"{key} {len(rows)}"] = resident_cells(resident)
+    return rows
 
 
 def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:

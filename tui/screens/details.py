@@ -1,4 +1,6 @@
-"""All about one model or one of its deployments: settings, last calls, and the schemas of request and response."""
+"""All about one model or one of its deployments: settings, last calls, what a call would do to memory, and the schemas
+of request and response.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from textual.containers import VerticalScroll
 from textual.message import Message
 from textual.widgets import Static, TabbedContent, TabPane
 
-from appliance.wire import sgp_v3
+from appliance.wire import admin, sgp_v3
 from tui.background import in_background
 from tui.client import Client
 from tui.format import format_milliseconds, format_status, format_time
@@ -19,6 +21,7 @@ from tui.problems import ConsoleError
 from tui.records import LoggedCall
 from tui.screens.modal import Dialog
 from tui.widgets.fact_sheet import Facts, FactSheet
+from tui.widgets.plan_facts import plan_facts
 from tui.widgets.record_table import Cell, Column, RecordTable
 
 CALL_COLUMNS = (
@@ -37,6 +40,7 @@ class Details(Dialog[None]):
     """See the module."""
 
     BINDINGS = [  # noqa: RUF012 - Textual declares it
+        Binding("p", "plan", "Plan", show=False),
         Binding("r", "reload", "Reload", show=False),
         Binding("q", "close", "Close", show=False),
     ]
@@ -51,6 +55,13 @@ class Details(Dialog[None]):
             self.deployment = deployment
             self.calls = calls
 
+    class Planned(Message):
+        """What a call would do, or why nobody says so."""
+
+        def __init__(self, plan: admin.Plan | ConsoleError) -> None:
+            super().__init__()
+            self.plan = plan
+
     def __init__(self, client: Client, name: str, model_id: str, deployment_id: str | None = None) -> None:
         super().__init__()
         self.add_class("large")
@@ -60,18 +71,21 @@ class Details(Dialog[None]):
         self._deployment_id = deployment_id
 
     def compose_content(self) -> ComposeResult:
-        """Three panes, and the calls of a deployment."""
+        """Three panes, and a deployment's calls and plan."""
         with TabbedContent():
             with TabPane("Settings"):
                 yield FactSheet(id="facts")
             if self._deployment_id is not None:
                 with TabPane("Calls"):
                     yield RecordTable(*CALL_COLUMNS, id="calls", empty="no calls yet")
+                with TabPane("Plan", id="plan"):
+                    yield FactSheet(id="plan-facts")
             with TabPane("Request"), VerticalScroll():
                 yield Static("", id="request-schema")
             with TabPane("Response"), VerticalScroll():
                 yield Static("", id="response-schema")
-        yield Static("←→ pane   Tab into it   r reload   Esc close", classes="keys-hint")
+        plan = "p plan   " if self._deployment_id is not None else ""
+        yield Static(f"←→ pane   Tab into it   {plan}r reload   Esc close", classes="keys-hint")
 
     def on_mount(self) -> None:
         """Ask for everything."""
@@ -80,6 +94,28 @@ class Details(Dialog[None]):
     def action_reload(self) -> None:
         """Ask again."""
         in_background(self, self._fetch, group="details", exclusive=True)
+        if self._deployment_id is not None:
+            in_background(self, self._fetch_plan, group="plan", exclusive=True)
+
+    def action_plan(self) -> None:
+        """Show what a call would do now."""
+        if self._deployment_id is not None:
+            self.query_one(TabbedContent).active = "plan"
+            in_background(self, self._fetch_plan, group="plan", exclusive=True)
+
+    async def _fetch_plan(self) -> None:
+        try:
+            plan = await self.client.plan(admin.PlanCreate(deployment=self._deployment_id))
+        except ConsoleError as problem:
+            self.post_message(self.Planned(problem))
+        else:
+            self.post_message(self.Planned(plan))
+
+    def on_details_planned(self, event: Planned) -> None:
+        """Fill the plan's pane."""
+        plan = event.plan
+        facts = [(plan.title, Text(plan.detail, style="red"))] if isinstance(plan, ConsoleError) else plan_facts(plan)
+        self.query_one("#plan-facts", FactSheet).show("", facts)
 
     async def _fetch(self) -> None:
         deployment, calls = None, []
@@ -97,13 +133,13 @@ class Details(Dialog[None]):
         """Say why in place of the settings."""
         event.stop()
         problem = event.problem
-        self.query_one(FactSheet).show("", [(problem.title, Text(problem.detail, style="red"))])
+        self.query_one("#facts", FactSheet).show("", [(problem.title, Text(problem.detail, style="red"))])
 
     def on_details_arrived(self, event: Arrived) -> None:
         """Fill the panes."""
         model, deployment = event.model, event.deployment
         facts = deployment_facts(deployment, model) if deployment else model_facts(model)
-        self.query_one(FactSheet).show("", facts)
+        self.query_one("#facts", FactSheet).show("", facts)
         for table in self.query(RecordTable):
             table.show({call.id: call_cells(call) for call in event.calls})
         self.query_one("#request-schema", Static).update(pretty_json(model.request_schema))

@@ -17,7 +17,7 @@ class AreaTab(Label):
     """Key and name of a screen; a click goes there."""
 
     def __init__(self, key: str, area: str, *, current: bool) -> None:
-        super().__init__(Text.assemble((key, "bold"), " ", AREAS[area].title), classes="area-tab")
+        super().__init__(Text.assemble((key, "bold"), " ", AREAS[area].tab or AREAS[area].title), classes="area-tab")
         self._area = area
         self.set_class(current, "-current")
 
@@ -31,7 +31,7 @@ class TopBar(Horizontal):
     """See the module."""
 
     def __init__(self, current_area: str, server: str, *, typing: bool) -> None:
-        super().__init__()
+        super().__init__(classes="-typing" if typing else "")
         self._typing = typing
         self._current_area = current_area
         self._server = server
@@ -42,10 +42,12 @@ class TopBar(Horizontal):
             key = f"F{number + 1}" if self._typing else str(number)
             yield AreaTab(key, area, current=area == self._current_area)
         yield Label(self._server, id="server", markup=False)
+        yield Label("", id="role")
         yield Label("", id="link")
 
     def show_link(self, link: Link, role: str) -> None:
         """Show whether the server answers and what the key may do."""
         label = self.query_one("#link", Label)
-        label.update(f"{role} ● {link.state.value}" if role else f"● {link.state.value}")
+        self.query_one("#role", Label).update(role)
+        label.update(f"● {link.state.value}")
         label.set_classes(f"link-{link.state.name.lower()}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from appliance.domain.clock import Clock, SystemClock
-from appliance.domain.errors import InvalidParameter, PromptTooLong
+from appliance.domain.errors import ApplianceError, InvalidParameter, PromptTooLong
 from appliance.domain.inference import ChatRequest, CompletionRequest, Constraint, Sampling
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget
@@ -69,7 +69,7 @@ class LlamaTextEngine:
         self._ends: tuple[int, ...] = ()
         outbox = Outbox()
         budget = Budget(options.batch_tokens, options.step_seconds)
-        context = Context(model, _context_options(options))
+        self._context = context = Context(model, _context_options(options))
         prefixes = PrefixStore(options.prefix_bytes)
         self._stepper = TextStepper(context, self._pieces, options.slots, budget, prefixes, outbox, self._clock)
         self._thread: EngineThread[Command] = EngineThread("llama-text", self._stepper, outbox)
@@ -103,6 +103,16 @@ class LlamaTextEngine:
         """What it is doing right now."""
         stats = self._stepper.stats
         return msgspec.structs.replace(stats, waiting=stats.waiting + self._thread.unread)
+
+    @property
+    def pulse(self) -> int | None:
+        """Steps completed so far, while there is work."""
+        return self._thread.pulse
+
+    def give_up(self, error: ApplianceError) -> None:
+        """End every generation with the error: a step does not end."""
+        self._context.give_up()
+        self._thread.give_up(error)
 
     def close(self) -> None:
         """Cancel what runs and free everything. Blocks; twice is fine."""
@@ -175,7 +185,7 @@ class LlamaTextEngine:
             submitted_seconds=submitted_seconds,
         )
         stream.usage.prompt_tokens = len(prompt)
-        self._thread.submit(start)
+        self._thread.submit(start, stream)
         return stream
 
     def _find_ends(self) -> tuple[int, ...]:

@@ -161,7 +161,7 @@ class _PooledEngine:
         self._vocabulary = model.vocabulary
         self._device = model.device
         outbox = Outbox()
-        context = Context(
+        self._context = context = Context(
             model,
             ContextOptions(
                 cells_tokens=options.batch_tokens,
@@ -194,13 +194,23 @@ class _PooledEngine:
         stats = self._stepper.stats
         return msgspec.structs.replace(stats, waiting=stats.waiting + self._thread.unread)
 
+    @property
+    def pulse(self) -> int | None:
+        """Batches pooled so far, while there is work."""
+        return self._thread.pulse
+
+    def give_up(self, error: ApplianceError) -> None:
+        """End every request with the error: a batch does not end."""
+        self._context.give_up()
+        self._thread.give_up(error)
+
     def close(self) -> None:
         """Drop what runs and free everything. Blocks; twice is fine."""
         self._thread.close()
 
     async def _pool(self, texts: Sequence[Ints], *, normalize: bool) -> Vectors:
         reply: Reply[Vectors] = Reply()
-        self._thread.submit(Job(reply, texts, normalize))
+        self._thread.submit(Job(reply, texts, normalize), reply)
         try:
             return await reply.wait()
         except asyncio.CancelledError:

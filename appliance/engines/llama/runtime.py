@@ -321,6 +321,10 @@ class Model:
         found = c.llama_model_chat_template(self._model, name.encode() if name else None)
         return found.decode("utf-8", "replace") if found else None
 
+    def spoil(self) -> None:
+        """Whoever comes next over this file loads it anew."""
+        self._hold.spoil()
+
     def close(self) -> None:
         """Free the adapter, and the weights if nobody else holds them. Twice is fine."""
         self._model = None
@@ -451,6 +455,11 @@ class Context:
             self._guard = nullcontext()
             return bool(status == 0)
         raise Internal(f"llama.cpp failed to compute a step (status {status}): {_complaint()}")
+
+    def give_up(self) -> None:
+        """A step does not end. One that holds the lock over the weights' adapters would block who loads them next."""
+        if self._guard is self.model.adapters_at_rest:
+            self.model.spoil()
 
     def logits(self, rows: int) -> Floats:
         """The first ``rows`` rows of results, in the order they were wanted; a view valid until the next decode."""

@@ -18,6 +18,7 @@ from appliance.domain.errors import ApplianceError, Internal, NotReady
 from appliance.engines.base import EngineStats
 from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.tasks import EncodedText, Floats
+from appliance.engines.thread import join
 
 log = logging.getLogger("appliance.onnx")
 
@@ -72,6 +73,8 @@ class Collector:
         self._running: _Batch = []
         self._closed = False
         self._failure: str | None = None
+        self._given_up: ApplianceError | None = None
+        self._batches = 0
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -100,6 +103,12 @@ class Collector:
         """Why no further batch can run, or None."""
         return self._failure
 
+    @property
+    def pulse(self) -> int | None:
+        """Batches completed so far, while there is work; None when not, and after the thread's end."""
+        with self._changed:
+            return self._batches if self._running or self._line else None
+
     def stats(self) -> EngineStats:
         """Requests with a text in the running batch, and requests that wait."""
         with self._changed:
@@ -108,15 +117,29 @@ class Collector:
         return EngineStats(active=len(active), waiting=len(waiting))
 
     def close(self) -> None:
-        """Refuse what waits, let the running batch end, stop the thread. Twice is fine."""
+        """Refuse what waits, let the running batch end, stop the thread. Twice is fine.
+
+        Raises Internal when the batch does not end.
+        """
         with self._changed:
             self._closed = True
             refused = self._line.clear()
             self._changed.notify()
         _refuse(refused, NotReady("the engine was unloaded while this request waited; send it again"))
-        self._thread.join()
+        join(self._thread)
+
+    def give_up(self, error: ApplianceError) -> None:
+        """The running batch does not end: refuse it and all who wait with the error, and take no more."""
+        with self._changed:
+            self._given_up = error
+            self._failure = error.message
+            self._closed = True
+            refused = [*(request for request, _ in self._running), *self._line.clear()]
+        _refuse(refused, error)
 
     def _check_open(self) -> None:
+        if self._given_up is not None:
+            raise self._given_up
         if self._failure:
             raise Internal(self._failure)
         if self._closed:
@@ -131,6 +154,7 @@ class Collector:
             except Exception as error:  # whatever native code raised, nobody may be left waiting
                 self._fail(error)
                 return
+            self._batches += 1
             _deliver(batch, results)
 
     def _take(self) -> _Batch:
@@ -144,7 +168,7 @@ class Collector:
     def _fail(self, error: Exception) -> None:
         log.error("ONNX engine stopped", exc_info=error)
         with self._changed:
-            self._failure = f"the ONNX engine stopped: {type(error).__name__}: {error}"[:500]
+            self._failure = self._failure or f"the ONNX engine stopped: {type(error).__name__}: {error}"[:500]
             refused = [*(request for request, _ in self._running), *self._line.clear()]
             self._running = []
         _refuse(refused, Internal(self._failure))

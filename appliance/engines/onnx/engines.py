@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from appliance.domain.errors import BadWeights, WrongWeights
+from appliance.domain.errors import ApplianceError, BadWeights, WrongWeights
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, RerankingRequest, RerankingResult
 from appliance.domain.models import ModelType
 from appliance.engines.base import CPU, EngineSpec, EngineStats, Placement
@@ -61,8 +61,12 @@ class Encoder:
         try:
             return unpad(self.session.run(batch), texts)
         except Exception:
-            self._hold.spoil()
+            self.spoil()
             raise
+
+    def spoil(self) -> None:
+        """Whoever comes next over these weights gets a session of their own."""
+        self._hold.spoil()
 
     def close(self) -> None:
         """Let go of the session, which is freed when no other engine has it. Twice is fine."""
@@ -123,6 +127,16 @@ class _OnnxEngine:
     def stats(self) -> EngineStats:
         """Requests in the running batch, and requests that wait."""
         return self._collector.stats()
+
+    @property
+    def pulse(self) -> int | None:
+        """Batches completed so far, while there is work."""
+        return self._collector.pulse
+
+    def give_up(self, error: ApplianceError) -> None:
+        """End every request with the error: a batch does not end. Its session may be locked for good."""
+        self._encoder.spoil()
+        self._collector.give_up(error)
 
     def close(self) -> None:
         """Let the running batch end, then free everything; blocks. Twice is fine."""

@@ -11,10 +11,10 @@ from typing import Any
 import psutil
 import pytest
 
-from appliance.domain.errors import BadWeights
+from appliance.domain.errors import BadWeights, NotReady
 from appliance.domain.inference import CompletionRequest, EmbeddingRequest, Sampling
 from appliance.domain.models import Card, ModelType
-from appliance.engines.base import EmbeddingEngine, EngineSpec, TextEngine, TextStream, in_ram
+from appliance.engines.base import EmbeddingEngine, EngineSpec, Pulsing, TextEngine, TextStream, in_ram
 from appliance.engines.llama import runtime
 from appliance.engines.llama.backend import LlamaBackend
 from appliance.engines.llama.runtime import Model
@@ -289,3 +289,19 @@ def test_threads_that_load_and_close_over_one_base(weights: Path, tmp_path: Path
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(live, range(4)))
     base.close()
+
+
+@pytest.mark.parametrize("stepped", [False, True])
+async def test_a_hanging_first_step_with_an_adapter(
+    stepped: bool, load: Load, adapters: list[Path], native: NativeCalls
+) -> None:
+    """It holds the lock over the weights' adapters, so the next engine reads weights of its own instead of waiting for
+    it; once a step has ended the lock is free, and the weights are shared as ever.
+    """
+    hanging = load(adapters[0])
+    assert isinstance(hanging, Pulsing)
+    if stepped:
+        await rest(await start(hanging, PROMPTS[0], 2))
+    hanging.give_up(NotReady("it hangs"))
+    load(adapters[1])
+    assert native.loads == (1 if stepped else 2)

@@ -170,6 +170,46 @@ class TestFailure:
             await collector.submit([work(2)])
 
 
+class TestHang:
+    """A batch that does not end."""
+
+    async def test_the_pulse_counts_batches_while_there_is_work(self, collector: Collector, gate: Gate) -> None:
+        """None while nobody waits; else the number of completed batches, which stays the same while one runs."""
+        assert collector.pulse is None
+        first = await submitted(collector, work(1))
+        await gate.running()
+        assert collector.pulse == 0
+        second = await submitted(collector, work(2))
+        gate.allow()
+        await first
+        await gate.running()
+        assert collector.pulse == 1
+        gate.allow()
+        await second
+
+    async def test_it_is_given_up(self, collector: Collector, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Those in the batch, those behind it and those who come later are told at once; closing says that it hangs."""
+        first = await submitted(collector, work(1))
+        await gate.running()
+        behind = await submitted(collector, work(2))
+
+        collector.give_up(NotReady("it hangs"))
+
+        results = await asyncio.gather(first, behind, return_exceptions=True)
+        assert [str(result) for result in results] == ["it hangs", "it hangs"]
+        with pytest.raises(NotReady, match="it hangs"):
+            await collector.submit([work(3)])
+        assert collector.failure == "it hangs"
+        with monkeypatch.context() as patched:
+            patched.setattr("appliance.engines.thread.CLOSE_SECONDS", 0.01)
+            with pytest.raises(Internal, match="did not end"):
+                await asyncio.to_thread(collector.close)
+        assert collector.pulse == 0
+        gate.allow()
+        await asyncio.to_thread(collector.close)
+        assert collector.pulse is None
+
+
 class TestClose:
     """Unloading."""
 

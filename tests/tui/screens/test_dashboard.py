@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from tests.support.server import Server
-from tests.tui.conftest import ConsolePilot, until
+from tests.tui.conftest import ConsolePilot, screen_text, until
 from tests.tui.support.fixed_records import resident
-from tui.screens.dashboard import resident_cells
+from tui.app import ConsoleApp
+from tui.client import Client
+from tui.screens.dashboard import resident_cells, resident_rows
 from tui.screens.details import Details
 from tui.screens.playground import PlaygroundScreen
 from tui.widgets.fact_sheet import FactSheet
@@ -44,6 +46,36 @@ async def test_details(pilot: ConsolePilot) -> None:
     assert pilot.app.screen.query_one(FactSheet)
     await pilot.press("escape")
     assert not isinstance(pilot.app.screen, Details)
+
+
+async def test_plan(pilot: ConsolePilot) -> None:
+    """From the details one key shows what a call would do to memory now, in the server's words and numbers."""
+    deployments = pilot.app.screen.query_one("#deployments", RecordTable)
+    await until(pilot, lambda: deployments.row_count)
+    await pilot.press("enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, Details))
+    await pilot.press("p")
+    await until(pilot, lambda: "A call now is" in screen_text(pilot))
+    assert "free of" in screen_text(pilot)
+    assert "In words" in screen_text(pilot)
+
+
+async def test_a_member_is_told_why_there_is_no_plan(server: Server) -> None:
+    """The plan names others' deployments, so it is for admins; the rest of the details is there."""
+    app = ConsoleApp(Client(server.url, server.member_key), poll_seconds=0.3)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: app.role == "member" and app.screen.query_one("#deployments", RecordTable).row_count)
+        await pilot.press("enter", "p")
+        await until(pilot, lambda: "Not allowed" in screen_text(pilot))
+        await pilot.press("left", "left")
+        await until(pilot, lambda: "Deployment ID" in screen_text(pilot))
+
+
+def test_several_engines_of_one_deployment() -> None:
+    """One that serves and one that hangs are two rows; the first is found by the deployment's ID."""
+    rows = resident_rows([resident(1, "a"), resident(1, "a", state="HUNG")])
+    assert [str(cells[1]) for cells in rows.values()] == ["READY", "HUNG"]
+    assert next(iter(rows)) == "dep-1"
 
 
 async def test_try(pilot: ConsolePilot) -> None:

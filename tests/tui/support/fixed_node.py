@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.wire import admin
 from tests.tui.support import fixed_records as records
+from tui.records import BatchPage
 
 Route = Callable[[httpx.Request], httpx.Response]
 
@@ -57,6 +58,8 @@ class FixedNode:
                 "/admin/importable": records.IMPORTABLE,
                 "/admin/jobs": records.JOBS,
                 "/admin/keys": records.KEYS,
+                "/admin/upstreams": records.UPSTREAMS,
+                "/v1/batches": BatchPage(data=records.BATCHES),
                 "/v3/model-templates": records.TEMPLATES,
                 "/v3/models": records.MODELS,
                 "/v3/models/mod-1": records.MODELS[0],
@@ -65,6 +68,7 @@ class FixedNode:
             }.items()
         }
         self.routes["POST", "/v1/chat/completions"] = lambda _: stream_answer(ANSWER)
+        self.routes["POST", "/admin/plan"] = _always(records.PLAN)
         self.routes["POST", "/admin/keys"] = _always(admin.NewKey(key=records.KEYS[1], secret="ak_81Lm-no-real-secret"))
 
     def answer(self, request: httpx.Request) -> httpx.Response:

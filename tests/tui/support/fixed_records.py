@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
+
 from appliance.wire import admin, sgp_v3
+from tui.records import Batch, RequestCounts
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 GIB = 1024**3
@@ -139,6 +142,81 @@ KEYS = [
     key(2, "billing service", "member", "ak_81Lm"),
     key(3, "old laptop", "member", "ak_0aZz", NOW),
 ]
+
+
+def upstream(number: int, name: str, base_url: str, **changes: Any) -> admin.Upstream:
+    fields: dict[str, Any] = {"vendor": None, "has_key": True, "used_by": [], "created_at": NOW}
+    return admin.Upstream(id=f"upstream-{number}", name=name, base_url=base_url, **{**fields, **changes})
+
+
+UPSTREAMS = [
+    upstream(1, "openai", "https://api.openai.com/v1", vendor="OPENAI", used_by=["gpt-support", "gpt-invoices"]),
+    upstream(2, "second-appliance", "https://appliance-2.example:8080/v1", used_by=["qwen3-32b-on-the-second"]),
+    upstream(3, "lab", "http://10.0.4.17:8000/v1", has_key=False),
+]
+
+BEGAN_SECONDS = int(NOW.timestamp())
+
+
+def batch(number: int, status: str, done: int, total: int, failed: int = 0, **changes: Any) -> Batch:
+    fields: dict[str, Any] = {
+        "endpoint": "/v1/chat/completions",
+        "input_file_id": f"file-{number}c1e0a2f7b6d4e13",
+        "created_at": BEGAN_SECONDS - 3600 * number,
+        "in_progress_at": BEGAN_SECONDS - 3600 * number + 2,
+        "expires_at": BEGAN_SECONDS + 82_800,
+        "request_counts": RequestCounts(total=total, completed=done, failed=failed),
+    }
+    return Batch(id=f"batch_{number}c1e0a2f7b6d4e13", status=status, **{**fields, **changes})
+
+
+BATCHES = [
+    batch(1, "in_progress", 21_870, 50_000, 12, metadata={"night": "invoices"}),
+    batch(2, "validating", 0, 0, endpoint="/v1/embeddings", in_progress_at=None),
+    batch(3, "completed", 1196, 1200, 4, completed_at=BEGAN_SECONDS, output_file_id="file-answers"),
+    batch(4, "cancelled", 310, 1200, cancelled_at=BEGAN_SECONDS, output_file_id="file-answers"),
+    batch(
+        5,
+        "failed",
+        0,
+        3,
+        failed_at=BEGAN_SECONDS,
+        in_progress_at=None,
+        errors={"data": [{"line": 2, "message": "this is no JSON object"}]},
+    ),
+]
+BATCHES = msgspec.convert(msgspec.to_builtins(BATCHES), list[Batch])
+
+PLAN = admin.Plan(
+    deployment_name="support-assistant",
+    outcome="waits",
+    reason="'support-assistant' needs 9.1 GiB (weights 8.0 GiB (shared), cache 896.0 MiB, buffers 256.0 MiB), 1.2 GiB "
+    "free on gpu0; it waits for room: 'invoice-agent' (9.0 GiB): it stays 12 s more. It waits behind 1 other loads.",
+    device="gpu0",
+    placement=[
+        admin.PlannedShare(
+            device="cpu", layers=0, reserved_bytes=256 * MIB, free_bytes=10 * GIB, budget_bytes=12 * GIB
+        ),
+        admin.PlannedShare(
+            device="gpu0", layers=25, reserved_bytes=9 * GIB, free_bytes=int(1.2 * GIB), budget_bytes=23 * GIB
+        ),
+    ],
+    weights_bytes=8 * GIB,
+    shares_weights=True,
+    adapter_bytes=64 * MIB,
+    cache_bytes=896 * MIB,
+    compute_bytes=256 * MIB,
+    total_bytes=int(9.25 * GIB),
+    learned=True,
+    free_bytes=int(1.2 * GIB),
+    budget_bytes=23 * GIB,
+    evicts=[],
+    stays=[
+        admin.Stay(deployment_name="invoice-agent", reserved_bytes=9 * GIB, reason="it stays 12 s more"),
+        admin.Stay(deployment_name="starter-chat", reserved_bytes=120 * MIB, reason="it is pinned (min_workers 1)"),
+    ],
+    ahead=1,
+)
 
 
 def parameter(name: str, kind: Any, description: str, *, required: bool = False) -> sgp_v3.ParameterField:

@@ -1,0 +1,1 @@
+"""Groups of commands that `appliance.cli` puts together."""
