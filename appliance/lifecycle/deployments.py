@@ -28,7 +28,7 @@ from appliance.scheduler.needs import Learned
 from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Wanted
 from appliance.scheduler.scheduler import Scheduler
-from appliance.wire import admin, sgp_v3
+from appliance.wire import admin, sgp
 from models_store.catalog import catalog
 
 log = logging.getLogger(__name__)
@@ -103,11 +103,15 @@ class Deployments:
         self._directory.get(caller, self._directory.models, model_id, "model")
         return self._directory.visible(caller, self._directory.deployments_of(model_id), account_id)
 
+    def list_all(self, caller: Caller, account_id: str | None = None) -> list[Deployment]:
+        """Deployments of all models."""
+        return self._directory.visible(caller, self._directory.deployments.values(), account_id)
+
     def get(self, caller: Caller, model_id: str, deployment_id: str) -> Deployment:
         """One deployment below its model. Raises NotFound."""
         return self._directory.deployment_of(caller, model_id, deployment_id)
 
-    async def create(self, caller: Caller, model_id: str, body: sgp_v3.DeploymentCreate) -> Deployment:
+    async def create(self, caller: Caller, model_id: str, body: sgp.DeploymentCreate) -> Deployment:
         """A new deployment; its load begins at once, the status tells how it went.
 
         Raises NotFound, NameTaken, InvalidParameter, WrongWeights, CannotFit before anything is stored.
@@ -133,9 +137,7 @@ class Deployments:
         self.warm(deployment.id)
         return deployment
 
-    async def update(
-        self, caller: Caller, model_id: str, deployment_id: str, body: sgp_v3.DeploymentUpdate
-    ) -> Deployment:
+    async def update(self, caller: Caller, model_id: str, deployment_id: str, body: sgp.DeploymentUpdate) -> Deployment:
         """Change what the body sets. With other parameters or slots the new engine is loaded before the old one goes.
 
         Raises NotFound, Immutable, NameTaken, InvalidParameter, and what the load raises; then nothing has changed.
@@ -199,11 +201,12 @@ class Deployments:
         )
         return self._recipes.wanted(deployment, model)
 
-    def warm(self, deployment_id: str) -> None:
-        """Load in the background; the outcome shows in the status."""
+    def warm(self, deployment_id: str) -> asyncio.Task[None]:
+        """Load in the background; the outcome shows in the status, and nowhere else."""
         task = asyncio.create_task(self._load_once(deployment_id))
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
+        return task
 
     async def close(self) -> None:
         """Give up background loads that have not begun."""
@@ -271,7 +274,7 @@ class Deployments:
         )
 
 
-def _vendor_configuration(body: sgp_v3.DeploymentVendorConfiguration | None) -> dict[str, Any] | None:
+def _vendor_configuration(body: sgp.DeploymentVendorConfiguration | None) -> dict[str, Any] | None:
     if body is None:
         return None
     if body.min_workers > body.max_workers:
@@ -283,7 +286,7 @@ def _vendor_configuration(body: sgp_v3.DeploymentVendorConfiguration | None) -> 
     return {key: value for key, value in built.items() if value is not None}
 
 
-def _changes(body: sgp_v3.DeploymentUpdate) -> dict[str, Any]:
+def _changes(body: sgp.DeploymentUpdate) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if body.name is not UNSET:
         changes["name"] = body.name
