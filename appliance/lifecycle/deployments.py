@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, structs
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, Conflict, InvalidParameter, NameTaken, NotFound
+from appliance.domain.errors import ApplianceError, Conflict, InUse, InvalidParameter, NameTaken, NotFound
 from appliance.domain.ids import new_id
 from appliance.domain.models import Caller, Deployment, DeploymentStatus, LearnedNeed, Model
 from appliance.engines.base import EngineSpec
@@ -103,7 +104,7 @@ class Deployments:
         self._directory.get(caller, self._directory.models, model_id, "model")
         return self._directory.visible(caller, self._directory.deployments_of(model_id), account_id)
 
-    def list_all(self, caller: Caller, account_id: str | None = None) -> list[Deployment]:
+    def list_all(self, caller: Caller, account_id: str | None = None) -> Sequence[Deployment]:
         """Deployments of all models."""
         return self._directory.visible(caller, self._directory.deployments.values(), account_id)
 
@@ -165,9 +166,18 @@ class Deployments:
         return await self._replace(deployment, structs.replace(deployment, model_id=model.id), model)
 
     async def delete(self, caller: Caller, model_id: str, deployment_id: str) -> None:
-        """Stop serving and remove. Running requests end first; logged calls stay. Raises NotFound, Immutable."""
+        """Stop serving and remove. Running requests end first; logged calls stay.
+
+        Raises NotFound, Immutable, InUse naming the model servers that it stands behind.
+        """
         self._directory.deployment_of(caller, model_id, deployment_id)
         deployment = self._directory.get_own(caller, self._directory.deployments, deployment_id, "model deployment")
+        servers = sorted(server.name for server in self._directory.servers_of(deployment.id))
+        if servers:
+            raise InUse(
+                f"'{deployment.name}' stands behind {len(servers)} model server(s) ({', '.join(servers[:8])}); "
+                "give those another backend first, or delete them"
+            )
         await self._database.run(lambda db: rows.delete(db, deployment.id))
         self._directory.drop_deployment(deployment.id)
         self._scheduler.forget(deployment.id)

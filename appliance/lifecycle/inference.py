@@ -99,7 +99,8 @@ class Inference:
 
     def by_deployment(self, caller: Caller, deployment_id: str) -> Target:
         """The target of a deployment's id alone. Raises NotFound."""
-        return self._target(self._directory.get(caller, self._directory.deployments, deployment_id, "model deployment"))
+        known = self._directory.deployments
+        return self._target(self._directory.get(caller, known, deployment_id, "model deployment"))
 
     def _target(self, deployment: Deployment) -> Target:
         model = self._directory.models[deployment.model_id]

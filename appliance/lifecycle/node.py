@@ -43,6 +43,7 @@ from appliance.lifecycle.importing import Importer
 from appliance.lifecycle.inference import Inference
 from appliance.lifecycle.jobs import ImportJobs
 from appliance.lifecycle.keys import Keys
+from appliance.lifecycle.model_servers import ModelServers
 from appliance.lifecycle.models import Models
 from appliance.lifecycle.patience import Patience
 from appliance.lifecycle.recipes import Recipes
@@ -124,6 +125,7 @@ class Node:
         self.groups = Groups(database, directory, clock)
         self.models = Models(database, directory, self.recipes, clock)
         self.deployments = Deployments(database, directory, self.recipes, self.scheduler, self.statuses, clock)
+        self.model_servers = ModelServers(database, directory, self.scheduler, clock)
         self.patience = Patience(self.deployments, directory, self.statuses)
         self.upstream_watch = UpstreamWatch(
             directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock
@@ -189,6 +191,7 @@ class Node:
         await self.upstream_watch.close()
         await self.imports.close()
         await self.patience.close()
+        await self.model_servers.close()
         await self.deployments.close()
         await self.scheduler.close()
         await settle()

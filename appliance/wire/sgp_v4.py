@@ -13,9 +13,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from appliance.wire import sgp, sgp_execute, sgp_v2
 from appliance.wire.limits import (
-    MAX_CHUNKS,
     MAX_MESSAGES,
-    MAX_TEXTS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     Description,
@@ -293,20 +291,10 @@ class TypedChatCompletion(_Sampling, kw_only=True, forbid_unknown_fields=True):
     prompt: Text
 
 
-class TypedEmbedding(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /v4/models/{model_deployment_id}/embeddings``."""
-
-    texts: Annotated[list[Text], Meta(min_length=1, max_length=MAX_TEXTS)]
-    model_request_parameters: sgp_execute.ParameterBindings | None = None
-
-
-class TypedReranking(Struct, kw_only=True, forbid_unknown_fields=True):
+class TypedReranking(sgp_execute.RerankingExecute, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /v4/models/{model_deployment_id}/rerankings``."""
 
-    query: Text
-    chunks: Annotated[list[Text], Meta(min_length=1, max_length=MAX_CHUNKS)]
     instruction: Text | None = None
-    model_request_parameters: sgp_execute.ParameterBindings | None = None
 
 
 class Choice(Struct, kw_only=True):

@@ -126,7 +126,13 @@ def _reranking_request(target: Target, body: sgp_execute.RerankingExecute, _: st
 async def _agent(
     inference: Inference, caller: Caller, target: Target, body: sgp_execute.AgentExecute, dialect: str
 ) -> sgp_execute.AgentResult:
-    request = _agent_request(target, body, caller.account_id)
+    return await agent_step(inference, caller, target, _agent_request(target, body, caller.account_id), dialect)
+
+
+async def agent_step(
+    inference: Inference, caller: Caller, target: Target, request: ChatRequest, dialect: str
+) -> sgp_execute.AgentResult:
+    """Ask for an agent's next step, and read what it wants."""
     execution = await inference.generate(caller, target, [request], model_type=ModelType.AGENT, dialect=dialect)
     (text,) = await execution.texts()
     step = step_from(*parse_tool_calls(text.text))

@@ -54,7 +54,7 @@ class DeploymentController(Controller):
         """Deploy a model. `wait_for_ready` (the default) answers when it is READY or FAILED, if that is soon enough."""
         made = await node.deployments.create(caller, model_instance_id, data)
         if data.wait_for_ready is not False:
-            made = await while_connected(request, node.patience.loaded(made, _patience(request, node)))
+            made = await while_connected(request, node.patience.loaded(made, patience_of(request, node)))
         return deployment_view(made)
 
     @get("/{deployment_id:str}", operation_id="v4GetModelDeployment")
@@ -77,7 +77,7 @@ class DeploymentController(Controller):
         """Change a deployment. A new engine is loaded before the old one stops serving."""
         deployment = node.deployments.get(caller, model_instance_id, deployment_id)
         change = node.deployments.update(caller, model_instance_id, deployment_id, data)
-        seconds = 0.0 if data.wait_for_ready is False else _patience(request, node)
+        seconds = 0.0 if data.wait_for_ready is False else patience_of(request, node)
         return deployment_view(await while_connected(request, node.patience.changed(deployment, change, seconds)))
 
     @delete("/{deployment_id:str}", operation_id="v4DeleteModelDeployment", status_code=200)
@@ -103,7 +103,7 @@ async def list_all_deployments(
     return wire.DeploymentPage(**cut.of(node.deployments.list_all(caller, account_id), deployment_view))
 
 
-def _patience(request: Request[Any, Any, Any], node: Node) -> float:
+def patience_of(request: Request[Any, Any, Any], node: Node) -> float:
     """How long this client is made to wait: it says itself when it will hang up."""
     try:
         client_seconds = float(request.headers.get(READ_TIMEOUT, ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from appliance.api.sgp.v4 import deployments, registry
+from appliance.api.sgp.v4 import by_name, chunks, deployments, execute, registry, serving, typed
 
 ROUTES: list[ControllerRouterHandler] = [
     registry.TemplateController,
@@ -12,4 +12,14 @@ ROUTES: list[ControllerRouterHandler] = [
     registry.GroupController,
     deployments.DeploymentController,
     deployments.list_all_deployments,
+    execute.execute,
+    typed.create_completion,
+    typed.create_chat_completion,
+    typed.create_embeddings,
+    typed.create_reranking,
+    by_name.create_completion,
+    by_name.create_chat_completion,
+    by_name.execute_agent,
+    chunks.rank_chunks,
+    serving.ServingController,
 ]
