@@ -282,7 +282,7 @@ class Call(Struct, frozen=True, kw_only=True):
     key_id: str
     model_type: ModelType
     dialect: str
-    """``egp_v1``, ``sgp_v2``, ``sgp_v3``, ``openai``, ..."""
+    """``egp_v1``, ``sgp_v2``, ``sgp_v3``, ``sgp_v4``, ``openai``, ..."""
     started_at: datetime
     prompt_tokens: int = 0
     cached_tokens: int = 0

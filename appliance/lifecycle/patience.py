@@ -35,10 +35,17 @@ def patience_seconds(client_seconds: float | None, limit_seconds: float) -> floa
 class Patience:
     """Waits for loads on behalf of clients."""
 
-    def __init__(self, deployments: Deployments, directory: Directory, statuses: Statuses) -> None:
+    def __init__(
+        self,
+        deployments: Deployments,
+        directory: Directory,
+        statuses: Statuses,
+        at_once_seconds: float = AT_ONCE_SECONDS,
+    ) -> None:
         self._deployments = deployments
         self._directory = directory
         self._statuses = statuses
+        self._at_once_seconds = at_once_seconds
         self._unattended: set[asyncio.Task[Any]] = set()
 
     async def loaded(self, deployment: Deployment, seconds: float) -> Deployment:
@@ -55,7 +62,7 @@ class Patience:
         """
         task = asyncio.create_task(change)
         try:
-            await asyncio.wait({task}, timeout=max(seconds, AT_ONCE_SECONDS))
+            await asyncio.wait({task}, timeout=max(seconds, self._at_once_seconds))
         finally:
             if not task.done():
                 self._leave(task, deployment.id)

@@ -1,4 +1,4 @@
-"""SGP dialect v4: ranking chunks of text."""
+"""Ranking chunks of text, in the bodies of dialect v4, which v2's client can send too."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class RankParameters(Struct, kw_only=True, forbid_unknown_fields=True):
     metric: Annotated[str, Meta(pattern=r"^rouge([1-9]|L|Lsum)$(?!\n)")] | None = None
     score: Literal["precision", "recall", "fmeasure"] | None = None
     model_deployment_id: Name | None = None
+    model_id: Name | None = None
+    """What v2's client calls ``model_deployment_id``."""
     base_model_name: Name | None = None
     model_params: FreeObject | None = None
     endpoint_url: str | None = None

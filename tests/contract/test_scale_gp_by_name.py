@@ -226,3 +226,14 @@ def test_an_agent_takes_its_tools_answer_back(sgp: SGPClient, calls: CallLog, de
         sgp.agents.execute(model="starter-chat", messages=turns[:1], tools=[WEATHER, WEATHER])
     with pytest.raises(UnprocessableEntityError, match="tool message"):
         ask([{"role": "tool", "content": "x"}])
+
+
+def test_the_older_prefix(member: httpx.Client, calls: CallLog, starters: Starters) -> None:
+    """``/egp/v1`` takes the same bodies for chat and agents, and streams."""
+    with calls.one_more(starters.chat) as logged:
+        answer = member.post("/egp/v1/chat-completions", json={**ASK, "model_parameters": GREEDY}).json()
+    assert answer["chat_completion"]["message"]["role"] == "assistant"
+    assert logged["dialect"] == "egp_v1"
+    assert json.loads(frames(member, "/egp/v1/chat-completions", ASK)[-1])["token_usage"]["total"] > 0
+    step = member.post("/egp/v1/agents/execute", json={**ASK, "tools": [], "model_parameters": GREEDY}).json()
+    assert step["action"] == "content"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import pytest
+from scale_egp.sdk.client import EGPClient
+from scale_egp.sdk.types.chunks import Chunk, ModelRankParams, ModelRankStrategy, RougeRankStrategy
 from scale_gp import AsyncSGPClient, BadRequestError, NotFoundError, SGPClient, UnprocessableEntityError
 
 from tests.contract.conftest import CallLog, Starters
@@ -93,3 +96,22 @@ async def test_the_asynchronous_client_ranks_nothing(async_sgp: AsyncSGPClient) 
     """No chunks are ranked to no chunks."""
     ranked = await async_sgp.chunks.rank(query=QUERY, relevant_chunks=[], rank_strategy={"method": "cross_encoder"})
     assert ranked.relevant_chunks == []
+
+
+def test_v2s_client_ranks_too(egp: EGPClient, starters: Starters, calls: CallLog) -> None:
+    """It sends nulls, and puts the query and whole chunks into ``model_params`` (contract 2.9)."""
+    chunks = [Chunk(chunk_id=c["chunk_id"], text=c["text"], score=None) for c in CHUNKS]
+    strategy = ModelRankStrategy(params=ModelRankParams(base_model_name="starter-rerank"))
+    with calls.one_more(starters.rerank) as logged:
+        ranked = egp.chunks().rank(QUERY, chunks, strategy, top_k=2)
+    assert ranked[0].chunk_id == "2"
+    assert (len(ranked), logged["dialect"]) == (2, "sgp_v2")
+    assert egp.chunks().rank(QUERY, chunks, RougeRankStrategy())[0].chunk_id == "2"
+
+
+def test_the_older_prefix(member: httpx.Client, calls: CallLog, starters: Starters) -> None:
+    """``/egp/v1`` ranks with the same body."""
+    body = {"query": QUERY, "relevant_chunks": CHUNKS, "rank_strategy": {"method": "cross_encoder"}}
+    with calls.one_more(starters.rerank) as logged:
+        ranked = member.post("/egp/v1/chunks/rank", json=body).json()["relevant_chunks"]
+    assert (ranked[0]["chunk_id"], logged["dialect"]) == ("2", "egp_v1")

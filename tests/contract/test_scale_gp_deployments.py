@@ -206,8 +206,8 @@ def events_of(raw: str) -> list[dict[str, Any]]:
 
 
 def test_execute_streams_texts(sgp: SGPClient, starters: Starters, deploy_v4: DeployV4) -> None:
-    """``with_streaming_response`` reads the pieces; the last has the tokens. The client itself would take the stream for
-    one answer: in strict mode it raises, and nothing the server sends changes that (contract 4.3)."""
+    """``with_streaming_response`` reads the pieces; the last has the tokens. The client itself takes a stream for one
+    answer: in strict mode it raises, and nothing the server sends changes that (contract 4.3)."""
     model_id = next(model.id for model in sgp.models.list() if model.name == "starter-chat")
     body = {"messages": [{"role": "user", "content": HELLO}], "temperature": 0, "max_tokens": 24}
     execute = sgp.models.deployments
@@ -247,7 +247,7 @@ def test_what_does_not_stream_says_so(sgp: SGPClient, starters: Starters) -> Non
 
 async def test_the_asynchronous_client_executes(async_sgp: AsyncSGPClient, starters: Starters) -> None:
     """The same through the asynchronous client."""
-    model_id = [model.id async for model in async_sgp.models.list(model_type="EMBEDDING")][0]
+    model_id = (await async_sgp.models.list(model_type="EMBEDDING")).items[0].id
     answer: Any = await async_sgp.models.deployments.execute(
         starters.embed, model_instance_id=model_id, extra_body={"texts": ["one", "two"]}
     )

@@ -19,8 +19,8 @@ PROMPTS = {"prompts": ["A model"], "temperature": 0, "max_tokens": 4}
 
 
 @pytest.fixture
-def make_server(sgp: SGPClient, admin: httpx.Client) -> Iterator[Any]:
-    """Makes model servers, and removes them in the end: the client has no call for that."""
+def make_server(sgp: SGPClient, admin: httpx.Client, deploy_v4: DeployV4) -> Iterator[Any]:
+    """Makes model servers, and removes them before the deployments behind them: the client has no call for that."""
     made: list[str] = []
 
     def make(deployment_id: str, **fields: Any) -> ModelServerInfo:
@@ -190,4 +190,4 @@ async def test_the_asynchronous_client_calls_an_alias(
     assert (await async_sgp.alias.retrieve(alias)).alias == alias
     answer: Any = await async_sgp.alias.execute(alias, extra_body={"query": "key", "chunks": ["a key", "rain"]})
     assert len(answer.chunk_scores) == 2
-    assert alias in {server.alias for server in await async_sgp.model_servers.list()}
+    assert alias in [server.alias async for server in async_sgp.model_servers.list()]

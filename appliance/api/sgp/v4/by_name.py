@@ -65,6 +65,22 @@ async def execute_agent(
     return await _agent(request, node, caller, data, DIALECT)
 
 
+@post("/egp/v1/chat-completions", operation_id="egpV1CreateChatCompletion", status_code=200, tags=TAGS)
+async def create_chat_completion_egp_v1(
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChatCompletionRequest]
+) -> Response[wire.ChatCompletionResponse] | Stream:
+    """Answer a conversation, under the older prefix; `model` and `messages` are enough."""
+    return await _chat(request, node, caller, data, "egp_v1")
+
+
+@post("/egp/v1/agents/execute", operation_id="egpV1ExecuteAgent", status_code=200, tags=TAGS)
+async def execute_agent_egp_v1(
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.AgentRequest]
+) -> sgp_execute.AgentResult:
+    """One step of an agent, under the older prefix."""
+    return await _agent(request, node, caller, data, "egp_v1")
+
+
 async def _chat(
     request: Request[Any, Any, Any], node: Node, caller: Caller, body: wire.ChatCompletionRequest, dialect: str
 ) -> Response[wire.ChatCompletionResponse] | Stream:

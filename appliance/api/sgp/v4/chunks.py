@@ -25,26 +25,51 @@ DEFAULT_RERANKER = "starter-rerank"
 PARAMETERS_OF: dict[wire.Method, set[str]] = {
     "cross_encoder": {"cross_encoder_model"},
     "rouge": {"metric", "score"},
-    "model": {"model_deployment_id", "base_model_name", "model_params"},
+    "model": {"model_deployment_id", "model_id", "base_model_name", "model_params"},
     "azure_ai_foundry": {"endpoint_url", "endpoint_api_key"},
 }
 """Ranking methods and their parameters."""
 
 
-@post("/v4/chunks/rank", operation_id="v4RankChunks", status_code=200, tags=["v4 chunks"])
+TAGS = ["v4 chunks"]
+
+
+@post("/v4/chunks/rank", operation_id="v4RankChunks", status_code=200, tags=TAGS)
 async def rank_chunks(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChunksRank]
 ) -> wire.RankedChunks:
     """The chunks in descending order of their new scores, cut to `top_k`."""
-    caller = node.keys.select_account(caller, data.account_id)
-    scores = await while_connected(request, _scores(node, caller, data))
-    order = sorted(range(len(scores)), key=lambda index: -scores[index])[: data.top_k]
+    return await _rank(request, node, caller, data, DIALECT)
+
+
+@post("/v2/chunks/rank", operation_id="v2RankChunks", status_code=200, tags=TAGS)
+async def rank_chunks_v2(
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChunksRank]
+) -> wire.RankedChunks:
+    """The chunks in descending order; v2's client always names a cross encoder."""
+    return await _rank(request, node, caller, data, "sgp_v2")
+
+
+@post("/egp/v1/chunks/rank", operation_id="egpV1RankChunks", status_code=200, tags=TAGS)
+async def rank_chunks_egp_v1(
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChunksRank]
+) -> wire.RankedChunks:
+    """The chunks in descending order, under the older prefix."""
+    return await _rank(request, node, caller, data, "egp_v1")
+
+
+async def _rank(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, body: wire.ChunksRank, dialect: str
+) -> wire.RankedChunks:
+    caller = node.keys.select_account(caller, body.account_id)
+    scores = await while_connected(request, _scores(node, caller, body, dialect))
+    order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_k]
     return wire.RankedChunks(
-        relevant_chunks=[structs.replace(data.relevant_chunks[index], score=scores[index]) for index in order]
+        relevant_chunks=[structs.replace(body.relevant_chunks[index], score=scores[index]) for index in order]
     )
 
 
-async def _scores(node: Node, caller: Caller, body: wire.ChunksRank) -> list[float]:
+async def _scores(node: Node, caller: Caller, body: wire.ChunksRank, dialect: str) -> list[float]:
     method, given = _method(body.rank_strategy), body.rank_strategy.params or wire.RankParameters()
     texts = tuple(chunk.text for chunk in body.relevant_chunks)
     if method == "azure_ai_foundry":
@@ -59,7 +84,7 @@ async def _scores(node: Node, caller: Caller, body: wire.ChunksRank) -> list[flo
     if not texts:
         return []
     asked = RerankingRequest(query=body.query, chunks=texts)
-    return (await node.inference.rerank(caller, target, asked, dialect=DIALECT)).scores
+    return (await node.inference.rerank(caller, target, asked, dialect=dialect)).scores
 
 
 def _method(strategy: wire.RankStrategy) -> wire.Method:
@@ -90,10 +115,10 @@ def _cross_encoder(node: Node, caller: Caller, given: wire.RankParameters) -> Ta
 
 
 def _model(node: Node, caller: Caller, given: wire.RankParameters) -> Target:
-    name = given.model_deployment_id or given.base_model_name
-    if name is None or (given.model_deployment_id and given.base_model_name):
+    names = [n for n in (given.model_deployment_id, given.model_id, given.base_model_name) if n is not None]
+    if len(names) != 1:
         raise InvalidParameter("rank_strategy: method model needs either model_deployment_id or base_model_name")
-    target = node.inference.by_name(caller, name)
+    target = node.inference.by_name(caller, names[0])
     # One official client puts the query and the chunks in here as well; they are taken from their own fields.
     bound = {key: value for key, value in (given.model_params or {}).items() if key not in ("query", "chunks")}
     bindings_of(target.request_parameters, bound)

@@ -1,4 +1,4 @@
-"""All routes of dialect v4."""
+"""All routes of dialect v4, and those under older prefixes that have the same bodies."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ ROUTES: list[ControllerRouterHandler] = [
     by_name.create_completion,
     by_name.create_chat_completion,
     by_name.execute_agent,
+    by_name.create_chat_completion_egp_v1,
+    by_name.execute_agent_egp_v1,
     chunks.rank_chunks,
+    chunks.rank_chunks_v2,
+    chunks.rank_chunks_egp_v1,
     serving.ServingController,
 ]
