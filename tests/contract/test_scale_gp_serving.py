@@ -133,10 +133,12 @@ def test_nobody_notices_a_swap(server: Server, sgp: SGPClient, make_server: Any,
     first, second = (deploy_v4("llama-cpp-completion", context_length=length) for length in (512, 513))
     alias = name_of_its_own("alias")
     made = make_server(first.id, alias=alias)
-    stop, answers = threading.Event(), []
+    calling, stop, answers = threading.Barrier(3), threading.Event(), []
 
     def call() -> None:
         with server.client() as client:
+            answers.append(client.post(f"/v4/serving/a/{alias}/execute", json=PROMPTS).status_code)
+            calling.wait(60)
             while not stop.is_set():
                 answers.append(client.post(f"/v4/serving/a/{alias}/execute", json=PROMPTS).status_code)
 
@@ -144,6 +146,7 @@ def test_nobody_notices_a_swap(server: Server, sgp: SGPClient, make_server: Any,
     for caller in callers:
         caller.start()
     try:
+        calling.wait(60)
         for _ in range(3):
             sgp.model_servers.update_backend(made.model_server_id, new_model_deployment_id=second.id)
             sgp.model_servers.rollback(made.model_server_id)
@@ -151,6 +154,7 @@ def test_nobody_notices_a_swap(server: Server, sgp: SGPClient, make_server: Any,
         stop.set()
         for caller in callers:
             caller.join()
+    assert len(answers) > 4
     assert set(answers) == {200}
 
 

@@ -186,7 +186,6 @@ MODEL_SERVER = ModelServer(
     id="server-1",
     account_id=ACCOUNT.id,
     name="helpdesk",
-    alias="help",
     deployment_id=DEPLOYMENT.id,
     earlier_deployment_ids=("deployment-0",),
     created_at=NOW,

@@ -5,12 +5,12 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-26 00:37:31.831703+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(2,'registry','m002_learned_needs','2026-11-26 00:37:31.832347+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(3,'registry','m003_upstreams','2026-11-26 00:37:31.834757+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(4,'registry','m004_background_work','2026-11-26 00:37:31.845588+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(5,'registry','m005_benchmarks','2026-11-26 00:37:31.857991+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(6,'registry','m007_serving','2026-11-26 00:37:31.859794+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-26 00:48:18.190812+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(2,'registry','m002_learned_needs','2026-11-26 00:48:18.191447+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(3,'registry','m003_upstreams','2026-11-26 00:48:18.192320+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(4,'registry','m004_background_work','2026-11-26 00:48:18.203517+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(5,'registry','m005_benchmarks','2026-11-26 00:48:18.206301+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(6,'registry','m007_serving','2026-11-26 00:48:18.207855+00:00');
 CREATE TABLE "accounts" (
    "id" TEXT PRIMARY KEY,
    "name" TEXT NOT NULL,
@@ -171,7 +171,7 @@ CREATE TABLE "model_servers" (
    "created_at" TEXT,
    "created_by_user_id" TEXT
 ) STRICT;
-INSERT INTO "model_servers" VALUES('server-1','account-1','helpdesk','help','deployment-1','["deployment-0"]','2026-11-24T12:30:15.250000+00:00','user-1');
+INSERT INTO "model_servers" VALUES('server-1','account-1','helpdesk',NULL,'deployment-1','["deployment-0"]','2026-11-24T12:30:15.250000+00:00','user-1');
 CREATE TABLE "models" (
    "id" TEXT PRIMARY KEY,
    "account_id" TEXT NOT NULL REFERENCES "accounts"("id") ON DELETE RESTRICT,
