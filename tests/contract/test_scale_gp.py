@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 from uuid import uuid4
@@ -114,7 +114,8 @@ def test_a_body_account_that_the_key_cannot_use_is_a_403(member_sgp: SGPClient) 
 
 
 def test_a_template_from_birth_to_end(sgp: SGPClient, own_template: ModelTemplate) -> None:
-    """Create, retrieve and list agree; what the client left open is filled in; delete says what it removed."""
+    """Create, retrieve and list agree; what the client left open is filled in; times are in UTC with their offset (trap
+    23); delete says what it removed."""
     bundle, endpoint = (
         own_template.vendor_configuration.bundle_config,
         own_template.vendor_configuration.endpoint_config,
@@ -446,6 +447,14 @@ def test_lists_are_page_objects_and_never_redirect(path: str, admin: httpx.Clien
         answer = admin.get(spelling)
         assert answer.status_code == 200
         assert set(answer.json()) == {"items", "current_page", "items_per_page", "total_item_count"}
+
+
+@pytest.mark.parametrize("path", ["/v4/model-templates", "/v4/models", "/v4/model-groups", "/v4/model-deployments"])
+def test_ids_are_text_and_times_have_a_zone(path: str, admin: httpx.Client) -> None:
+    """Every id is text (trap 24), every time ISO 8601 with its offset (trap 23)."""
+    for item in admin.get(path).json()["items"]:
+        assert all(isinstance(item[key], str) for key in ("id", "account_id", "created_by_user_id"))
+        assert datetime.fromisoformat(item["created_at"]).utcoffset() is not None
 
 
 def test_every_success_is_exactly_200(admin: httpx.Client, account_id: str) -> None:

@@ -48,7 +48,7 @@ def test_a_deployment_waits_until_it_is_ready(sgp: SGPClient, deploy_v4: DeployV
 
 
 def test_a_deployment_is_changed_and_deleted(sgp: SGPClient, deploy_v4: DeployV4) -> None:
-    """What is absent stays; another engine is READY when the answer comes; after DEL4 it is gone."""
+    """What is absent stays (trap 9); another engine is READY when the answer comes; after DEL4 it is gone."""
     deployment = deploy_v4("llama-cpp-completion", context_length=512)
     deployments, model_id = sgp.models.deployments, model_of(deployment)
     named = deployments.update(
@@ -79,6 +79,21 @@ def test_a_deployment_is_changed_and_deleted(sgp: SGPClient, deploy_v4: DeployV4
         deployments.retrieve(second.id, model_instance_id=model_id)
     with pytest.raises(NotFoundError):
         deployments.retrieve(deployment.id, model_instance_id="another")
+
+
+def test_a_vendor_is_one_that_the_client_knows(sgp: SGPClient, deploy_v4: DeployV4, admin: httpx.Client) -> None:
+    """A word of ours would break the client's lists, so it is refused (trap 7); without one it is LAUNCH; null is none;
+    an empty object is filled in, because the v3 client cannot read one without a vendor."""
+    deployment = deploy_v4("llama-cpp-completion", context_length=512)
+    deployments, model_id = sgp.models.deployments, model_of(deployment)
+    wrong: Any = {"vendor": "LOCAL"}
+    with pytest.raises(UnprocessableEntityError, match="vendor"):
+        deployments.update(deployment.id, model_instance_id=model_id, vendor_configuration=wrong)
+    filled = deployments.update(deployment.id, model_instance_id=model_id, vendor_configuration={})
+    assert filled.vendor_configuration is not None
+    assert (filled.vendor_configuration.vendor, filled.vendor_configuration.max_workers) == ("LAUNCH", 1)
+    place = f"/v4/models/{model_id}/deployments/{deployment.id}"
+    assert admin.patch(place, json={"vendor_configuration": None}).json()["vendor_configuration"] is None
 
 
 DEPLOYMENT_KEYS = [

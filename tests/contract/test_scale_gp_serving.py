@@ -37,7 +37,8 @@ def make_server(sgp: SGPClient, admin: httpx.Client, deploy_v4: DeployV4) -> Ite
 def test_a_server_from_birth_to_end(
     sgp: SGPClient, make_server: Any, starters: Starters, account_id: str, admin: httpx.Client
 ) -> None:
-    """Made, listed as a bare array, found by id and by alias; its name and alias are taken; in the end it is gone."""
+    """Made, listed as a bare array, found by id and by alias; its name and alias are taken; an alias has no slash,
+    which would not get through a path (trap 20); in the end it is gone."""
     alias = name_of_its_own("alias")
     server = make_server(starters.embed, alias=alias)
     assert (server.account_id, server.alias, server.model_deployment_id) == (account_id, alias, starters.embed)

@@ -19,7 +19,7 @@ from appliance.domain.models import Caller, ModelType
 from appliance.lifecycle.agents import to_chat
 from appliance.lifecycle.node import Node
 from appliance.wire import sgp_execute, sgp_v2
-from appliance.wire import sgp_v4 as wire
+from appliance.wire import sgp_v4_execute as wire
 
 DIALECT = "sgp_v4"
 TAGS = ["v4 built-in models by name"]

@@ -22,7 +22,7 @@ from appliance.domain.models import Caller, ModelType
 from appliance.lifecycle.inference import Target
 from appliance.lifecycle.node import Node
 from appliance.wire import sgp_execute
-from appliance.wire import sgp_v4 as wire
+from appliance.wire import sgp_v4_execute as wire
 
 BODIES: dict[ModelType, type[Any]] = {
     ModelType.COMPLETION: wire.CompletionExecute,

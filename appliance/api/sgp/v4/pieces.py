@@ -14,7 +14,7 @@ from appliance.api.streaming import event
 from appliance.domain.inference import Delta, Logprobs
 from appliance.lifecycle.execution import Text, TextExecution
 from appliance.wire import sgp_execute, sgp_v2
-from appliance.wire import sgp_v4 as wire
+from appliance.wire import sgp_v4_execute as wire
 
 
 def completion_result(prompt: str, text: Text, execution: TextExecution) -> wire.CompletionResult:

@@ -14,7 +14,7 @@ from appliance.lifecycle.agents import remember
 from appliance.lifecycle.inference import Target
 from appliance.lifecycle.requests import bindings_of, with_sampling
 from appliance.wire import sgp_execute
-from appliance.wire import sgp_v4 as wire
+from appliance.wire import sgp_v4_execute as wire
 
 RequestT = TypeVar("RequestT", CompletionRequest, ChatRequest, CompletionRequest | ChatRequest)
 
