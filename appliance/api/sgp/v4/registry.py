@@ -93,8 +93,7 @@ class ModelController(Controller):
         found = [
             model
             for model in node.models.list(caller, account_id)
-            if (model_type is None or model.model_type.value in types)
-            and (model_group_id is None or model.model_group_id in groups)
+            if (not types or model.model_type.value in types) and (not groups or model.model_group_id in groups)
         ]
         models = views.ModelViews(node.directory, caller)
         return wire.ModelPage(**cut.of(found, lambda m: models.show(m, shown), _sort_key(node, models)))
