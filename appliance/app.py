@@ -31,6 +31,7 @@ from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
 from appliance.api.sgp import execute, v2, v3
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
+from appliance.api.sgp.v4 import routes as v4_routes
 from appliance.api.streaming import ClientLeft, handle_client_left
 from appliance.config import Config
 from appliance.domain.errors import ApplianceError, InvalidParameter
@@ -55,6 +56,7 @@ ROUTES: list[ControllerRouterHandler] = [
     v3.DeploymentController,
     v3.GroupController,
     execute.ExecuteController,
+    *v4_routes.ROUTES,
     openai_routes.list_models,
     openai_routes.get_model,
     openai_routes.create_chat_completion,

@@ -195,6 +195,21 @@ class Group(Struct, frozen=True, kw_only=True):
     created_by_user_id: str
 
 
+class ModelServer(Struct, frozen=True, kw_only=True):
+    """A fixed id, and an alias if it has one, for whichever deployment stands behind it."""
+
+    id: str
+    account_id: str
+    name: str
+    alias: str | None = None
+    deployment_id: str
+    """Its backend."""
+    earlier_deployment_ids: tuple[str, ...] = ()
+    """Backends before this one, oldest first; a rollback goes back to the last that still exists."""
+    created_at: datetime
+    created_by_user_id: str
+
+
 class Upstream(Struct, frozen=True, kw_only=True):
     """An OpenAI-compatible endpoint, where models of an external vendor run."""
 
@@ -267,7 +282,7 @@ class Call(Struct, frozen=True, kw_only=True):
     key_id: str
     model_type: ModelType
     dialect: str
-    """``egp_v1``, ``sgp_v2``, ``sgp_v3``, ``openai``, ..."""
+    """``egp_v1``, ``sgp_v2``, ``sgp_v3``, ``sgp_v4``, ``openai``, ..."""
     started_at: datetime
     prompt_tokens: int = 0
     cached_tokens: int = 0

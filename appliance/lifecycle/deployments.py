@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, structs
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, Conflict, InvalidParameter, NameTaken, NotFound
+from appliance.domain.errors import ApplianceError, Conflict, InUse, InvalidParameter, NameTaken, NotFound
 from appliance.domain.ids import new_id
 from appliance.domain.models import Caller, Deployment, DeploymentStatus, LearnedNeed, Model
 from appliance.engines.base import EngineSpec
@@ -28,7 +29,7 @@ from appliance.scheduler.needs import Learned
 from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Wanted
 from appliance.scheduler.scheduler import Scheduler
-from appliance.wire import admin, sgp_v3
+from appliance.wire import admin, sgp
 from models_store.catalog import catalog
 
 log = logging.getLogger(__name__)
@@ -103,11 +104,15 @@ class Deployments:
         self._directory.get(caller, self._directory.models, model_id, "model")
         return self._directory.visible(caller, self._directory.deployments_of(model_id), account_id)
 
+    def list_all(self, caller: Caller, account_id: str | None = None) -> Sequence[Deployment]:
+        """Deployments of all models."""
+        return self._directory.visible(caller, self._directory.deployments.values(), account_id)
+
     def get(self, caller: Caller, model_id: str, deployment_id: str) -> Deployment:
         """One deployment below its model. Raises NotFound."""
         return self._directory.deployment_of(caller, model_id, deployment_id)
 
-    async def create(self, caller: Caller, model_id: str, body: sgp_v3.DeploymentCreate) -> Deployment:
+    async def create(self, caller: Caller, model_id: str, body: sgp.DeploymentCreate) -> Deployment:
         """A new deployment; its load begins at once, the status tells how it went.
 
         Raises NotFound, NameTaken, InvalidParameter, WrongWeights, CannotFit before anything is stored.
@@ -133,9 +138,7 @@ class Deployments:
         self.warm(deployment.id)
         return deployment
 
-    async def update(
-        self, caller: Caller, model_id: str, deployment_id: str, body: sgp_v3.DeploymentUpdate
-    ) -> Deployment:
+    async def update(self, caller: Caller, model_id: str, deployment_id: str, body: sgp.DeploymentUpdate) -> Deployment:
         """Change what the body sets. With other parameters or slots the new engine is loaded before the old one goes.
 
         Raises NotFound, Immutable, NameTaken, InvalidParameter, and what the load raises; then nothing has changed.
@@ -163,9 +166,18 @@ class Deployments:
         return await self._replace(deployment, structs.replace(deployment, model_id=model.id), model)
 
     async def delete(self, caller: Caller, model_id: str, deployment_id: str) -> None:
-        """Stop serving and remove. Running requests end first; logged calls stay. Raises NotFound, Immutable."""
+        """Stop serving and remove. Running requests end first; logged calls stay.
+
+        Raises NotFound, Immutable, InUse naming the model servers that it stands behind.
+        """
         self._directory.deployment_of(caller, model_id, deployment_id)
         deployment = self._directory.get_own(caller, self._directory.deployments, deployment_id, "model deployment")
+        servers = sorted(server.name for server in self._directory.servers_of(deployment.id))
+        if servers:
+            raise InUse(
+                f"'{deployment.name}' stands behind {len(servers)} model server(s) ({', '.join(servers[:8])}); "
+                "give those another backend first, or delete them"
+            )
         await self._database.run(lambda db: rows.delete(db, deployment.id))
         self._directory.drop_deployment(deployment.id)
         self._scheduler.forget(deployment.id)
@@ -199,11 +211,12 @@ class Deployments:
         )
         return self._recipes.wanted(deployment, model)
 
-    def warm(self, deployment_id: str) -> None:
-        """Load in the background; the outcome shows in the status."""
+    def warm(self, deployment_id: str) -> asyncio.Task[None]:
+        """Load in the background; the outcome shows in the status, and nowhere else."""
         task = asyncio.create_task(self._load_once(deployment_id))
         self._warming.add(task)
         task.add_done_callback(self._warming.discard)
+        return task
 
     async def close(self) -> None:
         """Give up background loads that have not begun."""
@@ -271,7 +284,7 @@ class Deployments:
         )
 
 
-def _vendor_configuration(body: sgp_v3.DeploymentVendorConfiguration | None) -> dict[str, Any] | None:
+def _vendor_configuration(body: sgp.DeploymentVendorConfiguration | None) -> dict[str, Any] | None:
     if body is None:
         return None
     if body.min_workers > body.max_workers:
@@ -283,7 +296,7 @@ def _vendor_configuration(body: sgp_v3.DeploymentVendorConfiguration | None) -> 
     return {key: value for key, value in built.items() if value is not None}
 
 
-def _changes(body: sgp_v3.DeploymentUpdate) -> dict[str, Any]:
+def _changes(body: sgp.DeploymentUpdate) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if body.name is not UNSET:
         changes["name"] = body.name

@@ -11,7 +11,19 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 from appliance.domain.errors import Conflict, Forbidden, Immutable, NameTaken, NotFound
-from appliance.domain.models import Account, Artifact, Caller, Deployment, Group, Key, Model, Template, Upstream, User
+from appliance.domain.models import (
+    Account,
+    Artifact,
+    Caller,
+    Deployment,
+    Group,
+    Key,
+    Model,
+    ModelServer,
+    Template,
+    Upstream,
+    User,
+)
 
 
 class Owned(Protocol):
@@ -47,6 +59,7 @@ class Directory:
         self.models: dict[str, Model] = {}
         self.deployments: dict[str, Deployment] = {}
         self.groups: dict[str, Group] = {}
+        self.model_servers: dict[str, ModelServer] = {}
         self.artifacts: dict[str, Artifact] = {}
         """By name."""
         self.upstreams: dict[str, Upstream] = {}
@@ -167,6 +180,10 @@ class Directory:
     def deployments_of(self, model_id: str) -> list[Deployment]:
         """The deployments of a model."""
         return [d for d in self.deployments.values() if d.model_id == model_id]
+
+    def servers_of(self, deployment_id: str) -> list[ModelServer]:
+        """The model servers that a deployment stands behind."""
+        return [server for server in self.model_servers.values() if server.deployment_id == deployment_id]
 
     def models_using_artifact(self, name: str) -> list[Model]:
         """Models and, through their deployments, models that name this artifact as weights or adapter."""

@@ -11,7 +11,7 @@ from appliance.domain.models import Caller, Group
 from appliance.lifecycle.directory import Directory
 from appliance.registry.database import Database
 from appliance.registry.groups import groups as rows
-from appliance.wire import sgp_v3
+from appliance.wire import sgp
 
 
 class Groups:
@@ -30,7 +30,7 @@ class Groups:
         """One group. Raises NotFound."""
         return self._directory.get(caller, self._directory.groups, group_id, "model group")
 
-    async def create(self, caller: Caller, body: sgp_v3.GroupCreate) -> Group:
+    async def create(self, caller: Caller, body: sgp.GroupCreate) -> Group:
         """A new group. Raises NameTaken."""
         account_id = self._directory.account_for(caller, body.account_id)
         self._check_name(account_id, body.name)
@@ -46,7 +46,7 @@ class Groups:
         self._directory.groups[group.id] = group
         return group
 
-    async def update(self, caller: Caller, group_id: str, body: sgp_v3.GroupUpdate) -> Group:
+    async def update(self, caller: Caller, group_id: str, body: sgp.GroupUpdate) -> Group:
         """Change what the body sets. Raises NotFound, NameTaken."""
         group = self._directory.get_own(caller, self._directory.groups, group_id, "model group")
         name = group.name if body.name is UNSET else body.name

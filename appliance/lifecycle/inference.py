@@ -97,6 +97,11 @@ class Inference:
         """The target of ``/models/{model}/deployments/{deployment}``. Raises NotFound."""
         return self._target(self._directory.deployment_of(caller, model_id, deployment_id))
 
+    def by_deployment(self, caller: Caller, deployment_id: str) -> Target:
+        """The target of a deployment's id alone. Raises NotFound."""
+        known = self._directory.deployments
+        return self._target(self._directory.get(caller, known, deployment_id, "model deployment"))
+
     def _target(self, deployment: Deployment) -> Target:
         model = self._directory.models[deployment.model_id]
         template = self._directory.templates.get(model.model_template_id or "")

@@ -15,7 +15,7 @@ from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.remote import check_parameters, is_external
 from appliance.registry.database import Database
 from appliance.registry.models import models as rows
-from appliance.wire import sgp_v3
+from appliance.wire import sgp
 
 RELOADING = ("model_type", "model_template_id", "creation_parameters")
 """Fields that decide what is loaded."""
@@ -40,12 +40,13 @@ class Models:
         """One model. Raises NotFound."""
         return self._directory.get(caller, self._directory.models, model_id, "model")
 
-    async def create(self, caller: Caller, body: sgp_v3.ModelCreate) -> Model:
+    async def create(self, caller: Caller, body: sgp.ModelCreate) -> Model:
         """A new model. Raises NameTaken, NotFound (group), InvalidParameter (template, parameters)."""
         model = Model(
             id=new_id(),
             account_id=self._directory.account_for(caller, body.account_id),
             name=body.name,
+            display_name=body.display_name,
             model_type=body.model_type,
             model_vendor=body.model_vendor.value if body.model_vendor else None,
             model_template_id=body.model_template_id,
@@ -64,7 +65,7 @@ class Models:
         self._directory.models[model.id] = model
         return model
 
-    async def update(self, caller: Caller, model_id: str, body: sgp_v3.ModelUpdate) -> Model:
+    async def update(self, caller: Caller, model_id: str, body: sgp.ModelUpdate) -> Model:
         """Change what the body sets.
 
         Raises NotFound, Immutable, NameTaken, InvalidParameter, and InUse for a change of what its deployments load.
@@ -124,7 +125,7 @@ class Models:
         return self._directory.get(caller, self._directory.templates, template_id, "model template")
 
 
-def _changes(body: sgp_v3.ModelUpdate) -> dict[str, Any]:
+def _changes(body: sgp.ModelUpdate) -> dict[str, Any]:
     renamed = {"model_creation_parameters": "creation_parameters"}
     changes: dict[str, Any] = {}
     for field in structs.fields(body):

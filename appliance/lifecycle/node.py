@@ -43,7 +43,9 @@ from appliance.lifecycle.importing import Importer
 from appliance.lifecycle.inference import Inference
 from appliance.lifecycle.jobs import ImportJobs
 from appliance.lifecycle.keys import Keys
+from appliance.lifecycle.model_servers import ModelServers
 from appliance.lifecycle.models import Models
+from appliance.lifecycle.patience import Patience
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
 from appliance.lifecycle.templates import Templates
@@ -128,6 +130,8 @@ class Node:
         self.groups = Groups(database, directory, clock)
         self.models = Models(database, directory, self.recipes, clock)
         self.deployments = Deployments(database, directory, self.recipes, self.scheduler, self.statuses, clock)
+        self.model_servers = ModelServers(database, directory, self.scheduler, clock)
+        self.patience = Patience(self.deployments, directory, self.statuses)
         self.upstream_watch = UpstreamWatch(
             directory, self.recipes, self.scheduler, self.deployments, self.statuses, clock
         )
@@ -191,6 +195,8 @@ class Node:
         await self.async_tasks.close()
         await self.upstream_watch.close()
         await self.imports.close()
+        await self.patience.close()
+        await self.model_servers.close()
         await self.deployments.close()
         await self.scheduler.close()
         await settle()

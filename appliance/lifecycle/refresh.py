@@ -7,7 +7,18 @@ from collections.abc import Awaitable, Callable
 import sqlite_utils
 from msgspec import Struct
 
-from appliance.domain.models import Account, Artifact, Deployment, Group, Key, Model, Template, Upstream, User
+from appliance.domain.models import (
+    Account,
+    Artifact,
+    Deployment,
+    Group,
+    Key,
+    Model,
+    ModelServer,
+    Template,
+    Upstream,
+    User,
+)
 from appliance.lifecycle.directory import Directory
 from appliance.registry.accounts import accounts, users
 from appliance.registry.artifacts import artifacts
@@ -15,6 +26,7 @@ from appliance.registry.database import Database
 from appliance.registry.deployments import deployments
 from appliance.registry.groups import groups
 from appliance.registry.keys import keys
+from appliance.registry.model_servers import model_servers
 from appliance.registry.models import models
 from appliance.registry.templates import templates
 from appliance.registry.upstreams import upstreams
@@ -30,6 +42,7 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     models: list[Model]
     deployments: list[Deployment]
     groups: list[Group]
+    model_servers: list[ModelServer]
     artifacts: list[Artifact]
     upstreams: list[Upstream]
 
@@ -66,6 +79,7 @@ class Refresher:
         directory.templates = {t.id: t for t in found.templates}
         directory.models = {m.id: m for m in found.models}
         directory.groups = {g.id: g for g in found.groups}
+        directory.model_servers = {s.id: s for s in found.model_servers}
         directory.artifacts = {a.name: a for a in found.artifacts}
         directory.upstreams = {u.id: u for u in found.upstreams}
         directory.replace_keys(found.keys)
@@ -81,6 +95,7 @@ def _read(db: sqlite_utils.Database) -> Snapshot:
         models=models.list(db),
         deployments=deployments.list(db),
         groups=groups.list(db),
+        model_servers=model_servers.list(db),
         artifacts=artifacts.list(db),
         upstreams=upstreams.list(db),
     )

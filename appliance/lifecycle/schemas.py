@@ -8,21 +8,21 @@ from typing import Any
 import msgspec
 
 from appliance.domain.models import ModelType
-from appliance.wire import sgp_v3
+from appliance.wire import sgp_execute
 
 REQUESTS: dict[ModelType, type[msgspec.Struct]] = {
-    ModelType.COMPLETION: sgp_v3.CompletionExecute,
-    ModelType.CHAT_COMPLETION: sgp_v3.ChatCompletionExecute,
-    ModelType.EMBEDDING: sgp_v3.EmbeddingExecute,
-    ModelType.RERANKING: sgp_v3.RerankingExecute,
-    ModelType.AGENT: sgp_v3.AgentExecute,
+    ModelType.COMPLETION: sgp_execute.CompletionExecute,
+    ModelType.CHAT_COMPLETION: sgp_execute.ChatCompletionExecute,
+    ModelType.EMBEDDING: sgp_execute.EmbeddingExecute,
+    ModelType.RERANKING: sgp_execute.RerankingExecute,
+    ModelType.AGENT: sgp_execute.AgentExecute,
 }
 RESPONSES: dict[ModelType, type[msgspec.Struct]] = {
-    ModelType.COMPLETION: sgp_v3.CompletionResult,
-    ModelType.CHAT_COMPLETION: sgp_v3.ChatCompletionResult,
-    ModelType.EMBEDDING: sgp_v3.EmbeddingResult,
-    ModelType.RERANKING: sgp_v3.RerankingResult,
-    ModelType.AGENT: sgp_v3.AgentResult,
+    ModelType.COMPLETION: sgp_execute.CompletionResult,
+    ModelType.CHAT_COMPLETION: sgp_execute.ChatCompletionResult,
+    ModelType.EMBEDDING: sgp_execute.EmbeddingResult,
+    ModelType.RERANKING: sgp_execute.RerankingResult,
+    ModelType.AGENT: sgp_execute.AgentResult,
 }
 
 

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from appliance.domain.models import BackendName, ModelType, Parameter
-from appliance.wire import sgp_v3
+from appliance.wire import sgp
 
 UNLIMITED_CPUS, UNLIMITED_MEMORY = 1024, "1024Ti"
 """The most that the wire carries: models of every size run on the shipped templates, as far as the machine goes."""
@@ -155,10 +155,10 @@ SHIPPED = (
 
 def vendor_configuration(backend: BackendName, version: str, endpoint_type: str, gpus: int = 0) -> dict[str, Any]:
     """LAUNCH configuration of a shipped template, every default of the wire spelled out, and no limit on resources."""
-    configuration = sgp_v3.LaunchConfiguration(
-        bundle_config=sgp_v3.BundleConfig(registry="local", image=backend.value, tag=version),
-        endpoint_config=sgp_v3.EndpointConfig(
-            endpoint_type=sgp_v3.EndpointType(endpoint_type),
+    configuration = sgp.LaunchConfiguration(
+        bundle_config=sgp.BundleConfig(registry="local", image=backend.value, tag=version),
+        endpoint_config=sgp.EndpointConfig(
+            endpoint_type=sgp.EndpointType(endpoint_type),
             cpus=UNLIMITED_CPUS,
             memory=UNLIMITED_MEMORY,
             gpus=gpus,

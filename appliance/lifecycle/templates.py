@@ -18,7 +18,7 @@ from appliance.lifecycle.keys import made_by_operator
 from appliance.registry.audit import audit
 from appliance.registry.database import Database
 from appliance.registry.templates import templates as rows
-from appliance.wire import sgp_v3
+from appliance.wire import sgp
 
 
 class Templates:
@@ -37,7 +37,7 @@ class Templates:
         """One template. Raises NotFound."""
         return self._directory.get(caller, self._directory.templates, template_id, "model template")
 
-    async def create(self, caller: Caller, body: sgp_v3.TemplateCreate) -> Template:
+    async def create(self, caller: Caller, body: sgp.TemplateCreate) -> Template:
         """A new template. Raises NameTaken, InvalidParameter (a backend we do not have, a parameter named twice)."""
         account_id = self._directory.account_for(caller, body.account_id)
         self._check_name(account_id, body.name)
@@ -58,7 +58,7 @@ class Templates:
         self._directory.templates[template.id] = template
         return template
 
-    async def update(self, caller: Caller, template_id: str, body: sgp_v3.TemplateUpdate) -> Template:
+    async def update(self, caller: Caller, template_id: str, body: sgp.TemplateUpdate) -> Template:
         """Change what the body sets. Raises NotFound, Immutable, NameTaken, InUse (a new type under models)."""
         template = self._directory.get_own(caller, self._directory.templates, template_id, "model template")
         changed = self._changed(template, body)
@@ -89,7 +89,7 @@ class Templates:
 
         await self._database.run(work)
 
-    def _changed(self, template: Template, body: sgp_v3.TemplateUpdate) -> Template:
+    def _changed(self, template: Template, body: sgp.TemplateUpdate) -> Template:
         changes: dict[str, Any] = {}
         if body.name is not UNSET:
             changes["name"] = body.name
@@ -122,7 +122,7 @@ class Templates:
             )
 
 
-def _vendor_configuration(body: sgp_v3.LaunchConfiguration) -> dict[str, Any]:
+def _vendor_configuration(body: sgp.LaunchConfiguration) -> dict[str, Any]:
     image = body.bundle_config.image
     if image not in {backend.value for backend in BackendName}:
         known = ", ".join(backend.value for backend in BackendName)
@@ -130,14 +130,12 @@ def _vendor_configuration(body: sgp_v3.LaunchConfiguration) -> dict[str, Any]:
             f"vendor_configuration.bundle_config.image '{image[:64]}' is no backend of this appliance; it has: {known}",
             errors=[(("vendor_configuration", "bundle_config", "image"), "unknown backend")],
         )
-    filled = (
-        body if body.endpoint_config is not None else structs.replace(body, endpoint_config=sgp_v3.EndpointConfig())
-    )
+    filled = body if body.endpoint_config is not None else structs.replace(body, endpoint_config=sgp.EndpointConfig())
     built: dict[str, Any] = msgspec.to_builtins(filled)
     return built
 
 
-def _parameters(field: str, schema: sgp_v3.ParameterSchema | None) -> tuple[Parameter, ...]:
+def _parameters(field: str, schema: sgp.ParameterSchema | None) -> tuple[Parameter, ...]:
     found = schema.parameters if schema else []
     names = [parameter.name for parameter in found]
     twice = sorted({name for name in names if names.count(name) > 1})

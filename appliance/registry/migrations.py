@@ -373,6 +373,34 @@ def m005_benchmarks(db: sqlite_utils.Database) -> None:
     db["benchmarks"].create_index(["deployment_id"])
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m007_serving(db: sqlite_utils.Database) -> None:
+    """Model servers: fixed ids and aliases before deployments. A deployment that stands behind one cannot go."""
+    db.create_table(
+        "model_servers",
+        {
+            "id": str,
+            "account_id": str,
+            "name": str,
+            "alias": str,
+            "deployment_id": str,
+            "earlier_deployment_ids": str,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"account_id", "name", "deployment_id", "earlier_deployment_ids"},
+        foreign_keys=[
+            _references("model_servers", "account_id", "accounts"),
+            _references("model_servers", "deployment_id", "deployments"),
+        ],
+        strict=True,
+    )
+    db["model_servers"].create_index(["account_id", "name"], unique=True)
+    db["model_servers"].create_index(["account_id", "alias"], unique=True)
+    db["model_servers"].create_index(["deployment_id"])
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

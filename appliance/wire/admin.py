@@ -8,7 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 from msgspec import Meta, Struct
 
 from appliance.wire.limits import MAX_POINTS, MAX_WORKERS, Name
-from appliance.wire.sgp_v3 import DeploymentVendorConfiguration, FlatParameters
+from appliance.wire.sgp import DeploymentVendorConfiguration, FlatParameters
 
 
 class Device(Struct, kw_only=True):

@@ -16,9 +16,10 @@ from tests.api.wrong_intents import IMPORTS, REGISTRY
 from tests.api.wrong_numbers import NUMBERS
 from tests.api.wrong_questions import FIELDS, TARGETS
 from tests.api.wrong_requests import Wrong
+from tests.api.wrong_v4 import V4
 from tests.support.server import Server
 
-WRONG = [*KEYS, *ROUTES, *BODIES, *NUMBERS, *FIELDS, *TARGETS, *REGISTRY, *IMPORTS, *FILES, *STORED]
+WRONG = [*KEYS, *ROUTES, *BODIES, *NUMBERS, *FIELDS, *TARGETS, *REGISTRY, *IMPORTS, *FILES, *STORED, *V4]
 CODES = {*STATUS_OF_CODE, "method_not_allowed"}
 
 
@@ -46,7 +47,7 @@ def traces(client: httpx.Client) -> dict[str, Any]:
     """Everything that a refused request could have half made."""
     state = client.get("/admin/state").json()
     lists = ("/v3/models", "/v3/model-templates", "/v3/model-groups", "/admin/keys", "/admin/artifacts", "/admin/jobs")
-    lists += ("/v1/files", "/v1/batches")
+    lists += ("/v1/files", "/v1/batches", "/v4/serving")
     made: dict[str, Any] = {path: client.get(path).json() for path in lists}
     made["deployments"] = sorted(d["id"] for d in state["deployments"])
     made["store_used_bytes"] = state["store_used_bytes"]

@@ -16,6 +16,7 @@ from tests.support.server import Server
 
 HELLO = [{"role": "user", "content": "hello"}]
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+CHUNK = {"chunk_id": "1", "text": "a b", "score": 0.5, "metadata": {"a": [1]}}
 MODEL = {"name": "api-fuzz", "model_type": "CHAT_COMPLETION", "model_creation_parameters": {"weights": "api-llama"}}
 
 SOUND: list[tuple[str, dict[str, Any]]] = [
@@ -25,6 +26,18 @@ SOUND: list[tuple[str, dict[str, Any]]] = [
     ("/v2/completions", {"model": "api-chat", "prompt": "hello", "model_parameters": {"max_tokens": 2}}),
     ("{chat}/execute", {"messages": HELLO, "max_tokens": 2, "model_request_parameters": {"bindings": {"seed": "1"}}}),
     ("/v3/models", MODEL),
+    ("/v4/completions", {"model": "api-chat", "prompt": "hello", "model_parameters": {"max_tokens": 2, "topK": 3}}),
+    ("/v4/chat-completions", {"model": "api-chat", "messages": HELLO, "model_parameters": {"max_tokens": 2}}),
+    (
+        "/v4/agents/execute",
+        {"model": "api-chat", "messages": HELLO, "tools": [], "model_parameters": {"max_tokens": 2}},
+    ),
+    (
+        "/v4/models/{chat_id}/chat-completions",
+        {"chat_history": HELLO, "prompt": "hello", "max_tokens": 2, "top_k": 3.0},
+    ),
+    ("/v4/chunks/rank", {"query": "a", "relevant_chunks": [CHUNK], "rank_strategy": {"method": "rouge"}, "top_k": 1}),
+    ("/v4/serving", {"name": "api-fuzz", "alias": "api-fuzz", "model_deployment_id": "none"}),
     ("/v1/async-tasks?model_endpoint_id=api-chat", {"args": {"messages": HELLO, "max_tokens": 2}}),
     ("/v1/batches", {"input_file_id": "file-x", "endpoint": "/v1/completions", "completion_window": "24h"}),
 ]
@@ -74,7 +87,8 @@ def test_no_body_is_a_fault_of_ours(sent: tuple[str, Any], client: httpx.Client,
     """No JSON value on a main route is answered with a 5xx."""
     path, body = sent
 
-    answer = client.post(path.replace("{chat}", stage.chat.path), json=body)
+    path = path.replace("{chat}", stage.chat.path).replace("{chat_id}", stage.chat.deployment_id)
+    answer = client.post(path, json=body)
 
     assert answer.status_code < 500, answer.text
     if answer.status_code >= 400:

@@ -1,9 +1,9 @@
-"""Fixtures of the contract tests: the call log, the starters' deployments, the official scale-egp client."""
+"""Fixtures of the contract tests: the call log, the starters' deployments, the official SGP clients."""
 
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
@@ -14,6 +14,8 @@ from scale_egp.sdk.client import EGPClient
 from scale_egp.sdk.types.model_templates import ModelTemplate
 from scale_egp.sdk.types.models import ModelDeployment, ModelInstance
 from scale_egp.utils import api_utils
+from scale_gp import AsyncSGPClient, DefaultAsyncHttpxClient, DefaultHttpxClient, SGPClient
+from scale_gp.types.models import ModelDeployment as ModelDeploymentV4
 
 from tests.support.server import Server
 
@@ -140,3 +142,80 @@ def deploy(egp: EGPClient, templates: dict[str, ModelTemplate]) -> Iterator[Depl
 def text_model(deploy: Deploy, template: str) -> Deployed:
     """A deployment of the starter's weights with a short context."""
     return deploy(template, "starter-chat", context_length=1024)
+
+
+# --- v4's client, as strict as it can be -----------------------------------------------------------------------------
+
+
+@contextmanager
+def strict_client(server: Server, key: str, **options: Any) -> Iterator[SGPClient]:
+    """The official client, refusing whatever is not as its types say."""
+    with SGPClient(
+        base_url=server.url,
+        api_key=key,
+        _strict_response_validation=True,
+        http_client=DefaultHttpxClient(verify=NO_TLS),
+        **options,
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def sgp(server: Server) -> Iterator[SGPClient]:
+    """The official v4 client with an admin's key."""
+    with strict_client(server, server.admin_key) as client:
+        yield client
+
+
+@pytest.fixture
+def member_sgp(server: Server) -> Iterator[SGPClient]:
+    """The official v4 client with a member's key."""
+    with strict_client(server, server.member_key) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_sgp(server: Server) -> AsyncIterator[AsyncSGPClient]:
+    """The official asynchronous v4 client with a member's key."""
+    async with AsyncSGPClient(
+        base_url=server.url,
+        api_key=server.member_key,
+        _strict_response_validation=True,
+        http_client=DefaultAsyncHttpxClient(verify=NO_TLS),
+    ) as client:
+        yield client
+
+
+@pytest.fixture
+def account_id(sgp: SGPClient) -> str:
+    """The account of the server's keys."""
+    return sgp.users.info().access_profiles[0].account.id
+
+
+DeployV4: TypeAlias = Callable[..., ModelDeploymentV4]
+
+
+@pytest.fixture
+def deploy_v4(sgp: SGPClient, account_id: str) -> Iterator[DeployV4]:
+    """Makes a model and its deployment from a shipped template, and removes both in the end."""
+    found = {template.name: template for template in sgp.model_templates.list()}
+    with ExitStack() as undo:
+
+        def make(template: str, weights: str = "starter-chat", **parameters: Any) -> ModelDeploymentV4:
+            chosen = found[template]
+            model = sgp.models.create(
+                account_id=account_id,
+                model_type=chosen.model_type,
+                name=name_of_its_own("model"),
+                model_template_id=chosen.id,
+            )
+            undo.callback(sgp.models.delete, model.id)
+            deployment = sgp.models.deployments.create(
+                model.id,
+                name=name_of_its_own("deployment"),
+                model_creation_parameters={"weights": weights, **parameters},
+            )
+            undo.callback(sgp.models.deployments.delete, deployment.id, model_instance_id=model.id)
+            return deployment
+
+        yield make

@@ -22,6 +22,7 @@ from appliance.domain.models import (
     JobState,
     Key,
     Model,
+    ModelServer,
     ModelType,
     Parameter,
     Role,
@@ -180,6 +181,15 @@ BENCHMARK = Benchmark(
         )
     ],
     measured_at=NOW,
+)
+MODEL_SERVER = ModelServer(
+    id="server-1",
+    account_id=ACCOUNT.id,
+    name="helpdesk",
+    deployment_id=DEPLOYMENT.id,
+    earlier_deployment_ids=("deployment-0",),
+    created_at=NOW,
+    created_by_user_id=USER.id,
 )
 CALL = Call(
     id="call-1",

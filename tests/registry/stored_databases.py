@@ -26,6 +26,7 @@ from appliance.registry.groups import groups
 from appliance.registry.jobs import jobs
 from appliance.registry.keys import keys
 from appliance.registry.migrations import REGISTRY
+from appliance.registry.model_servers import model_servers
 from appliance.registry.models import models
 from appliance.registry.templates import templates
 from appliance.registry.upstreams import upstreams
@@ -48,6 +49,7 @@ SAMPLES = [
     (stored_files, samples.STORED_FILE),
     (batches, samples.BATCH),
     (benchmarks, samples.BENCHMARK),
+    (model_servers, samples.MODEL_SERVER),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,

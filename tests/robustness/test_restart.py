@@ -84,6 +84,24 @@ def test_deployments_and_keys_come_back(restarted: Server, deployed: Deployed, p
     check_it_answers(restarted, pinned)
 
 
+def test_model_servers_come_back(restarted: Server, deployed: Deployed, pinned: Deployed) -> None:
+    """A server's alias, its backend and the way back outlive even a kill."""
+    with restarted.client() as client:
+        body = {"name": "desk", "alias": "desk", "model_deployment_id": deployed.deployment_id}
+        place = f"/v4/serving/{client.post('/v4/serving', json=body).raise_for_status().json()['model_server_id']}"
+        swap = {"new_model_deployment_id": pinned.deployment_id}
+        client.put(f"{place}/backend", json=swap).raise_for_status()
+    restarted.stop(signal.SIGKILL)
+    restarted.start()
+
+    with restarted.client() as client:
+        assert client.get(f"{place}/deployment").json() == {"model_deployment_id": pinned.deployment_id}
+        assert client.post("/v4/serving/a/desk/execute", json=HELLO).status_code == 200
+        back = client.post(f"{place}/rollback").raise_for_status().json()
+        assert back["rolled_back_to_deployment"] == deployed.deployment_id
+        client.delete(place).raise_for_status()
+
+
 def test_a_stop_ends_running_streams_in_time(restarted: Server, deployed: Deployed) -> None:
     """SIGTERM in the middle of an endless answer: cut off after the grace time, exit status 0, logged as cancelled."""
     client, answer = running_stream(restarted, "kept")

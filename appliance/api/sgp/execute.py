@@ -1,4 +1,7 @@
-"""Dialect v3: execution. The body's type follows the model's; the answer holds exactly the keys the client knows."""
+"""Execution: the body's type follows the model's; the answer holds exactly the keys the v3 client knows.
+
+The route is v3's; what runs a body serves async tasks and dialect v4 too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from litestar import Controller, Request, post
 
 from appliance.api.bodies import decode
 from appliance.api.handlers import PathId, TheCaller, TheNode
-from appliance.api.sgp import views
+from appliance.api.sgp import translate
 from appliance.api.streaming import while_connected
 from appliance.domain.inference import (
     ChatRequest,
@@ -25,7 +28,7 @@ from appliance.lifecycle.agents import step_from, to_chat
 from appliance.lifecycle.inference import Inference, Target
 from appliance.lifecycle.requests import bindings_of, with_sampling
 from appliance.lifecycle.schemas import REQUESTS
-from appliance.wire import sgp_v3
+from appliance.wire import sgp_execute
 
 DIALECT = "sgp_v3"
 
@@ -40,11 +43,11 @@ class ExecuteController(Controller):
     async def execute(
         self, request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, model_id: PathId, deployment_id: PathId
     ) -> (
-        sgp_v3.CompletionResult
-        | sgp_v3.ChatCompletionResult
-        | sgp_v3.EmbeddingResult
-        | sgp_v3.RerankingResult
-        | sgp_v3.AgentResult
+        sgp_execute.CompletionResult
+        | sgp_execute.ChatCompletionResult
+        | sgp_execute.EmbeddingResult
+        | sgp_execute.RerankingResult
+        | sgp_execute.AgentResult
     ):
         """Execute; the model's ``request_schema`` describes the body, its ``response_schema`` the answer."""
         target = node.inference.by_id(caller, model_id, deployment_id)
@@ -54,14 +57,14 @@ class ExecuteController(Controller):
 
 
 async def _completion(
-    inference: Inference, caller: Caller, target: Target, body: sgp_v3.CompletionExecute, dialect: str
-) -> sgp_v3.CompletionResult:
+    inference: Inference, caller: Caller, target: Target, body: sgp_execute.CompletionExecute, dialect: str
+) -> sgp_execute.CompletionResult:
     requests = _completion_requests(target, body, caller.account_id)
     execution = await inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=dialect)
     texts = await execution.texts()
     usage = execution.usage
     cut = any(text.finish_reason is FinishReason.LENGTH for text in texts)
-    return sgp_v3.CompletionResult(
+    return sgp_execute.CompletionResult(
         completions=[(prompt, [text.text]) for prompt, text in zip(body.prompts, texts, strict=True)],
         finish_reason="length" if cut else "stop",
         prompt_tokens=usage.prompt_tokens,
@@ -69,75 +72,83 @@ async def _completion(
     )
 
 
-def _completion_requests(target: Target, body: sgp_v3.CompletionExecute, cache_scope: str) -> list[CompletionRequest]:
-    return views.completion_requests(body, _sampling(target, body), cache_scope)
+def _completion_requests(
+    target: Target, body: sgp_execute.CompletionExecute, cache_scope: str
+) -> list[CompletionRequest]:
+    return translate.completion_requests(body, _sampling(target, body), cache_scope)
 
 
 async def _chat(
-    inference: Inference, caller: Caller, target: Target, body: sgp_v3.ChatCompletionExecute, dialect: str
-) -> sgp_v3.ChatCompletionResult:
+    inference: Inference, caller: Caller, target: Target, body: sgp_execute.ChatCompletionExecute, dialect: str
+) -> sgp_execute.ChatCompletionResult:
     request = _chat_request(target, body, caller.account_id)
     execution = await inference.generate(
         caller, target, [request], model_type=ModelType.CHAT_COMPLETION, dialect=dialect
     )
     (text,) = await execution.texts()
-    return sgp_v3.ChatCompletionResult(
-        message=sgp_v3.AssistantMessage(content=text.text), finish_reason=text.finish_reason.value
+    return sgp_execute.ChatCompletionResult(
+        message=sgp_execute.AssistantMessage(content=text.text), finish_reason=text.finish_reason.value
     )
 
 
-def _chat_request(target: Target, body: sgp_v3.ChatCompletionExecute, cache_scope: str) -> ChatRequest:
-    return views.chat_request(body, _sampling(target, body), cache_scope)
+def _chat_request(target: Target, body: sgp_execute.ChatCompletionExecute, cache_scope: str) -> ChatRequest:
+    return translate.chat_request(body, _sampling(target, body), cache_scope)
 
 
 async def _embedding(
-    inference: Inference, caller: Caller, target: Target, body: sgp_v3.EmbeddingExecute, dialect: str
-) -> sgp_v3.EmbeddingResult:
+    inference: Inference, caller: Caller, target: Target, body: sgp_execute.EmbeddingExecute, dialect: str
+) -> sgp_execute.EmbeddingResult:
     request = _embedding_request(target, body, caller.account_id)
     result = await inference.embed(caller, target, request, dialect=dialect)
-    return sgp_v3.EmbeddingResult(
+    return sgp_execute.EmbeddingResult(
         embeddings=list(zip(body.texts, result.vectors, strict=True)), tokens_used=result.tokens
     )
 
 
-def _embedding_request(target: Target, body: sgp_v3.EmbeddingExecute, _: str) -> EmbeddingRequest:
+def _embedding_request(target: Target, body: sgp_execute.EmbeddingExecute, _: str) -> EmbeddingRequest:
     normalize = _bindings(target, body).get("normalize")
     return EmbeddingRequest(texts=tuple(body.texts), normalize=None if normalize is None else bool(normalize))
 
 
 async def _reranking(
-    inference: Inference, caller: Caller, target: Target, body: sgp_v3.RerankingExecute, dialect: str
-) -> sgp_v3.RerankingResult:
+    inference: Inference, caller: Caller, target: Target, body: sgp_execute.RerankingExecute, dialect: str
+) -> sgp_execute.RerankingResult:
     request = _reranking_request(target, body, caller.account_id)
     result = await inference.rerank(caller, target, request, dialect=dialect)
-    return sgp_v3.RerankingResult(chunk_scores=result.scores, tokens_used=result.tokens)
+    return sgp_execute.RerankingResult(chunk_scores=result.scores, tokens_used=result.tokens)
 
 
-def _reranking_request(target: Target, body: sgp_v3.RerankingExecute, _: str) -> RerankingRequest:
+def _reranking_request(target: Target, body: sgp_execute.RerankingExecute, _: str) -> RerankingRequest:
     _bindings(target, body)
     return RerankingRequest(query=body.query, chunks=tuple(body.chunks))
 
 
 async def _agent(
-    inference: Inference, caller: Caller, target: Target, body: sgp_v3.AgentExecute, dialect: str
-) -> sgp_v3.AgentResult:
-    request = _agent_request(target, body, caller.account_id)
+    inference: Inference, caller: Caller, target: Target, body: sgp_execute.AgentExecute, dialect: str
+) -> sgp_execute.AgentResult:
+    return await agent_step(inference, caller, target, _agent_request(target, body, caller.account_id), dialect)
+
+
+async def agent_step(
+    inference: Inference, caller: Caller, target: Target, request: ChatRequest, dialect: str
+) -> sgp_execute.AgentResult:
+    """Ask for an agent's next step, and read what it wants."""
     execution = await inference.generate(caller, target, [request], model_type=ModelType.AGENT, dialect=dialect)
     (text,) = await execution.texts()
     step = step_from(*parse_tool_calls(text.text))
     if step.tool_request is not None:
-        wanted = sgp_v3.ToolRequest(name=step.tool_request.name, arguments=step.tool_request.arguments)
-        return sgp_v3.AgentResult(action="tool_request", context=sgp_v3.ActionContext(tool_request=wanted))
-    return sgp_v3.AgentResult(action="content", context=sgp_v3.ActionContext(content=step.content))
+        wanted = sgp_execute.ToolRequest(name=step.tool_request.name, arguments=step.tool_request.arguments)
+        return sgp_execute.AgentResult(action="tool_request", context=sgp_execute.ActionContext(tool_request=wanted))
+    return sgp_execute.AgentResult(action="content", context=sgp_execute.ActionContext(content=step.content))
 
 
-def _agent_request(target: Target, body: sgp_v3.AgentExecute, cache_scope: str) -> ChatRequest:
-    sampling = with_sampling(views.sampling_of(None, None, None), _bindings(target, body))
-    return to_chat(views.agent_request(body, sampling, cache_scope))
+def _agent_request(target: Target, body: sgp_execute.AgentExecute, cache_scope: str) -> ChatRequest:
+    sampling = with_sampling(translate.sampling_of(None, None, None), _bindings(target, body))
+    return to_chat(translate.agent_request(body, sampling, cache_scope))
 
 
-def _sampling(target: Target, body: sgp_v3.CompletionExecute | sgp_v3.ChatCompletionExecute) -> Sampling:
-    sampling = views.sampling_of(body.temperature, body.stop_sequences, body.max_tokens)
+def _sampling(target: Target, body: sgp_execute.CompletionExecute | sgp_execute.ChatCompletionExecute) -> Sampling:
+    sampling = translate.sampling_of(body.temperature, body.stop_sequences, body.max_tokens)
     return with_sampling(sampling, _bindings(target, body))
 
 

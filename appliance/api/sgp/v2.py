@@ -10,13 +10,10 @@ from litestar.params import JSONBody
 from litestar.response import Stream
 
 from appliance.api.handlers import TheCaller, TheNode
-from appliance.api.sgp.views import sampling_of
+from appliance.api.sgp.translate import asked, refuse_images, sampling_of, token_usage
 from appliance.api.streaming import EventStream, event, while_connected
-from appliance.domain.errors import InvalidRequest
-from appliance.domain.inference import ChatRequest, CompletionRequest, Message, Sampling, Usage
 from appliance.domain.models import Caller, ModelType
 from appliance.lifecycle.execution import TextExecution
-from appliance.lifecycle.inference import Target
 from appliance.lifecycle.node import Node
 from appliance.wire import sgp_v2
 
@@ -40,15 +37,12 @@ async def complete_egp_v1(
 async def _complete(
     request: Request[Any, Any, Any], node: Node, caller: Caller, body: sgp_v2.CompletionRequest, dialect: str
 ) -> Response[sgp_v2.CompletionResponse] | Stream:
-    if body.images:
-        raise InvalidRequest(
-            f"'{body.model}' takes text only, and {len(body.images)} image(s) were sent; leave them out"
-        )
+    refuse_images(body.model, body.images)
     caller = node.keys.select_account(caller, body.account_id)
     target = node.inference.by_name(caller, body.model)
-    asked = body.model_parameters or sgp_v2.ModelParameters()
-    sampling = sampling_of(asked.temperature, asked.stop_sequences, asked.max_tokens)
-    completion = _asked(target, body.prompt, sampling, caller.account_id)
+    chosen = body.model_parameters or sgp_v2.ModelParameters()
+    sampling = sampling_of(chosen.temperature, chosen.stop_sequences, chosen.max_tokens)
+    completion = asked(target, body.prompt, sampling, caller.account_id)
     work = node.inference.generate(caller, target, [completion], model_type=ModelType.COMPLETION, dialect=dialect)
     execution = await while_connected(request, work)
     if body.stream:
@@ -56,27 +50,14 @@ async def _complete(
     (text,) = await while_connected(request, execution.texts())
     answer = sgp_v2.CompletionResponse(
         completion=sgp_v2.Completion(text=text.text, finish_reason=text.finish_reason.value),
-        token_usage=_token_usage(execution.usage),
+        token_usage=token_usage(execution.usage),
     )
     return Response(answer, status_code=200)
-
-
-def _asked(target: Target, prompt: str, sampling: Sampling, cache_scope: str) -> CompletionRequest | ChatRequest:
-    """The prompt as the model expects it: for a chat model a user's turn, because a bare text it may just end."""
-    if target.model.model_type is ModelType.COMPLETION:
-        return CompletionRequest(prompt=prompt, sampling=sampling, cache_scope=cache_scope)
-    return ChatRequest(messages=(Message(role="user", content=prompt),), sampling=sampling, cache_scope=cache_scope)
 
 
 async def _events(execution: TextExecution) -> AsyncIterator[bytes]:
     async for _, delta in execution.deltas():
         last = delta.finish_reason is not None
         piece = sgp_v2.Completion(text=delta.text, finish_reason=delta.finish_reason)
-        usage = _token_usage(execution.usage) if last else None
+        usage = token_usage(execution.usage) if last else None
         yield event(sgp_v2.CompletionResponse(completion=piece, token_usage=usage))
-
-
-def _token_usage(usage: Usage) -> sgp_v2.TokenUsage:
-    return sgp_v2.TokenUsage(
-        total=usage.prompt_tokens + usage.response_tokens, prompt=usage.prompt_tokens, completion=usage.response_tokens
-    )
