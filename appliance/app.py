@@ -29,7 +29,9 @@ from appliance.api.openai import batches as batch_routes
 from appliance.api.openai import routes as openai_routes
 from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
+from appliance.api.ops.calls import CallsController
 from appliance.api.sgp import execute, v2, v3
+from appliance.api.sgp import usage as usage_routes
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
 from appliance.api.streaming import ClientLeft, handle_client_left
 from appliance.config import Config
@@ -73,6 +75,10 @@ ROUTES: list[ControllerRouterHandler] = [
     AsyncTaskController,
     admin.StateController,
     admin.AdminController,
+    CallsController,
+    usage_routes.model_usage,
+    usage_routes.deployment_usage,
+    usage_routes.group_usage,
 ]
 
 

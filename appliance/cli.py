@@ -260,6 +260,39 @@ def list_zoo(home: Path | None, as_json: bool) -> None:
     _print_rows(as_json, ["name", "installed", "size", "licence", "serves", "where to get it"], rows, data)
 
 
+# --- calls ---------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def calls() -> None:
+    """The call log."""
+
+
+@calls.command("export")
+@home_option
+@click.option("--deployment", default=None, help="Only this deployment's, by its id or its name.")
+@click.option("--key", default=None, help="Only this key's, by its id or its name.")
+@click.option("--account", default=None, help="Only this account's, by its id.")
+@click.option("--start", default=None, help="From this date or time on, in ISO 8601; without an offset it is UTC.")
+@click.option("--end", default=None, help="Up to this date or time, itself not included.")
+@click.option(
+    "--output", type=click.File("wb", lazy=False), default="-", help="File to write. Default: standard output."
+)
+def export_calls(
+    home: Path | None,
+    deployment: str | None,
+    key: str | None,
+    account: str | None,
+    start: str | None,
+    end: str | None,
+    output: IO[bytes],
+) -> None:
+    """Calls as JSON Lines, oldest first, with what is kept of their contents."""
+    with _workshop(_home(home)) as shop:
+        for lines in shop.export_calls(deployment, key, account, start, end):
+            output.write(lines)
+
+
 # --- upstreams -----------------------------------------------------------------------------------------------------
 
 

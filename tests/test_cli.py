@@ -311,6 +311,33 @@ def test_weights_imported_beside_a_server(server: Server, admin: httpx.Client, t
     admin.delete("/admin/artifacts/beside").raise_for_status()
 
 
+def test_calls_exported_beside_a_server(server: Server, member: httpx.Client, tmp_path: Path) -> None:
+    """The log as JSON Lines, to standard output or a file, by names; what was called a moment ago is in it."""
+    key = json.loads(server.cli("keys", "create", "--role", "member", "--name", "exported", "--json"))
+    with server.client(key["key"]) as client:
+        client.post("/v1/embeddings", json={"model": "starter-embed", "input": "hello"}).raise_for_status()
+    wanted = ("--deployment", "starter-embed", "--key", "exported", "--start", "2026-01-01")
+    (line,) = server.cli("calls", "export", *wanted).splitlines()
+    call = json.loads(line)
+    assert (call["key_id"], call["dialect"]) == (key["id"], "openai")
+    assert call["prompt_tokens"] > 0
+
+    path = tmp_path / "calls.jsonl"
+    assert server.cli("calls", "export", *wanted, "--output", str(path)) == ""
+    assert path.read_text() == line + "\n"
+    assert server.cli("calls", "export", *wanted, "--end", call["started_at"]) == ""
+    server.cli("keys", "revoke", key["id"])
+
+
+def test_an_export_that_cannot_be(run: Run) -> None:
+    """Unknown names and times that are none are refused; a home without calls has an empty export."""
+    run("init")
+    refused(run("calls", "export", "--key", "nobody"), "nobody", "appliance keys list")
+    refused(run("calls", "export", "--deployment", "nothing"), "nothing")
+    refused(run("calls", "export", "--start", "yesterday"), "yesterday", "ISO 8601")
+    assert run("calls", "export").output == ""
+
+
 def test_the_module_is_the_command(home: Path) -> None:
     """``python -m appliance`` is the command; an unknown word is status 2 with a hint."""
     done = subprocess.run(

@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
+from appliance.domain.contents import CallContent
+
 Parameters: TypeAlias = dict[str, str | int | float | bool]
 """Flat name → value, as creation parameters and request bindings are written on the wire."""
 
@@ -278,6 +280,8 @@ class Call(Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     """``stop``, ``length``, ``tool_calls``, ``cancelled`` or None."""
     error_code: str | None = None
+    content: CallContent | None = None
+    """As much as the deployment's level says; lists of calls leave it out."""
 
 
 class JobState(StrEnum):

@@ -25,6 +25,7 @@ from appliance.domain.inference import (
 )
 from appliance.domain.models import Caller, Deployment, Model, ModelType, Parameter, Template
 from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine, TextStream
+from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import CallContext, CallSink, Record, TextExecution
 from appliance.lifecycle.remote import REQUEST_PARAMETERS, is_external
@@ -70,11 +71,14 @@ class Leases(Protocol):
 class Inference:
     """Runs requests of all five model types."""
 
-    def __init__(self, directory: Directory, leases: Leases, calls: CallSink, clock: Clock) -> None:
+    def __init__(
+        self, directory: Directory, leases: Leases, calls: CallSink, clock: Clock, contents: Contents | None = None
+    ) -> None:
         self._directory = directory
         self._leases = leases
         self._calls = calls
         self._clock = clock
+        self._contents = contents or Contents(0)
 
     # --- which deployment ----------------------------------------------------------------------------------------
 
@@ -118,7 +122,7 @@ class Inference:
         Returns when the first delta of a single stream is there. Raises what the scheduler and the engine raise.
         """
         self.check_task(target, model_type)
-        record = self._record(caller, target, model_type, dialect)
+        record = self._record(caller, target, model_type, dialect, requests)
         lease = await self._lease(target, record, len(requests))
         streams: list[TextStream] = []
         try:
@@ -157,12 +161,13 @@ class Inference:
         texts = request.texts
         at_once = self._leases.texts_at_once(target.deployment.id)
         if at_once is None or len(texts) <= 1:
-            return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, [_Piece(1, _embedding(request))])
+            whole = [_Piece(1, _embedding(request))]
+            return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, request, whole)
         pieces = []
         for first in range(0, len(texts), at_once):
             some = structs.replace(request, texts=texts[first : first + at_once])
             pieces.append(_Piece(len(some.texts), _embedding(some, first)))
-        return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, pieces, _joined)
+        return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, request, pieces, _joined)
 
     async def rerank(
         self, caller: Caller, target: Target, request: RerankingRequest, *, dialect: str
@@ -172,7 +177,7 @@ class Inference:
         async def work(lease: Lease) -> RerankingResult:
             return await cast("RerankingEngine", lease.engine).rerank(request)
 
-        return await self._pooled(caller, target, ModelType.RERANKING, dialect, [_Piece(1, work)])
+        return await self._pooled(caller, target, ModelType.RERANKING, dialect, request, [_Piece(1, work)])
 
     async def _pooled(
         self,
@@ -180,16 +185,19 @@ class Inference:
         target: Target,
         model_type: ModelType,
         dialect: str,
+        request: EmbeddingRequest | RerankingRequest,
         pieces: Sequence[_Piece[Result]],
         join: Callable[[list[Result]], Result] = lambda results: results[0],
     ) -> Result:
         """One call under one record; each piece of it under a lease of its own."""
         self.check_task(target, model_type)
-        record = self._record(caller, target, model_type, dialect)
+        record = self._record(caller, target, model_type, dialect, [request])
         usage = Usage()
-        results = [await self._piece(target, record, usage, piece) for piece in pieces]
+        result = join([await self._piece(target, record, usage, piece) for piece in pieces])
+        if record.content is not None and isinstance(result, RerankingResult):
+            record.content.scored(result.scores)
         await record.commit(usage, FinishReason.STOP.value)
-        return join(results)
+        return result
 
     async def _piece(self, target: Target, record: Record, usage: Usage, piece: _Piece[Result]) -> Result:
         lease = await self._lease(target, record, piece.generations, usage)
@@ -220,7 +228,9 @@ class Inference:
             "GET /v1/models lists the models with their types"
         )
 
-    def _record(self, caller: Caller, target: Target, model_type: ModelType, dialect: str) -> Record:
+    def _record(
+        self, caller: Caller, target: Target, model_type: ModelType, dialect: str, requests: Sequence[Struct]
+    ) -> Record:
         context = CallContext(
             caller=caller,
             deployment=target.deployment,
@@ -228,7 +238,8 @@ class Inference:
             dialect=dialect,
             started_at=self._clock.now(),
         )
-        return Record(context, self._calls)
+        content = self._contents.recorder(target.deployment.metadata, requests)
+        return Record(context, self._calls, content)
 
     async def _lease(self, target: Target, record: Record, generations: int, usage: Usage | None = None) -> Lease:
         try:

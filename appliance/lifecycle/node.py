@@ -34,6 +34,7 @@ from appliance.lifecycle.background import Dialect
 from appliance.lifecycle.batches import Batches, BatchLimits
 from appliance.lifecycle.benchmarks import Benchmarks
 from appliance.lifecycle.builtins import Builtins, starters_folder
+from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import settle
@@ -46,10 +47,11 @@ from appliance.lifecycle.keys import Keys
 from appliance.lifecycle.models import Models
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
+from appliance.lifecycle.retention import Retention
 from appliance.lifecycle.templates import Templates
 from appliance.lifecycle.upstream_watch import UpstreamWatch
 from appliance.lifecycle.upstreams import Upstreams
-from appliance.lifecycle.usage import Counters
+from appliance.lifecycle.usage import Counters, Reports
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import loading_marks
@@ -90,6 +92,9 @@ class Node:
         self.database = Database(home / "registry.db", REGISTRY, "FULL")
         self.calls = CallLog(home / "calls.db")
         self.counters = Counters(self.calls)
+        self.retention = Retention(self.calls, config.call_retention_seconds, config.call_log_bytes, self.clock)
+        self.usage = Reports(self.calls, self.directory)
+        self.contents = Contents(config.call_content_bytes)
         self.store = Store(home, self.clock, reserve_bytes=config.disk_reserve_bytes)
         self.refresher = Refresher(self.database, self.directory)
         self.upstreams = Upstreams(self.database, self.directory, Vault(home), config.upstream_hosts, self.clock)
@@ -130,13 +135,15 @@ class Node:
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         leases = RequestLeases(self.turns, self.config.load_timeout_seconds)
-        self.inference = Inference(directory, leases, self.counters, clock)
+        self.inference = Inference(directory, leases, self.counters, clock, self.contents)
 
     def _make_background(self) -> None:
         """What is accepted now and answered later; ``start_background`` begins it."""
         config, database, clock, turns = self.config, self.database, self.clock, self.turns
         files = FileStore(self.home / "files", reserve_bytes=config.disk_reserve_bytes)
-        self.background_inference = Inference(self.directory, BackgroundLeases(turns), self.counters, clock)
+        self.background_inference = Inference(
+            self.directory, BackgroundLeases(turns), self.counters, clock, self.contents
+        )
         task_limits = TaskLimits(
             kept=config.async_task_limit,
             body_bytes=config.async_task_bytes,
@@ -207,6 +214,7 @@ class Node:
                 await self.refresher.refresh_if_changed()
                 await self.async_tasks.sweep()
                 await self.batches.sweep()
+                await self.retention.sweep()
             except Exception:
                 log.exception("upkeep failed; it is tried again in %.0f s", UPKEEP_SECONDS)
 

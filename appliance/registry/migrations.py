@@ -408,3 +408,51 @@ def m001_calls(db: sqlite_utils.Database) -> None:
     db["calls"].create_index(["model_id", *counts], index_name="calls_by_model")
     db["calls"].create_index(["account_id", "started_at"], index_name="calls_by_account")
     db["calls"].create_index(["started_at"], index_name="calls_by_time")
+
+
+@CALLS()  # type: ignore[untyped-decorator]
+def m002_usage(db: sqlite_utils.Database) -> None:
+    """Sums by the hour and by the day, contents of calls, and the moment up to which calls were forgotten.
+
+    With the sums no report reads long spans of calls, so that their indexes need not cover what is summed.
+    """
+    for table, grain in (("usage_hours", 3_600_000_000), ("usage_days", 86_400_000_000)):
+        _create_sums(db, table, grain)
+    db.execute(
+        "CREATE TABLE call_contents (sequence INTEGER PRIMARY KEY REFERENCES calls (sequence) ON DELETE CASCADE, "
+        "request_digest TEXT NOT NULL, response_digest TEXT, request TEXT, response TEXT) STRICT"
+    )
+    db.create_table("retention", {"id": int, "forgotten_before": int}, pk="id", strict=True)
+    for index in ("calls_by_deployment", "calls_by_model", "calls_by_account"):
+        db.execute(f"DROP INDEX {index}")
+    for name, columns in (
+        ("calls_by_deployment", ["deployment_id"]),
+        ("calls_by_account", ["account_id"]),
+        ("calls_by_account_and_deployment", ["account_id", "deployment_id"]),
+        ("calls_by_key", ["key_id"]),
+    ):
+        db["calls"].create_index([*columns, "started_at"], index_name=name)
+
+
+def _create_sums(db: sqlite_utils.Database, table: str, grain: int) -> None:
+    dimensions = "deployment_id, model_id, account_id, key_id"
+    counts = "calls, errors, prompt_tokens, cached_tokens, response_tokens"
+    times = "queue_milliseconds, prefill_milliseconds, decode_milliseconds"
+    columns = [f"{name} TEXT NOT NULL" for name in dimensions.split(", ")]
+    columns += [f"{name} INTEGER NOT NULL" for name in counts.split(", ")]
+    columns += [f"{name} REAL NOT NULL" for name in times.split(", ")]
+    db.execute(
+        f"CREATE TABLE {table} (started_at INTEGER NOT NULL, {', '.join(columns)}, "
+        "PRIMARY KEY (deployment_id, started_at, model_id, account_id, key_id)) STRICT, WITHOUT ROWID"
+    )
+    for column in ("model_id", "account_id", "key_id"):
+        db[table].create_index([column, "started_at"], index_name=f"{table}_by_{column.removesuffix('_id')}")
+    db[table].create_index(["started_at"], index_name=f"{table}_by_time")
+    sums = "count(*), count(error_code), " + ", ".join(
+        f"sum(coalesce({name}, 0))" for name in [*counts.split(", ")[2:], *times.split(", ")]
+    )
+    db.execute(
+        f"INSERT INTO {table} (started_at, {dimensions}, {counts}, {times}) "  # noqa: S608 - our own names
+        f"SELECT started_at - started_at % {grain}, deployment_id, model_id, account_id, coalesce(key_id, ''), {sums} "
+        "FROM calls GROUP BY 1, 2, 3, 4, 5"
+    )

@@ -93,6 +93,8 @@ class DeploymentState(Struct, kw_only=True):
     prompt_tokens: int
     response_tokens: int
     errors: int
+    call_content: str = "none"
+    """What the call log keeps of its calls' words: ``none``, ``digest`` or ``full``."""
 
 
 class State(Struct, kw_only=True):

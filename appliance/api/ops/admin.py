@@ -21,6 +21,7 @@ from appliance.wire import sgp_v3
 from models_store.catalog import ZooModel, catalog
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+Before = Annotated[str | None, QueryParameter(description="the last id of the page before")]
 
 
 class StateController(Controller):
@@ -42,13 +43,13 @@ class StateController(Controller):
 
     @get("/deployments/{deployment_id:str}/calls", operation_id="adminCalls")
     async def calls(
-        self, node: TheNode, caller: TheCaller, deployment_id: PathId, limit: Limit = 100
+        self, node: TheNode, caller: TheCaller, deployment_id: PathId, limit: Limit = 100, before: Before = None
     ) -> list[dict[str, Any]]:
         """The newest logged calls of a deployment; of a built-in one only the caller's account's, admins see all."""
         node.directory.get(caller, node.directory.deployments, deployment_id, "model deployment")
         account_id = None if caller.is_admin else caller.account_id
-        found = await node.calls.list(deployment_id=deployment_id, account_id=account_id, limit=limit)
-        return [{name: getattr(call, name) for name in call.__struct_fields__} for call in found]
+        found = await node.calls.list(deployment_id=deployment_id, account_id=account_id, limit=limit, before=before)
+        return [{name: getattr(call, name) for name in call.__struct_fields__ if name != "content"} for call in found]
 
     @post("/deployments/{deployment_id:str}/swap", operation_id="adminSwap", status_code=200)
     async def swap(
