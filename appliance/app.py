@@ -25,11 +25,14 @@ import appliance
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
+from appliance.api.headers import QuotaHeaders
+from appliance.api.idempotency import Idempotency
 from appliance.api.openai import batches as batch_routes
 from appliance.api.openai import routes as openai_routes
 from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
 from appliance.api.ops.calls import CallsController
+from appliance.api.ops.limits import LimitsController
 from appliance.api.sgp import execute, v2, v3
 from appliance.api.sgp import usage as usage_routes
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
@@ -76,6 +79,7 @@ ROUTES: list[ControllerRouterHandler] = [
     admin.StateController,
     admin.AdminController,
     CallsController,
+    LimitsController,
     usage_routes.model_usage,
     usage_routes.deployment_usage,
     usage_routes.group_usage,
@@ -88,7 +92,7 @@ def make_app(node: Node) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await node.start()
-        await node.start_background(Executions(node.inference), BatchLines(node.background_inference, node.clock))
+        await node.start_background(Executions(node.task_inference), BatchLines(node.background_inference, node.clock))
         try:
             yield
         finally:
@@ -102,7 +106,7 @@ def make_app(node: Node) -> Litestar:
             "node": Provide(lambda: node, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        middleware=[Gate(node, hosts)],
+        middleware=[Gate(node, hosts), QuotaHeaders(node.quotas), Idempotency(node.answers)],
         exception_handlers={
             ApplianceError: handle_appliance_error,
             HTTPException: handle_http_exception,

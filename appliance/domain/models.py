@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct, field
 
 from appliance.domain.contents import CallContent
+from appliance.domain.limits import UNLIMITED, Limits
 
 Parameters: TypeAlias = dict[str, str | int | float | bool]
 """Flat name → value, as creation parameters and request bindings are written on the wire."""
@@ -218,6 +219,8 @@ class Account(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     created_at: datetime
+    limits: Limits = UNLIMITED
+    """Of all its keys together."""
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -243,6 +246,7 @@ class Key(Struct, frozen=True, kw_only=True):
     """First characters of the secret, to recognise a key in a list."""
     created_at: datetime
     revoked_at: datetime | None = None
+    limits: Limits = UNLIMITED
 
 
 class Caller(Struct, frozen=True, kw_only=True):

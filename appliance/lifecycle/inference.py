@@ -28,6 +28,7 @@ from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine,
 from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import CallContext, CallSink, Record, TextExecution
+from appliance.lifecycle.quotas import Admission, Everybody
 from appliance.lifecycle.remote import REQUEST_PARAMETERS, is_external
 from appliance.scheduler.resident import Lease
 
@@ -72,20 +73,27 @@ class Inference:
     """Runs requests of all five model types."""
 
     def __init__(
-        self, directory: Directory, leases: Leases, calls: CallSink, clock: Clock, contents: Contents | None = None
+        self,
+        directory: Directory,
+        leases: Leases,
+        calls: CallSink,
+        clock: Clock,
+        contents: Contents | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._directory = directory
         self._leases = leases
         self._calls = calls
         self._clock = clock
         self._contents = contents or Contents(0)
+        self._admission = admission or Everybody()
 
     # --- which deployment ----------------------------------------------------------------------------------------
 
     def by_name(self, caller: Caller, name: str) -> Target:
         """The target of a built-in's name, a deployment's name or a deployment's ID; ``vendor/name`` works too.
 
-        Raises NotFound.
+        Raises NotFound, Forbidden.
         """
         deployment = self._directory.callable_deployment(caller, name)
         if deployment is None and "/" in name:
@@ -95,13 +103,14 @@ class Inference:
                 f"no model '{name[:128]}' can be called by this key; GET /v1/models lists those that can, "
                 "an administrator imports more (appliance zoo list)"
             )
-        return self._target(deployment)
+        return self._target(caller, deployment)
 
     def by_id(self, caller: Caller, model_id: str, deployment_id: str) -> Target:
-        """The target of ``/models/{model}/deployments/{deployment}``. Raises NotFound."""
-        return self._target(self._directory.deployment_of(caller, model_id, deployment_id))
+        """The target of ``/models/{model}/deployments/{deployment}``. Raises NotFound, Forbidden."""
+        return self._target(caller, self._directory.deployment_of(caller, model_id, deployment_id))
 
-    def _target(self, deployment: Deployment) -> Target:
+    def _target(self, caller: Caller, deployment: Deployment) -> Target:
+        self._admission.check_model(caller, deployment)
         model = self._directory.models[deployment.model_id]
         template = self._directory.templates.get(model.model_template_id or "")
         return Target(deployment=deployment, model=model, template=template)
@@ -231,6 +240,8 @@ class Inference:
     def _record(
         self, caller: Caller, target: Target, model_type: ModelType, dialect: str, requests: Sequence[Struct]
     ) -> Record:
+        """The call begins: from here on it is logged, however it ends. Raises RateLimited, TokensSpent."""
+        self._admission.admit(caller)
         context = CallContext(
             caller=caller,
             deployment=target.deployment,

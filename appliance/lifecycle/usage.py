@@ -11,6 +11,7 @@ from msgspec import Struct
 from appliance.domain.errors import NotFound
 from appliance.domain.models import Call, Caller, Model
 from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.quotas import Quotas
 from appliance.registry.calls import CallLog, wanted_of
 from appliance.registry.usage import UsageBucket, UsageSums
 
@@ -31,8 +32,9 @@ class Totals(Struct):
 class Counters:
     """Counts each call on its way to the log."""
 
-    def __init__(self, log: CallLog) -> None:
+    def __init__(self, log: CallLog, quotas: Quotas) -> None:
         self._log = log
+        self._quotas = quotas
         self.by_deployment: defaultdict[str, Totals] = defaultdict(Totals)
 
     async def append(self, call: Call) -> None:
@@ -46,6 +48,7 @@ class Counters:
         totals.queue_seconds += call.queue_milliseconds / 1000
         totals.prefill_seconds += call.prefill_milliseconds / 1000
         totals.decode_seconds += call.decode_milliseconds / 1000
+        self._quotas.spend(call)
         await self._log.append(call)
 
 

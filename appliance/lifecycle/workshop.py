@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlite_utils
 from msgspec import structs
@@ -12,13 +13,15 @@ from msgspec import structs
 from appliance.config import Config
 from appliance.domain.clock import SystemClock
 from appliance.domain.errors import NotFound
-from appliance.domain.models import Artifact, Call, Key, Role, Upstream
+from appliance.domain.limits import UNLIMITED, Limits
+from appliance.domain.models import Account, Artifact, Call, Key, Role, Upstream
 from appliance.engines.backends import all_backends
 from appliance.lifecycle import upstreams
 from appliance.lifecycle.builtins import SYSTEM_CALLER, Builtins
+from appliance.lifecycle.directory import SYSTEM_ACCOUNT_ID
 from appliance.lifecycle.exports import json_lines, moment_or_none
 from appliance.lifecycle.importing import Importer, ImportRequest
-from appliance.lifecycle.keys import check_not_last_admin, made_by_operator, make_key
+from appliance.lifecycle.keys import check_not_last_admin, made_by_operator, make_key, store_limits
 from appliance.registry.accounts import accounts as account_rows
 from appliance.registry.accounts import users as user_rows
 from appliance.registry.artifacts import artifacts as artifact_rows
@@ -62,11 +65,11 @@ class Workshop:
         _, secret = self.create_key("first admin", Role.ADMIN, None)
         return secret
 
-    def create_key(self, name: str, role: str, account_id: str | None) -> tuple[Key, str]:
+    def create_key(self, name: str, role: str, account_id: str | None, limits: Limits = UNLIMITED) -> tuple[Key, str]:
         """A new key and its secret. Raises NotFound for an unknown account."""
         self.builtins.ensure_accounts()
         account_id = account_id or self.builtins.default_account_id()
-        key, user, secret = make_key(name, Role(role), account_id, self._clock)
+        key, user, secret = make_key(name, Role(role), account_id, self._clock, limits)
         entry = made_by_operator(key.created_at, OPERATOR, "key.create", "key", key.id, {"name": name, "role": role})
 
         def work(db: sqlite_utils.Database) -> None:
@@ -87,7 +90,7 @@ class Workshop:
         key = self._key(id_or_name)
         if key.revoked_at is not None:
             return key
-        check_not_last_admin(key, self.keys())
+        check_not_last_admin(key, self.keys(), self._clock.now())
         revoked = structs.replace(key, revoked_at=self._clock.now())
 
         def work(db: sqlite_utils.Database) -> None:
@@ -96,6 +99,28 @@ class Workshop:
 
         self._database.run_sync(work)
         return revoked
+
+    def limit_key(self, id_or_name: str, changes: Mapping[str, Any]) -> Key:
+        """Change some of a key's limits. Raises NotFound."""
+        key = self._key(id_or_name)
+        changed = structs.replace(key, limits=structs.replace(key.limits, **changes))
+        self._database.run_sync(lambda db: store_limits(db, changed, OPERATOR, self._clock.now()))
+        return changed
+
+    def accounts(self) -> list[Account]:
+        """All accounts but the system's own, oldest first."""
+        self.builtins.ensure_accounts()
+        return [one for one in self._database.run_sync(account_rows.list) if one.id != SYSTEM_ACCOUNT_ID]
+
+    def limit_account(self, id_or_name: str, changes: Mapping[str, Any]) -> Account:
+        """Change some of an account's limits. Raises NotFound."""
+        known = self.accounts()
+        account = next((one for one in known if id_or_name in (one.id, one.name)), None)
+        if account is None:
+            raise NotFound(f"no account '{id_or_name[:128]}'; appliance accounts list shows them")
+        changed = structs.replace(account, limits=structs.replace(account.limits, **changes))
+        self._database.run_sync(lambda db: store_limits(db, changed, OPERATOR, self._clock.now()))
+        return changed
 
     def _key(self, id_or_name: str) -> Key:
         known = self.keys()

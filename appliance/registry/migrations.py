@@ -373,6 +373,31 @@ def m005_benchmarks(db: sqlite_utils.Database) -> None:
     db["benchmarks"].create_index(["deployment_id"])
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m006_limits_and_answers(db: sqlite_utils.Database) -> None:
+    """Limits of keys and accounts, and the answers to requests that named an Idempotency-Key."""
+    for table in ("keys", "accounts"):
+        db[table].add_column("limits", str, not_null_default="{}")
+    db.create_table(
+        "answers",
+        {
+            "id": str,
+            "account_id": str,
+            "request_digest": str,
+            "noun": str,
+            "made_id": str,
+            "is_secret": int,
+            "status_code": int,
+            "body": str,
+            "created_at": str,
+        },
+        pk="id",
+        not_null={"account_id", "request_digest", "noun", "made_id", "is_secret", "created_at"},
+        strict=True,
+    )
+    db["answers"].create_index(["created_at"])
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

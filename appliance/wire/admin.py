@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from appliance.wire.limits import MAX_POINTS, MAX_WORKERS, Name
+from appliance.wire.quotas import Limits, LimitsUpdate
 from appliance.wire.sgp_v3 import DeploymentVendorConfiguration, FlatParameters
 
 
@@ -197,6 +198,7 @@ class KeyCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     name: Name
     role: Literal["admin", "member"]
     account_id: str | None = None
+    limits: LimitsUpdate = field(default_factory=LimitsUpdate)
 
 
 class Key(Struct, kw_only=True):
@@ -209,6 +211,11 @@ class Key(Struct, kw_only=True):
     prefix: str
     created_at: datetime
     revoked_at: datetime | None
+    limits: Limits = field(default_factory=Limits)
+    requests_last_minute: int = 0
+    """Counted where requests a minute are limited."""
+    tokens_today: int = 0
+    """Since midnight UTC."""
 
 
 class NewKey(Struct, kw_only=True):
