@@ -8,9 +8,9 @@ from appliance.domain.clock import Clock
 from appliance.registry.calls import CallLog
 
 SWEEP_SECONDS = 60.0
-STEP_CALLS = 500
-"""Removed in one transaction, which takes a few milliseconds; a call that ends meanwhile waits for one at most."""
-STEPS_AT_ONCE = 10
+STEP_CALLS = 100
+"""Removed in one transaction, of some milliseconds; a call that ends meanwhile waits for one of them at most."""
+STEPS_AT_ONCE = 20
 
 
 class Retention:

@@ -441,8 +441,7 @@ def m002_usage(db: sqlite_utils.Database) -> None:
 
     With the sums no report reads long spans of calls, so that their indexes need not cover what is summed.
     """
-    for table, grain in (("usage_hours", 3_600_000_000), ("usage_days", 86_400_000_000)):
-        _create_sums(db, table, grain)
+    _create_sums(db)
     db.execute(
         "CREATE TABLE call_contents (sequence INTEGER PRIMARY KEY REFERENCES calls (sequence) ON DELETE CASCADE, "
         "request_digest TEXT NOT NULL, response_digest TEXT, request TEXT, response TEXT) STRICT"
@@ -452,6 +451,7 @@ def m002_usage(db: sqlite_utils.Database) -> None:
         db.execute(f"DROP INDEX {index}")
     for name, columns in (
         ("calls_by_deployment", ["deployment_id"]),
+        ("calls_by_model", ["model_id"]),
         ("calls_by_account", ["account_id"]),
         ("calls_by_account_and_deployment", ["account_id", "deployment_id"]),
         ("calls_by_key", ["key_id"]),
@@ -459,25 +459,28 @@ def m002_usage(db: sqlite_utils.Database) -> None:
         db["calls"].create_index([*columns, "started_at"], index_name=name)
 
 
-def _create_sums(db: sqlite_utils.Database, table: str, grain: int) -> None:
-    dimensions = "deployment_id, model_id, account_id, key_id"
-    counts = "calls, errors, prompt_tokens, cached_tokens, response_tokens"
-    times = "queue_milliseconds, prefill_milliseconds, decode_milliseconds"
-    columns = [f"{name} TEXT NOT NULL" for name in dimensions.split(", ")]
-    columns += [f"{name} INTEGER NOT NULL" for name in counts.split(", ")]
-    columns += [f"{name} REAL NOT NULL" for name in times.split(", ")]
+def _create_sums(db: sqlite_utils.Database) -> None:
+    """Who is in a table of its own: sums are then a few numbers each, side by side in the order of time."""
+    dimensions = ("deployment_id", "model_id", "account_id", "key_id")
+    counts = ("calls", "errors", "prompt_tokens", "cached_tokens", "response_tokens")
+    times = ("queue_milliseconds", "prefill_milliseconds", "decode_milliseconds")
     db.execute(
-        f"CREATE TABLE {table} (started_at INTEGER NOT NULL, {', '.join(columns)}, "
-        "PRIMARY KEY (deployment_id, started_at, model_id, account_id, key_id)) STRICT, WITHOUT ROWID"
-    )
-    for column in ("model_id", "account_id", "key_id"):
-        db[table].create_index([column, "started_at"], index_name=f"{table}_by_{column.removesuffix('_id')}")
-    db[table].create_index(["started_at"], index_name=f"{table}_by_time")
-    sums = "count(*), count(error_code), " + ", ".join(
-        f"sum(coalesce({name}, 0))" for name in [*counts.split(", ")[2:], *times.split(", ")]
+        f"CREATE TABLE usage_of (id INTEGER PRIMARY KEY, {', '.join(f'{name} TEXT NOT NULL' for name in dimensions)}, "
+        f"UNIQUE ({', '.join(dimensions)})) STRICT"
     )
     db.execute(
-        f"INSERT INTO {table} (started_at, {dimensions}, {counts}, {times}) "  # noqa: S608 - our own names
-        f"SELECT started_at - started_at % {grain}, deployment_id, model_id, account_id, coalesce(key_id, ''), {sums} "
-        "FROM calls GROUP BY 1, 2, 3, 4, 5"
+        f"INSERT INTO usage_of ({', '.join(dimensions)}) "  # noqa: S608 - our own names, as below
+        "SELECT DISTINCT deployment_id, model_id, account_id, coalesce(key_id, '') FROM calls"
     )
+    columns = [f"{name} INTEGER NOT NULL" for name in counts] + [f"{name} REAL NOT NULL" for name in times]
+    sums = ["count(*)", "count(error_code)", *(f"sum(coalesce({name}, 0))" for name in (*counts[2:], *times))]
+    for table, grain in (("usage_hours", 3_600_000_000), ("usage_days", 86_400_000_000)):
+        db.execute(
+            f"CREATE TABLE {table} (of_id INTEGER NOT NULL REFERENCES usage_of (id), started_at INTEGER NOT NULL, "
+            f"{', '.join(columns)}, PRIMARY KEY (of_id, started_at)) STRICT, WITHOUT ROWID"
+        )
+        db.execute(
+            f"INSERT INTO {table} SELECT usage_of.id, started_at - started_at % {grain}, {', '.join(sums)} "  # noqa: S608
+            "FROM calls JOIN usage_of USING (deployment_id, model_id, account_id) "
+            "WHERE usage_of.key_id = coalesce(calls.key_id, '') GROUP BY 1, 2"
+        )

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 import sqlite_utils
@@ -31,6 +31,8 @@ ROLL_UPS: Final = {"usage_hours": HOUR, "usage_days": DAY}
 
 Segment: TypeAlias = tuple[int, int, int]
 """Number of the slice, and the span of it that one table answers for: start included, end not."""
+Who: TypeAlias = tuple[str, str, str, str]
+"""Deployment, model, account and key: what a sum is of."""
 Filter: TypeAlias = dict[str, Sequence[str]]
 """Column → the values that it may have; every column given must hold."""
 
@@ -72,18 +74,23 @@ def moment_of(time: int) -> datetime:
 
 def add(db: sqlite_utils.Database, calls: Iterable[Call]) -> None:
     """Add the calls to the sums; in the same transaction as the calls."""
-    sums: defaultdict[tuple[Any, ...], list[float]] = defaultdict(lambda: [0] * len(SUMMED))
+    sums: defaultdict[tuple[str, int, Who], list[float]] = defaultdict(lambda: [0] * len(SUMMED))
     for call in calls:
         at = microseconds(call.started_at)
         row = (1, int(call.error_code is not None), *(getattr(call, name) for name in SUMMED[2:]))
-        who = tuple(getattr(call, name) for name in DIMENSIONS)
+        who = (call.deployment_id, call.model_id, call.account_id, call.key_id)
         for table, grain in ROLL_UPS.items():
-            total = sums[table, at - at % grain, *who]
+            total = sums[table, at - at % grain, who]
             for index, value in enumerate(row):
                 total[index] += value
-    for table in ROLL_UPS:
-        rows = [(*key[1:], *total) for key, total in sums.items() if key[0] == table]
-        db.conn.executemany(_ADD.format(table=table), rows)
+    ids = {who: _id_of(db, who) for who in {who for _, _, who in sums}}
+    for (table, at, who), total in sums.items():
+        db.conn.execute(_ADD.format(table=table), [ids[who], at, *total])
+
+
+def _id_of(db: sqlite_utils.Database, who: Who) -> int:
+    found = db.conn.execute(_FIND, who).fetchone() or db.conn.execute(_INSERT, who).fetchone()
+    return int(found[0])
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -102,8 +109,9 @@ def read(
     for table, segments in cover(boundaries, forgotten_before(db)).items():
         if not segments:
             continue
-        summed = _SUMMED_CALLS if table == "calls" else _SUMMED
-        query = _READ.format(by=by or "''", summed=summed, table=table, where="".join(f" AND {one}" for one in where))
+        template = _READ_CALLS if table == "calls" else _READ_SUMS
+        query = template.format(table=table, by=by or "''") + "".join(f" AND {one}" for one in where)
+        query += " GROUP BY slice, whose"
         for number, value, *row in db.execute(query, [msgspec.json.encode(segments).decode(), *values]).fetchall():
             total = found.setdefault((number, value), UsageSums())
             for name, amount in zip(SUMMED, row, strict=True):
@@ -162,17 +170,24 @@ def forget(db: sqlite_utils.Database, last: int) -> None:
     db.execute("INSERT OR REPLACE INTO retention (id, forgotten_before) VALUES (1, ?)", [horizon])
 
 
-_COLUMNS = ("started_at", *DIMENSIONS, *SUMMED)
-_ADD = (  # the names are our own
+_WHO = " AND ".join(f"{name} = ?" for name in DIMENSIONS)
+_FIND = f"SELECT id FROM usage_of WHERE {_WHO}"  # noqa: S608 - the names are our own, as below
+_INSERT = f"INSERT INTO usage_of ({', '.join(DIMENSIONS)}) VALUES (?, ?, ?, ?) RETURNING id"  # noqa: S608
+_COLUMNS = ("of_id", "started_at", *SUMMED)
+_ADD = (
     f"INSERT INTO {{table}} ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608
     "ON CONFLICT DO UPDATE SET " + ", ".join(f"{name} = {name} + excluded.{name}" for name in SUMMED)
 )
-_SUMMED = ", ".join(f"sum({name})" for name in SUMMED)
-_SUMMED_CALLS = ", ".join(["count(*)", "count(error_code)", *(f"sum({name})" for name in SUMMED[2:])])
-# CROSS JOIN keeps the order: each slice is one range of an index
-_READ = """
-SELECT json_extract(slices.value, '$[0]') AS slice, {by} AS whose, {summed}
-FROM json_each(?) AS slices CROSS JOIN {table}
-WHERE started_at >= json_extract(slices.value, '$[1]') AND started_at < json_extract(slices.value, '$[2]'){where}
-GROUP BY slice, whose
-"""
+_SLICES = (
+    "WITH slices (slice, first, last) AS MATERIALIZED (SELECT json_extract(value, '$[0]'), "
+    "json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)) SELECT slice, {by} AS whose, "
+)
+# CROSS JOIN keeps the order: each slice is one range of an index (for each who)
+_READ_CALLS = (
+    f"{_SLICES}count(*), count(error_code), {', '.join(f'sum({name})' for name in SUMMED[2:])} "
+    "FROM slices CROSS JOIN calls WHERE started_at >= first AND started_at < last"
+)
+_READ_SUMS = (
+    f"{_SLICES}{', '.join(f'sum({name})' for name in SUMMED)} FROM slices CROSS JOIN usage_of "
+    "CROSS JOIN {table} ON of_id = usage_of.id WHERE started_at >= first AND started_at < last"
+)
