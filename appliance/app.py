@@ -36,6 +36,7 @@ from appliance.api.ops.limits import LimitsController
 from appliance.api.sgp import execute, v2, v3
 from appliance.api.sgp import usage as usage_routes
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
+from appliance.api.slashes import SlashKeeper
 from appliance.api.streaming import ClientLeft, handle_client_left
 from appliance.config import Config
 from appliance.domain.errors import ApplianceError, InvalidParameter
@@ -99,7 +100,7 @@ def make_app(node: Node) -> Litestar:
             await node.close()
 
     hosts = [*node.config.allowed_hosts, node.config.host]
-    return Litestar(
+    return SlashKeeper(
         route_handlers=[*ROUTES, _swagger_files()],
         lifespan=[lifespan],
         dependencies={

@@ -139,6 +139,18 @@ def test_of_a_model_by_its_name_and_of_a_group(
     assert of_group == of_model
 
 
+def test_a_name_with_a_slash(gp: SGPClient, admin: httpx.Client, used: Deployed, began: datetime) -> None:
+    """The client sends it as ``%2F``: a model may bear such a name, and ``vendor/name`` means ``name``."""
+    span: dict[str, Any] = {"chunks": 1, "start_date": began, "end_date": began + timedelta(days=1)}
+    plain = gp.models.usage_statistics.retrieve(used.name, **span)
+    assert gp.models.usage_statistics.retrieve(f"any/{used.name}", **span) == plain
+    name = f"vendor/{name_of_its_own('model')} 100%2F"
+    body = {"name": name, "model_type": "CHAT_COMPLETION", "model_template_id": chain.template_id(admin, chain.CHAT)}
+    model = admin.post("/v3/models", json=body).raise_for_status().json()
+    assert gp.models.usage_statistics.retrieve(name, **span).data[0].summary_tokens == 0
+    admin.delete(f"/v3/models/{model['id']}").raise_for_status()
+
+
 def test_nothing_was_used(gp: SGPClient, used: Deployed) -> None:
     """Zeros, and dates all the same; the dates in the forms that people write."""
     for start, end in [

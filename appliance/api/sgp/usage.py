@@ -5,6 +5,7 @@ from __future__ import annotations
 from litestar import get
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.slashes import name_in
 from appliance.api.spans import Chunks, EndDate, StartDate, span
 from appliance.registry.usage import UsageBucket
 from appliance.wire import sgp_v4_usage as wire
@@ -17,7 +18,7 @@ async def model_usage(
     node: TheNode, caller: TheCaller, model_name: PathId, start_date: StartDate, end_date: EndDate, chunks: Chunks
 ) -> wire.UsageStatistics:
     """Tokens of a model, by its name, in equal slices of a span."""
-    return _statistics(await node.usage.of_model(caller, model_name, span(start_date, end_date, chunks)))
+    return _statistics(await node.usage.of_model(caller, name_in(model_name), span(start_date, end_date, chunks)))
 
 
 @get("/v4/model-deployments/{model_deployment_id:str}/usage-statistics", operation_id="v4GetDeploymentUsage", tags=TAGS)
