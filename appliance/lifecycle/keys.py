@@ -80,6 +80,13 @@ class Keys:
         """All keys for an admin, else those of the caller's account."""
         return [k for k in self._directory.keys.values() if caller.is_admin or k.account_id == caller.account_id]
 
+    def get(self, key_id: str) -> Key:
+        """One key, for admins. Raises NotFound."""
+        key = self._directory.keys.get(key_id)
+        if key is None:
+            raise NotFound(f"no key with the id '{key_id[:64]}'")
+        return key
+
     async def create(
         self, caller: Caller, name: str, role: Role, account_id: str, limits: Limits = UNLIMITED
     ) -> tuple[Key, str]:
@@ -101,9 +108,7 @@ class Keys:
 
     async def revoke(self, caller: Caller, key_id: str) -> Key:
         """Make a key useless at once; twice is fine. Raises NotFound, InUse for the last working admin key."""
-        key = self._directory.keys.get(key_id)
-        if key is None:
-            raise NotFound(f"no key with the id '{key_id[:64]}'")
+        key = self.get(key_id)
         if key.revoked_at is not None:
             return key
         check_not_last_admin(key, self._directory.keys.values(), self._clock.now())
@@ -119,9 +124,7 @@ class Keys:
 
     async def limit(self, caller: Caller, key_id: str, changes: Mapping[str, Any]) -> Key:
         """Change some of a key's limits; they hold from the next request on. Raises NotFound."""
-        key = self._directory.keys.get(key_id)
-        if key is None:
-            raise NotFound(f"no key with the id '{key_id[:64]}'")
+        key = self.get(key_id)
         changed = structs.replace(key, limits=structs.replace(key.limits, **changes))
         await self._database.run(lambda db: store_limits(db, changed, caller, self._clock.now()))
         self._directory.put_key(changed)

@@ -81,7 +81,9 @@ class Meter:
     def next_in_seconds(self, now_seconds: float, limit: int) -> float:
         """When fewer than ``limit`` requests will lie in the last minute."""
         count = self.requests(now_seconds)
-        return 0.0 if count < limit else self._moments[count - limit] + WINDOW_SECONDS - now_seconds
+        if count < limit:
+            return 0.0
+        return min(WINDOW_SECONDS, self._moments[count - limit] + WINDOW_SECONDS - now_seconds)
 
     def empty_in_seconds(self, now_seconds: float) -> float:
         """When none will."""

@@ -212,9 +212,14 @@ class Key(Struct, kw_only=True):
     created_at: datetime
     revoked_at: datetime | None
     limits: Limits = field(default_factory=Limits)
-    requests_last_minute: int = 0
+
+
+class KeyUse(Key, kw_only=True):
+    """A key with what it has used: ``GET /admin/keys/{id}``."""
+
+    requests_last_minute: int
     """Counted where requests a minute are limited."""
-    tokens_today: int = 0
+    tokens_today: int
     """Since midnight UTC."""
 
 

@@ -118,7 +118,7 @@ def test_tokens_a_day(make_key: MakeKey, connected: Callable[[str], OpenAI], adm
     assert no.value.code == "tokens_spent"
     assert no.value.response.headers["x-should-retry"] == "false"
     assert 0 < int(no.value.response.headers["retry-after"]) <= 86_400
-    key = next(key for key in admin.get("/admin/keys").json() if key["id"] == made["key"]["id"])
+    key = admin.get(f"/admin/keys/{made['key']['id']}").json()
     assert (key["tokens_today"], key["limits"]["tokens_per_day"]) == (used, 5)
     more = admin.patch(f"/admin/keys/{key['id']}", json={"limits": {"tokens_per_day": None}}).json()
     assert more["limits"] == {

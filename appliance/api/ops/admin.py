@@ -12,7 +12,7 @@ from msgspec import structs
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES, CREATES_SECRET
-from appliance.api.ops.limits import changes_of, key_view
+from appliance.api.ops.limits import changes_of, key_use_view, key_view
 from appliance.api.ops.state import benchmark_view, plan_view, state_of
 from appliance.api.sgp.views import deployment_view
 from appliance.domain.limits import UNLIMITED
@@ -131,7 +131,7 @@ class AdminController(Controller):
     @get("/keys", operation_id="adminKeys")
     async def keys(self, node: TheNode, caller: TheCaller) -> list[wire.Key]:
         """Keys, without their secrets."""
-        return [key_view(node, key) for key in node.keys.list(caller)]
+        return [key_view(key) for key in node.keys.list(caller)]
 
     @post("/keys", operation_id="adminCreateKey", status_code=200, opt=CREATES_SECRET)
     async def create_key(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.KeyCreate]) -> wire.NewKey:
@@ -139,19 +139,24 @@ class AdminController(Controller):
         account_id = node.directory.account_for(caller, data.account_id)
         limits = structs.replace(UNLIMITED, **changes_of(data.limits))
         key, secret = await node.keys.create(caller, data.name, Role(data.role), account_id, limits)
-        return wire.NewKey(key=key_view(node, key), secret=secret)
+        return wire.NewKey(key=key_view(key), secret=secret)
+
+    @get("/keys/{key_id:str}", operation_id="adminKey")
+    async def key(self, node: TheNode, key_id: PathId) -> wire.KeyUse:
+        """One key, with what it has used of its limits."""
+        return key_use_view(node, node.keys.get(key_id))
 
     @patch("/keys/{key_id:str}", operation_id="adminLimitKey")
     async def limit_key(
         self, node: TheNode, caller: TheCaller, key_id: PathId, data: JSONBody[LimitsPatch]
     ) -> wire.Key:
         """Change a key's limits: requests a minute, tokens a day, models, expiry; from the next request on."""
-        return key_view(node, await node.keys.limit(caller, key_id, changes_of(data.limits)))
+        return key_view(await node.keys.limit(caller, key_id, changes_of(data.limits)))
 
     @delete("/keys/{key_id:str}", operation_id="adminRevokeKey", status_code=200)
     async def revoke_key(self, node: TheNode, caller: TheCaller, key_id: PathId) -> wire.Key:
         """Revoke a key."""
-        return key_view(node, await node.keys.revoke(caller, key_id))
+        return key_view(await node.keys.revoke(caller, key_id))
 
     @get("/upstreams", operation_id="adminUpstreams")
     async def upstreams(self, node: TheNode) -> list[wire.Upstream]:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 from litestar import Controller, get, patch
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import FromPath, JSONBody, QueryParameter
 from litestar.response import Stream
 from msgspec import structs
 
@@ -60,7 +60,7 @@ class CallsController(Controller):
     async def usage_by(
         self,
         node: TheNode,
-        dimension: Dimension,
+        dimension: FromPath[Dimension],
         start_date: StartDate,
         end_date: EndDate,
         deployment: Deployment = None,

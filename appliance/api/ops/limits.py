@@ -49,7 +49,7 @@ def changes_of(body: wire.LimitsUpdate) -> dict[str, Any]:
     return given
 
 
-def key_view(node: Node, key: Key) -> admin.Key:
+def key_view(key: Key) -> admin.Key:
     """A key as it is shown."""
     return admin.Key(
         id=key.id,
@@ -60,6 +60,13 @@ def key_view(node: Node, key: Key) -> admin.Key:
         created_at=key.created_at,
         revoked_at=key.revoked_at,
         limits=limits_view(key.limits),
+    )
+
+
+def key_use_view(node: Node, key: Key) -> admin.KeyUse:
+    """A key with what it has used."""
+    return admin.KeyUse(
+        **structs.asdict(key_view(key)),
         requests_last_minute=node.quotas.requests_of(key.id),
         tokens_today=node.quotas.tokens_of(key.id),
     )
