@@ -25,13 +25,19 @@ import appliance
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
+from appliance.api.headers import QuotaHeaders
+from appliance.api.idempotency import Idempotency
 from appliance.api.openai import batches as batch_routes
 from appliance.api.openai import routes as openai_routes
 from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
+from appliance.api.ops.calls import CallsController
+from appliance.api.ops.limits import LimitsController
 from appliance.api.sgp import execute, v2, v3
+from appliance.api.sgp import usage as usage_routes
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
 from appliance.api.sgp.v4 import routes as v4_routes
+from appliance.api.slashes import SlashKeeper
 from appliance.api.streaming import ClientLeft, handle_client_left
 from appliance.config import Config
 from appliance.domain.errors import ApplianceError, InvalidParameter
@@ -75,6 +81,11 @@ ROUTES: list[ControllerRouterHandler] = [
     AsyncTaskController,
     admin.StateController,
     admin.AdminController,
+    CallsController,
+    LimitsController,
+    usage_routes.model_usage,
+    usage_routes.deployment_usage,
+    usage_routes.group_usage,
 ]
 
 
@@ -84,21 +95,21 @@ def make_app(node: Node) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         await node.start()
-        await node.start_background(Executions(node.inference), BatchLines(node.background_inference, node.clock))
+        await node.start_background(Executions(node.task_inference), BatchLines(node.background_inference, node.clock))
         try:
             yield
         finally:
             await node.close()
 
     hosts = [*node.config.allowed_hosts, node.config.host]
-    return Litestar(
+    return SlashKeeper(
         route_handlers=[*ROUTES, _swagger_files()],
         lifespan=[lifespan],
         dependencies={
             "node": Provide(lambda: node, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        middleware=[Gate(node, hosts)],
+        middleware=[Gate(node, hosts), QuotaHeaders(node.quotas), Idempotency(node.answers)],
         exception_handlers={
             ApplianceError: handle_appliance_error,
             HTTPException: handle_http_exception,

@@ -25,17 +25,18 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 import appliance
 from appliance.commands.batches import batches
 from appliance.commands.bench import bench
+from appliance.commands.calls import calls
 from appliance.commands.common import (
     home_of,
     home_option,
     json_option,
     key_option,
-    pick,
     print_json,
     print_rows,
     url_option,
     workshop,
 )
+from appliance.commands.keys import accounts, keys
 from appliance.commands.plan import plan
 from appliance.commands.upstreams import upstreams
 from appliance.config import load_config
@@ -128,57 +129,6 @@ def _curl_line(url: str, secret: str) -> str:
     )
 
 
-# --- keys ----------------------------------------------------------------------------------------------------------
-
-
-@main.group()
-def keys() -> None:
-    """API keys."""
-
-
-@keys.command("create")
-@home_option
-@json_option
-@click.option(
-    "--role", type=click.Choice(["admin", "member"]), required=True, help="Only admins change templates, keys, weights."
-)
-@click.option("--name", required=True, help="What the key is for.")
-@click.option("--account", default=None, help="Id of the account it acts for. Default: the default account.")
-@click.option("--quiet", is_flag=True, help="Print only the key.")
-def create_key(home: Path | None, as_json: bool, role: str, name: str, account: str | None, quiet: bool) -> None:
-    """Make a key. It is shown once."""
-    with workshop(home_of(home)) as shop:
-        key, secret = shop.create_key(name, role, account)
-    if as_json:
-        print_json({"id": key.id, "name": key.name, "role": key.role, "account_id": key.account_id, "key": secret})
-    elif quiet:
-        click.echo(secret)
-    else:
-        click.echo(f"Key '{name}' ({role}), shown this once: {secret}")
-
-
-@keys.command("list")
-@home_option
-@json_option
-def list_keys(home: Path | None, as_json: bool) -> None:
-    """Keys, without their secrets."""
-    with workshop(home_of(home)) as shop:
-        found = shop.keys()
-    rows = [[k.id, k.name, k.role.value, k.prefix + "…", _state(k.revoked_at)] for k in found]
-    fields = ("id", "name", "role", "account_id", "prefix", "created_at", "revoked_at")
-    print_rows(as_json, ["id", "name", "role", "key", "state"], rows, [pick(k, fields) for k in found])
-
-
-@keys.command("revoke")
-@home_option
-@click.argument("key_id")
-def revoke_key(home: Path | None, key_id: str) -> None:
-    """Make a key useless at once, by its id or its name."""
-    with workshop(home_of(home)) as shop:
-        key = shop.revoke_key(key_id)
-    click.echo(f"Key '{key.name}' is revoked", err=True)
-
-
 # --- models, zoo ---------------------------------------------------------------------------------------------------
 
 
@@ -261,7 +211,7 @@ def list_zoo(home: Path | None, as_json: bool) -> None:
 # --- commands of their own modules -----------------------------------------------------------------------------------
 
 
-for each in (upstreams, batches, plan, bench):
+for each in (keys, accounts, calls, upstreams, batches, plan, bench):
     main.add_command(each)
 
 
@@ -300,7 +250,3 @@ def _progress_bar(title: str, *, quiet: bool) -> Iterator[Callable[[int, int], N
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _state(revoked_at: Any) -> str:
-    return f"revoked {revoked_at:%Y-%m-%d}" if revoked_at else "active"

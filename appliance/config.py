@@ -86,6 +86,12 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Requests in one batch."""
     batch_retention_seconds: Annotated[float, Meta(ge=1, le=365 * 86_400)] = 30 * 86_400.0
     """How long a batch and its output are kept after its end; its input stays until it is deleted."""
+    call_retention_seconds: Annotated[float, Meta(ge=3600, le=100 * 366 * 86_400)] = 366 * 86_400.0
+    """How long calls stay in the call log; usage stays for good."""
+    call_log_bytes: Annotated[int, Meta(ge=1024**2)] = 10 * GIB
+    """What the call log may take on the disk; above it the oldest calls are removed."""
+    call_content_bytes: Annotated[int, Meta(ge=0, le=64 * 1024**2)] = 1024**2
+    """Largest content of a call that is kept in full (metadata ``call_content``); of a larger one only the digests."""
     log_level: str = "info"
     """``debug``, ``info``, ``warning`` or ``error``."""
 

@@ -311,6 +311,75 @@ def test_weights_imported_beside_a_server(server: Server, admin: httpx.Client, t
     admin.delete("/admin/artifacts/beside").raise_for_status()
 
 
+def test_limits_set_beside_a_server(server: Server) -> None:
+    """Given when a key is made and changed later, listed; a running server holds them at its next look."""
+    limits = ("--requests-per-minute", "60", "--model", "starter-embed", "--model", "starter-chat")
+    made = json.loads(
+        server.cli(
+            "keys", "create", "--role", "member", "--name", "limited", "--expires", "2099-01-01", *limits, "--json"
+        )
+    )
+    (listed,) = [key for key in json.loads(server.cli("keys", "list", "--json")) if key["id"] == made["id"]]
+    assert listed["limits"] == {
+        "requests_per_minute": 60,
+        "allowed_models": ["starter-embed", "starter-chat"],
+        "expires_at": "2099-01-01T00:00:00Z",
+    }
+    shown = "60 requests a minute; only starter-embed, starter-chat; until 2099-01-01 00:00 UTC"
+    assert shown in server.cli("keys", "list")
+    with server.client(made["key"]) as client:
+        assert client.get("/v1/models").headers["x-ratelimit-limit-requests"] == "60"
+        server.cli("keys", "limit", "limited", "--requests-per-minute", "0", "--tokens-per-day", "9", "--model", "any")
+        chain.until(lambda: client.get("/v1/models").headers.get("x-ratelimit-limit-tokens") == "9", "it is held")
+        assert "x-ratelimit-limit-requests" not in client.get("/v1/models").headers
+        server.cli("keys", "limit", "limited", "--expires", "2026-01-01")
+        assert "expired on 2026-01-01" in chain.until(lambda: refusal(client), "the key is refused")["detail"]
+    assert "expired 2026-01-01" in server.cli("keys", "list")
+    server.cli("keys", "revoke", made["id"])
+
+
+def test_limits_of_accounts(run: Run) -> None:
+    """Listed with the accounts, changed by name or id; what is no limit is refused."""
+    run("init")
+    (account,) = json.loads(run("accounts", "list", "--json").stdout)
+    limited = run("accounts", "limit", account["name"], "--tokens-per-day", "1000")
+    assert "1000 tokens a day" in limited.stderr
+    assert json.loads(run("accounts", "list", "--json").stdout)[0]["limits"] == {"tokens_per_day": 1000}
+    assert "1000 tokens a day" in run("accounts", "list").stdout
+    assert "no limits" in run("accounts", "limit", account["id"], "--tokens-per-day", "0").stderr
+    refused(run("accounts", "limit", "nobody", "--tokens-per-day", "1"), "nobody", "appliance accounts list")
+    refused(run("keys", "limit", "nobody", "--tokens-per-day", "1"), "nobody")
+    refused(run("keys", "limit", "first admin", "--expires", "someday"), "someday")
+    assert run("accounts", "limit", account["id"], "--requests-per-minute", "-1").exit_code == 2
+
+
+def test_calls_exported_beside_a_server(server: Server, member: httpx.Client, tmp_path: Path) -> None:
+    """The log as JSON Lines, to standard output or a file, by names; what was called a moment ago is in it."""
+    key = json.loads(server.cli("keys", "create", "--role", "member", "--name", "exported", "--json"))
+    with server.client(key["key"]) as client:
+        client.post("/v1/embeddings", json={"model": "starter-embed", "input": "hello"}).raise_for_status()
+    wanted = ("--deployment", "starter-embed", "--key", "exported", "--start", "2026-01-01")
+    (line,) = server.cli("calls", "export", *wanted).splitlines()
+    call = json.loads(line)
+    assert (call["key_id"], call["dialect"]) == (key["id"], "openai")
+    assert call["prompt_tokens"] > 0
+
+    path = tmp_path / "calls.jsonl"
+    assert server.cli("calls", "export", *wanted, "--output", str(path)) == ""
+    assert path.read_text() == line + "\n"
+    assert server.cli("calls", "export", *wanted, "--end", call["started_at"]) == ""
+    server.cli("keys", "revoke", key["id"])
+
+
+def test_an_export_that_cannot_be(run: Run) -> None:
+    """Unknown names and times that are none are refused; a home without calls has an empty export."""
+    run("init")
+    refused(run("calls", "export", "--key", "nobody"), "nobody", "appliance keys list")
+    refused(run("calls", "export", "--deployment", "nothing"), "nothing")
+    refused(run("calls", "export", "--start", "yesterday"), "yesterday", "ISO 8601")
+    assert run("calls", "export").output == ""
+
+
 def test_the_module_is_the_command(home: Path) -> None:
     """``python -m appliance`` is the command; an unknown word is status 2 with a hint."""
     done = subprocess.run(

@@ -18,7 +18,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import structs
 
-from appliance.domain.errors import ApplianceError, Busy, Internal
+from appliance.domain.errors import ApplianceError, Busy, Internal, TokensSpent
 from appliance.wire import openai
 from appliance.wire.admin import Problem
 
@@ -42,6 +42,8 @@ STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "disk_full": HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     "busy": HTTPStatus.TOO_MANY_REQUESTS,
     "queue_full": HTTPStatus.TOO_MANY_REQUESTS,
+    "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
+    "tokens_spent": HTTPStatus.TOO_MANY_REQUESTS,
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
@@ -162,7 +164,7 @@ def _headers(error: ApplianceError) -> dict[str, str]:
     retry_after = error.retry_after_seconds if isinstance(error, Busy) else None
     if retry_after is not None:
         headers["retry-after"] = str(math.ceil(retry_after))
-    if status_of(error) not in _RETRYABLE:
+    if status_of(error) not in _RETRYABLE or isinstance(error, TokensSpent):  # clients wait for seconds, not for days
         headers["x-should-retry"] = "false"
     if status_of(error) is HTTPStatus.UNAUTHORIZED:
         headers["www-authenticate"] = "Bearer"

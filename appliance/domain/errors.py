@@ -20,6 +20,8 @@ The tree; a leaf knows its ``code``, never an HTTP status (``appliance.api.error
     │   └── DiskFull                not enough free space for an import
     ├── Busy                      try again later; carries ``retry_after_seconds``
     │   ├── QueueFull
+    │   ├── RateLimited             more requests a minute than the key or the account may send
+    │   ├── TokensSpent             as many tokens as the key or the account may use in a day
     │   └── NotReady                a deployment that is loading or failed, or an upstream that does not answer
     └── Internal                  our fault: an engine died, a file we own is damaged
 
@@ -165,6 +167,18 @@ class QueueFull(Busy):
     """As many requests wait for this deployment as its queue holds."""
 
     code = "queue_full"
+
+
+class RateLimited(Busy):
+    """More requests a minute than the key or the account may send; the next may come after ``retry_after_seconds``."""
+
+    code = "rate_limited"
+
+
+class TokensSpent(Busy):
+    """The tokens that the key or the account may use in a day are used; it goes on at midnight UTC."""
+
+    code = "tokens_spent"
 
 
 class NotReady(Busy):

@@ -12,6 +12,9 @@ from typing import Any, TypeAlias
 
 from msgspec import Struct, field
 
+from appliance.domain.contents import CallContent
+from appliance.domain.limits import UNLIMITED, Limits
+
 Parameters: TypeAlias = dict[str, str | int | float | bool]
 """Flat name → value, as creation parameters and request bindings are written on the wire."""
 
@@ -231,6 +234,8 @@ class Account(Struct, frozen=True, kw_only=True):
     id: str
     name: str
     created_at: datetime
+    limits: Limits = UNLIMITED
+    """Of all its keys together."""
 
 
 class User(Struct, frozen=True, kw_only=True):
@@ -256,6 +261,7 @@ class Key(Struct, frozen=True, kw_only=True):
     """First characters of the secret, to recognise a key in a list."""
     created_at: datetime
     revoked_at: datetime | None = None
+    limits: Limits = UNLIMITED
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -293,6 +299,8 @@ class Call(Struct, frozen=True, kw_only=True):
     finish_reason: str | None = None
     """``stop``, ``length``, ``tool_calls``, ``cancelled`` or None."""
     error_code: str | None = None
+    content: CallContent | None = None
+    """As much as the deployment's level says; lists of calls leave it out."""
 
 
 class JobState(StrEnum):

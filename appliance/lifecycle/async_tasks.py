@@ -24,6 +24,7 @@ from appliance.domain.ids import new_id
 from appliance.domain.models import Caller
 from appliance.lifecycle.background import MOST_INTERRUPTIONS, Dialect, Pause, Reply, answered
 from appliance.lifecycle.keys import Keys
+from appliance.lifecycle.quotas import Admission, Everybody
 from appliance.registry.async_tasks import async_tasks as rows
 from appliance.registry.database import Database
 
@@ -55,6 +56,7 @@ class AsyncTasks:
         limits: TaskLimits,
         clock: Clock,
         pause: Pause = asyncio.sleep,
+        admission: Admission | None = None,
     ) -> None:
         self._database = database
         self._keys = keys
@@ -62,6 +64,7 @@ class AsyncTasks:
         self._limits = limits
         self._clock = clock
         self._pause = pause
+        self._admission = admission or Everybody()
         self._dialect: Dialect | None = None
         self._lanes: defaultdict[str, deque[str]] = defaultdict(deque)
         self._busy: Counter[str] = Counter()
@@ -122,7 +125,10 @@ class AsyncTasks:
     # --- what callers do -----------------------------------------------------------------------------------------
 
     async def create(self, caller: Caller, deployment_id: str, args: dict[str, object]) -> AsyncTask:
-        """Accept a task. Raises what is wrong with it, TooLarge, and Busy when the account has too many."""
+        """Accept a task. It counts as a request now, and not again when it runs.
+
+        Raises what is wrong with it, TooLarge, RateLimited, TokensSpent, and Busy when the account has too many.
+        """
         assert self._dialect is not None, "a task came before the start"
         body = msgspec.json.encode(args)
         if len(body) > self._limits.body_bytes:
@@ -130,6 +136,7 @@ class AsyncTasks:
                 f"args are {len(body)} bytes, a task takes {self._limits.body_bytes} (async_task_bytes); split it"
             )
         self._dialect.check(caller, deployment_id, body)
+        self._admission.admit(caller)
         task = AsyncTask(
             id=new_id(),
             account_id=caller.account_id,

@@ -10,7 +10,7 @@ from typing import Any, Protocol, TypeAlias
 
 from msgspec import Struct
 
-from appliance.domain.errors import Busy, Internal
+from appliance.domain.errors import Busy, Internal, RateLimited, TokensSpent
 from appliance.domain.models import Caller
 
 ATTEMPTS = 3
@@ -50,20 +50,21 @@ class Dialect(Protocol):
 async def answered(dialect: Dialect, owner: Callable[[], Caller], where: str, body: bytes, pause: Pause) -> Reply:
     """The answer to a stored request, whatever it is. What passes by itself, such as a full queue, is waited for.
 
-    ``owner`` gives the caller anew for each attempt, so that a key revoked meanwhile opens nothing.
+    ``owner`` gives the caller anew for each attempt, so that a key revoked meanwhile opens nothing. A request that
+    comes sooner than its key may send the next one is none yet: it waits for its turn, however often.
     """
-    for attempt in range(1, ATTEMPTS):
+    attempt = 1
+    while True:
         try:
             return await dialect.answer(owner(), where, body)
+        except RateLimited as error:
+            pause_seconds = error.retry_after_seconds
         except Exception as error:
-            pause_seconds = retry_in(error, attempt)
+            pause_seconds = retry_in(error, attempt) if attempt < ATTEMPTS else None
+            attempt += 1
             if pause_seconds is None:
                 return dialect.refusal(error)
-        await pause(pause_seconds)
-    try:
-        return await dialect.answer(owner(), where, body)
-    except Exception as error:
-        return dialect.refusal(error)
+        await pause(pause_seconds or 0.0)
 
 
 def retry_in(error: Exception, attempt: int) -> float | None:
@@ -71,6 +72,8 @@ def retry_in(error: Exception, attempt: int) -> float | None:
 
     An engine that died is loaded anew, and its requests are tried once more: one of them may have been the reason.
     """
+    if isinstance(error, TokensSpent):
+        return None
     if isinstance(error, Busy) and error.retry_after_seconds is not None:
         return min(error.retry_after_seconds, LONGEST_PAUSE_SECONDS)
     if isinstance(error, Internal) and attempt == 1:

@@ -14,10 +14,12 @@ import msgspec
 from msgspec import UNSET, structs
 
 from appliance.domain.clock import Clock
+from appliance.domain.contents import ContentLevel
 from appliance.domain.errors import ApplianceError, Conflict, InUse, InvalidParameter, NameTaken, NotFound
 from appliance.domain.ids import new_id
 from appliance.domain.models import Caller, Deployment, DeploymentStatus, LearnedNeed, Model
 from appliance.engines.base import EngineSpec
+from appliance.lifecycle import contents
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
 from appliance.registry.database import Database
@@ -235,8 +237,7 @@ class Deployments:
     async def _replace(self, old: Deployment, new: Deployment, model: Model) -> Deployment:
         """Change the deployment, through a new engine if what it loads changes. One change at a time."""
         wanted = self._checked(new, model)
-        if old.id in self._changing:
-            raise Conflict(f"'{old.name}' is being changed by somebody else right now; try again when that is done")
+        self._check_unchanging(old)
         self._changing.add(old.id)
         try:
             status, reason = await self._serve(old, wanted)
@@ -271,7 +272,27 @@ class Deployments:
         except ApplianceError:
             return None
 
+    async def set_call_content(self, caller: Caller, deployment_id: str, level: ContentLevel) -> Deployment:
+        """How much the log keeps of its calls from now on; also of a built-in one. Raises NotFound, Conflict."""
+        deployment = self._directory.get(caller, self._directory.deployments, deployment_id, "model deployment")
+        self._check_unchanging(deployment)
+        metadata = {**(deployment.metadata or {}), contents.KEY: level.value}
+        await self._database.run(lambda db: rows.change(db, deployment.id, metadata=metadata))
+        current = self._directory.deployments.get(deployment.id)
+        if current is None:
+            raise NotFound(f"'{deployment.name}' was deleted meanwhile")
+        changed = structs.replace(current, metadata=metadata)
+        self._directory.put_deployment(changed)
+        return changed
+
+    def _check_unchanging(self, deployment: Deployment) -> None:
+        if deployment.id in self._changing:
+            raise Conflict(
+                f"'{deployment.name}' is being changed by somebody else right now; try again when that is done"
+            )
+
     def _checked(self, deployment: Deployment, model: Model) -> Wanted:
+        contents.level_of(deployment.metadata)
         wanted = self._recipes.wanted(deployment, model)
         self._scheduler.placer.check_possible(wanted)
         return wanted

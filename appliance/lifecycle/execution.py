@@ -19,6 +19,7 @@ from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import Delta, FinishReason, Logprobs, Usage
 from appliance.domain.models import Call, Caller, Deployment, ModelType
 from appliance.engines.base import TextStream
+from appliance.lifecycle.contents import ContentRecorder
 from appliance.scheduler.resident import Lease
 
 log = logging.getLogger(__name__)
@@ -44,9 +45,11 @@ class CallContext(Struct, frozen=True, kw_only=True):
 class Record:
     """The call's entry in the log; committed once."""
 
-    def __init__(self, context: CallContext, sink: CallSink) -> None:
+    def __init__(self, context: CallContext, sink: CallSink, content: ContentRecorder | None = None) -> None:
         self._context = context
         self._sink = sink
+        self.content = content
+        """Listens to the call; None where its content is not kept."""
         self._closed = False
 
     async def commit(self, usage: Usage, finish_reason: str | None, error: ApplianceError | None = None) -> None:
@@ -88,6 +91,7 @@ class Record:
             decode_milliseconds=usage.decode_milliseconds,
             finish_reason=finish_reason,
             error_code=error.code if error else None,
+            content=self.content.content() if self.content is not None else None,
         )
 
 
@@ -147,7 +151,10 @@ class TextExecution:
         """Stream number and delta, as they come. The call is committed before the last one is given out."""
         try:
             last: tuple[int, Delta] | None = None
+            content = self._record.content
             async for item in self._merged():
+                if content is not None:
+                    content.hear(item[0], item[1].text)
                 if last is not None:
                     yield last
                 last = None

@@ -25,8 +25,10 @@ from appliance.domain.inference import (
 )
 from appliance.domain.models import Caller, Deployment, Model, ModelType, Parameter, Template
 from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine, TextStream
+from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import CallContext, CallSink, Record, TextExecution
+from appliance.lifecycle.quotas import Admission, Everybody
 from appliance.lifecycle.remote import REQUEST_PARAMETERS, is_external
 from appliance.scheduler.resident import Lease
 
@@ -70,18 +72,28 @@ class Leases(Protocol):
 class Inference:
     """Runs requests of all five model types."""
 
-    def __init__(self, directory: Directory, leases: Leases, calls: CallSink, clock: Clock) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        leases: Leases,
+        calls: CallSink,
+        clock: Clock,
+        contents: Contents | None = None,
+        admission: Admission | None = None,
+    ) -> None:
         self._directory = directory
         self._leases = leases
         self._calls = calls
         self._clock = clock
+        self._contents = contents or Contents(0)
+        self._admission = admission or Everybody()
 
     # --- which deployment ----------------------------------------------------------------------------------------
 
     def by_name(self, caller: Caller, name: str) -> Target:
         """The target of a built-in's name, a deployment's name or a deployment's ID; ``vendor/name`` works too.
 
-        Raises NotFound.
+        Raises NotFound, Forbidden.
         """
         deployment = self._directory.callable_deployment(caller, name)
         if deployment is None and "/" in name:
@@ -91,18 +103,19 @@ class Inference:
                 f"no model '{name[:128]}' can be called by this key; GET /v1/models lists those that can, "
                 "an administrator imports more (appliance zoo list)"
             )
-        return self._target(deployment)
+        return self._target(caller, deployment)
 
     def by_id(self, caller: Caller, model_id: str, deployment_id: str) -> Target:
-        """The target of ``/models/{model}/deployments/{deployment}``. Raises NotFound."""
-        return self._target(self._directory.deployment_of(caller, model_id, deployment_id))
+        """The target of ``/models/{model}/deployments/{deployment}``. Raises NotFound, Forbidden."""
+        return self._target(caller, self._directory.deployment_of(caller, model_id, deployment_id))
 
     def by_deployment(self, caller: Caller, deployment_id: str) -> Target:
         """The target of a deployment's id alone. Raises NotFound."""
         known = self._directory.deployments
-        return self._target(self._directory.get(caller, known, deployment_id, "model deployment"))
+        return self._target(caller, self._directory.get(caller, known, deployment_id, "model deployment"))
 
-    def _target(self, deployment: Deployment) -> Target:
+    def _target(self, caller: Caller, deployment: Deployment) -> Target:
+        self._admission.check_model(caller, deployment)
         model = self._directory.models[deployment.model_id]
         template = self._directory.templates.get(model.model_template_id or "")
         return Target(deployment=deployment, model=model, template=template)
@@ -123,7 +136,7 @@ class Inference:
         Returns when the first delta of a single stream is there. Raises what the scheduler and the engine raise.
         """
         self.check_task(target, model_type)
-        record = self._record(caller, target, model_type, dialect)
+        record = self._record(caller, target, model_type, dialect, requests)
         lease = await self._lease(target, record, len(requests))
         streams: list[TextStream] = []
         try:
@@ -162,12 +175,13 @@ class Inference:
         texts = request.texts
         at_once = self._leases.texts_at_once(target.deployment.id)
         if at_once is None or len(texts) <= 1:
-            return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, [_Piece(1, _embedding(request))])
+            whole = [_Piece(1, _embedding(request))]
+            return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, request, whole)
         pieces = []
         for first in range(0, len(texts), at_once):
             some = structs.replace(request, texts=texts[first : first + at_once])
             pieces.append(_Piece(len(some.texts), _embedding(some, first)))
-        return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, pieces, _joined)
+        return await self._pooled(caller, target, ModelType.EMBEDDING, dialect, request, pieces, _joined)
 
     async def rerank(
         self, caller: Caller, target: Target, request: RerankingRequest, *, dialect: str
@@ -177,7 +191,7 @@ class Inference:
         async def work(lease: Lease) -> RerankingResult:
             return await cast("RerankingEngine", lease.engine).rerank(request)
 
-        return await self._pooled(caller, target, ModelType.RERANKING, dialect, [_Piece(1, work)])
+        return await self._pooled(caller, target, ModelType.RERANKING, dialect, request, [_Piece(1, work)])
 
     async def _pooled(
         self,
@@ -185,16 +199,19 @@ class Inference:
         target: Target,
         model_type: ModelType,
         dialect: str,
+        request: EmbeddingRequest | RerankingRequest,
         pieces: Sequence[_Piece[Result]],
         join: Callable[[list[Result]], Result] = lambda results: results[0],
     ) -> Result:
         """One call under one record; each piece of it under a lease of its own."""
         self.check_task(target, model_type)
-        record = self._record(caller, target, model_type, dialect)
+        record = self._record(caller, target, model_type, dialect, [request])
         usage = Usage()
-        results = [await self._piece(target, record, usage, piece) for piece in pieces]
+        result = join([await self._piece(target, record, usage, piece) for piece in pieces])
+        if record.content is not None and isinstance(result, RerankingResult):
+            record.content.scored(result.scores)
         await record.commit(usage, FinishReason.STOP.value)
-        return join(results)
+        return result
 
     async def _piece(self, target: Target, record: Record, usage: Usage, piece: _Piece[Result]) -> Result:
         lease = await self._lease(target, record, piece.generations, usage)
@@ -225,7 +242,11 @@ class Inference:
             "GET /v1/models lists the models with their types"
         )
 
-    def _record(self, caller: Caller, target: Target, model_type: ModelType, dialect: str) -> Record:
+    def _record(
+        self, caller: Caller, target: Target, model_type: ModelType, dialect: str, requests: Sequence[Struct]
+    ) -> Record:
+        """The call begins: from here on it is logged, however it ends. Raises RateLimited, TokensSpent."""
+        self._admission.admit(caller)
         context = CallContext(
             caller=caller,
             deployment=target.deployment,
@@ -233,7 +254,8 @@ class Inference:
             dialect=dialect,
             started_at=self._clock.now(),
         )
-        return Record(context, self._calls)
+        content = self._contents.recorder(target.deployment.metadata, requests)
+        return Record(context, self._calls, content)
 
     async def _lease(self, target: Target, record: Record, generations: int, usage: Usage | None = None) -> Lease:
         try:

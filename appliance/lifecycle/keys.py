@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
+import msgspec
 import sqlite_utils
 from msgspec import structs
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import InUse, NameTaken, NotFound, Unauthenticated
 from appliance.domain.ids import new_id
+from appliance.domain.limits import UNLIMITED, Limits
 from appliance.domain.models import Account, Caller, Key, Role, User
 from appliance.lifecycle.directory import SYSTEM_ACCOUNT_ID, Directory
 from appliance.lifecycle.refresh import Refresher
@@ -45,14 +48,26 @@ class Keys:
             raise Unauthenticated("unknown key; appliance keys list shows the keys of this appliance")
         if key.revoked_at is not None:
             raise Unauthenticated(f"key '{key.name}' was revoked on {key.revoked_at:%Y-%m-%d}; ask for a new one")
+        self._check_not_expired(key)
         return Caller(key_id=key.id, user_id=key.user_id, account_id=key.account_id, role=key.role)
 
+    def _check_not_expired(self, key: Key) -> None:
+        account = self._directory.accounts.get(key.account_id)
+        for noun, record in (("key", key), ("account", account)):
+            expires_at = record.limits.expires_at if record is not None else None
+            if record is not None and expires_at is not None and record.limits.has_expired(self._clock.now()):
+                raise Unauthenticated(
+                    f"{noun} '{record.name}' expired on {expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC; "
+                    f"an administrator can extend it: appliance {noun}s limit"
+                )
+
     def holder(self, key_id: str, account_id: str) -> Caller:
-        """The caller whose work waited in the background. Raises Unauthenticated when the key was revoked meanwhile."""
+        """The caller whose work waited in the background. Raises Unauthenticated when the key ended meanwhile."""
         key = self._directory.keys.get(key_id)
         if key is None or key.revoked_at is not None:
             name = f"'{key.name}'" if key is not None else key_id[:64]
             raise Unauthenticated(f"the key {name} that this was sent with was revoked; send it again with another")
+        self._check_not_expired(key)
         return Caller(key_id=key.id, user_id=key.user_id, account_id=account_id, role=key.role)
 
     def select_account(self, caller: Caller, requested: str | None) -> Caller:
@@ -65,12 +80,21 @@ class Keys:
         """All keys for an admin, else those of the caller's account."""
         return [k for k in self._directory.keys.values() if caller.is_admin or k.account_id == caller.account_id]
 
-    async def create(self, caller: Caller, name: str, role: Role, account_id: str) -> tuple[Key, str]:
+    def get(self, key_id: str) -> Key:
+        """One key, for admins. Raises NotFound."""
+        key = self._directory.keys.get(key_id)
+        if key is None:
+            raise NotFound(f"no key with the id '{key_id[:64]}'")
+        return key
+
+    async def create(
+        self, caller: Caller, name: str, role: Role, account_id: str, limits: Limits = UNLIMITED
+    ) -> tuple[Key, str]:
         """A new key with a user of its own. Returns the record and the secret, which is kept nowhere."""
         now = self._clock.now()
         if account_id not in self._directory.accounts:
             raise NotFound(f"no account with the id '{account_id[:64]}'")
-        key, user, secret = make_key(name, role, account_id, self._clock)
+        key, user, secret = make_key(name, role, account_id, self._clock, limits)
 
         def work(db: sqlite_utils.Database) -> None:
             user_rows.insert(db, user)
@@ -84,12 +108,10 @@ class Keys:
 
     async def revoke(self, caller: Caller, key_id: str) -> Key:
         """Make a key useless at once; twice is fine. Raises NotFound, InUse for the last working admin key."""
-        key = self._directory.keys.get(key_id)
-        if key is None:
-            raise NotFound(f"no key with the id '{key_id[:64]}'")
+        key = self.get(key_id)
         if key.revoked_at is not None:
             return key
-        check_not_last_admin(key, self._directory.keys.values())
+        check_not_last_admin(key, self._directory.keys.values(), self._clock.now())
         revoked = structs.replace(key, revoked_at=self._clock.now())
 
         def work(db: sqlite_utils.Database) -> None:
@@ -99,6 +121,24 @@ class Keys:
         await self._database.run(work)
         self._directory.put_key(revoked)
         return revoked
+
+    async def limit(self, caller: Caller, key_id: str, changes: Mapping[str, Any]) -> Key:
+        """Change some of a key's limits; they hold from the next request on. Raises NotFound."""
+        key = self.get(key_id)
+        changed = structs.replace(key, limits=structs.replace(key.limits, **changes))
+        await self._database.run(lambda db: store_limits(db, changed, caller, self._clock.now()))
+        self._directory.put_key(changed)
+        return changed
+
+    async def limit_account(self, caller: Caller, account_id: str, changes: Mapping[str, Any]) -> Account:
+        """Change some of an account's limits. Raises NotFound."""
+        account = self._directory.accounts.get(account_id)
+        if account is None or account.id == SYSTEM_ACCOUNT_ID:
+            raise NotFound(f"no account with the id '{account_id[:64]}'; GET /admin/accounts lists them")
+        changed = structs.replace(account, limits=structs.replace(account.limits, **changes))
+        await self._database.run(lambda db: store_limits(db, changed, caller, self._clock.now()))
+        self._directory.accounts[changed.id] = changed
+        return changed
 
     async def create_account(self, caller: Caller, name: str) -> Account:
         """A new tenant. Raises NameTaken."""
@@ -120,9 +160,17 @@ class Keys:
         return [account for account in self._directory.accounts.values() if account.id != SYSTEM_ACCOUNT_ID]
 
 
-def check_not_last_admin(key: Key, keys: Iterable[Key]) -> None:
+def store_limits(db: sqlite_utils.Database, changed: Key | Account, caller: Caller, now: datetime) -> None:
+    """Write the limits of a key or an account, and who set them."""
+    noun, rows = ("key", key_rows) if isinstance(changed, Key) else ("account", account_rows)
+    rows.change(db, changed.id, limits=changed.limits)
+    details = {"limits": msgspec.to_builtins(changed.limits)}
+    audit.append(db, made_by_operator(now, caller, f"{noun}.limit", noun, changed.id, details))
+
+
+def check_not_last_admin(key: Key, keys: Iterable[Key], now: datetime) -> None:
     """Raise InUse when nobody could administer the appliance without this key."""
-    others = [k for k in keys if k.id != key.id and k.revoked_at is None]
+    others = [k for k in keys if k.id != key.id and k.revoked_at is None and not k.limits.has_expired(now)]
     if key.role is Role.ADMIN and not any(k.role is Role.ADMIN for k in others):
         raise InUse(f"'{key.name}' is the last admin key; make another first: appliance keys create --role admin")
 
@@ -142,7 +190,7 @@ def made_by_operator(
     )
 
 
-def make_key(name: str, role: Role, account_id: str, clock: Clock) -> tuple[Key, User, str]:
+def make_key(name: str, role: Role, account_id: str, clock: Clock, limits: Limits = UNLIMITED) -> tuple[Key, User, str]:
     """A key, the user it belongs to, and its secret; nothing is stored yet."""
     secret, digest, prefix = new_secret()
     now = clock.now()
@@ -157,5 +205,6 @@ def make_key(name: str, role: Role, account_id: str, clock: Clock) -> tuple[Key,
         digest=digest,
         prefix=prefix,
         created_at=now,
+        limits=limits,
     )
     return key, user, secret

@@ -28,12 +28,14 @@ from appliance.hardware.devices import CPU_ID
 from appliance.hardware.gpu import order_by_bus
 from appliance.hardware.meter import PeakMeter
 from appliance.hardware.probe import Probe
+from appliance.lifecycle.answers import Answers
 from appliance.lifecycle.artifacts import Artifacts
 from appliance.lifecycle.async_tasks import AsyncTasks, TaskLimits
 from appliance.lifecycle.background import Dialect
 from appliance.lifecycle.batches import Batches, BatchLimits
 from appliance.lifecycle.benchmarks import Benchmarks
 from appliance.lifecycle.builtins import Builtins, starters_folder
+from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import settle
@@ -46,14 +48,16 @@ from appliance.lifecycle.keys import Keys
 from appliance.lifecycle.model_servers import ModelServers
 from appliance.lifecycle.models import Models
 from appliance.lifecycle.patience import Patience
+from appliance.lifecycle.quotas import Accepted, Quotas
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
+from appliance.lifecycle.retention import Retention
 from appliance.lifecycle.templates import Templates
 from appliance.lifecycle.upstream_watch import UpstreamWatch
 from appliance.lifecycle.upstreams import Upstreams
-from appliance.lifecycle.usage import Counters
+from appliance.lifecycle.usage import Counters, Reports
+from appliance.registry.answers import ClaimingDatabase
 from appliance.registry.calls import CallLog
-from appliance.registry.database import Database
 from appliance.registry.deployments import loading_marks
 from appliance.registry.migrations import REGISTRY
 from appliance.registry.needs import needs
@@ -89,9 +93,14 @@ class Node:
         self.directory = Directory()
         order_by_bus()
         self.probe = Probe()
-        self.database = Database(home / "registry.db", REGISTRY, "FULL")
+        self.database = ClaimingDatabase(home / "registry.db", REGISTRY, "FULL")
+        self.answers = Answers(self.database, self.clock)
         self.calls = CallLog(home / "calls.db")
-        self.counters = Counters(self.calls)
+        self.quotas = Quotas(self.directory, self.clock)
+        self.counters = Counters(self.calls, self.quotas)
+        self.retention = Retention(self.calls, config.call_retention_seconds, config.call_log_bytes, self.clock)
+        self.usage = Reports(self.calls, self.directory)
+        self.contents = Contents(config.call_content_bytes)
         self.store = Store(home, self.clock, reserve_bytes=config.disk_reserve_bytes)
         self.refresher = Refresher(self.database, self.directory)
         self.upstreams = Upstreams(self.database, self.directory, Vault(home), config.upstream_hosts, self.clock)
@@ -139,19 +148,22 @@ class Node:
         self.imports = ImportJobs(database, self.importer, clock, self._imported)
         self.artifacts = Artifacts(database, directory, self.store, self.importer, clock)
         leases = RequestLeases(self.turns, self.config.load_timeout_seconds)
-        self.inference = Inference(directory, leases, self.counters, clock)
+        self.inference = Inference(directory, leases, self.counters, clock, self.contents, self.quotas)
+        self.task_inference = Inference(directory, leases, self.counters, clock, self.contents, Accepted(self.quotas))
 
     def _make_background(self) -> None:
         """What is accepted now and answered later; ``start_background`` begins it."""
         config, database, clock, turns = self.config, self.database, self.clock, self.turns
         files = FileStore(self.home / "files", reserve_bytes=config.disk_reserve_bytes)
-        self.background_inference = Inference(self.directory, BackgroundLeases(turns), self.counters, clock)
+        self.background_inference = Inference(
+            self.directory, BackgroundLeases(turns), self.counters, clock, self.contents, self.quotas
+        )
         task_limits = TaskLimits(
             kept=config.async_task_limit,
             body_bytes=config.async_task_bytes,
             retention_seconds=config.async_task_retention_seconds,
         )
-        self.async_tasks = AsyncTasks(database, self.keys, turns.slots_of, task_limits, clock)
+        self.async_tasks = AsyncTasks(database, self.keys, turns.slots_of, task_limits, clock, admission=self.quotas)
         self.files = Files(database, files, config.file_limit, clock)
         batch_limits = BatchLimits(
             unfinished=config.batch_limit,
@@ -173,6 +185,7 @@ class Node:
         self.scheduler.needs.recall([_recalled(row) for row in await self.database.run(needs.list)])
         await self.benchmarks.load()
         await self.imports.load()
+        await self.quotas.load(self.calls)
         await asyncio.to_thread(self.store.clean_incoming, LEFTOVER_SECONDS)
         await self._condemn_marked()
         await self._reconcile()
@@ -218,6 +231,8 @@ class Node:
                 await self.refresher.refresh_if_changed()
                 await self.async_tasks.sweep()
                 await self.batches.sweep()
+                await self.retention.sweep()
+                await self.answers.sweep()
             except Exception:
                 log.exception("upkeep failed; it is tried again in %.0f s", UPKEEP_SECONDS)
 
@@ -280,9 +295,10 @@ class Node:
         return reasons
 
     def callable_deployments(self, caller: Caller) -> list[Deployment]:
-        """Everything this caller can call by name: built-ins first, then its account's deployments."""
+        """Everything this caller may call by name: built-ins first, then its account's deployments."""
         visible = self.directory.visible(structs.replace(caller, role=Role.MEMBER), self.directory.deployments.values())
-        return sorted(visible, key=lambda d: (not d.built_in, d.name))
+        allowed = [deployment for deployment in visible if self.quotas.allows(caller, deployment)]
+        return sorted(allowed, key=lambda d: (not d.built_in, d.name))
 
     def import_roots(self) -> list[Path]:
         """Folders that imports over HTTP may read."""

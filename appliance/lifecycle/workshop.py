@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import sqlite_utils
 from msgspec import structs
@@ -11,17 +13,22 @@ from msgspec import structs
 from appliance.config import Config
 from appliance.domain.clock import SystemClock
 from appliance.domain.errors import NotFound
-from appliance.domain.models import Artifact, Key, Role, Upstream
+from appliance.domain.limits import UNLIMITED, Limits
+from appliance.domain.models import Account, Artifact, Call, Key, Role, Upstream
 from appliance.engines.backends import all_backends
 from appliance.lifecycle import upstreams
 from appliance.lifecycle.builtins import SYSTEM_CALLER, Builtins
+from appliance.lifecycle.directory import SYSTEM_ACCOUNT_ID
+from appliance.lifecycle.exports import json_lines, moment_or_none
 from appliance.lifecycle.importing import Importer, ImportRequest
-from appliance.lifecycle.keys import check_not_last_admin, made_by_operator, make_key
+from appliance.lifecycle.keys import check_not_last_admin, made_by_operator, make_key, store_limits
 from appliance.registry.accounts import accounts as account_rows
 from appliance.registry.accounts import users as user_rows
 from appliance.registry.artifacts import artifacts as artifact_rows
 from appliance.registry.audit import audit
+from appliance.registry.calls import CallLog, wanted_of
 from appliance.registry.database import Database
+from appliance.registry.deployments import deployments as deployment_rows
 from appliance.registry.keys import keys as key_rows
 from appliance.registry.migrations import REGISTRY
 from appliance.registry.upstreams import upstreams as upstream_rows
@@ -36,6 +43,7 @@ class Workshop:
 
     def __init__(self, home: Path, config: Config) -> None:
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._home = home
         self._clock = SystemClock()
         self._database = Database(home / "registry.db", REGISTRY, "FULL")
         self._vault = Vault(home)
@@ -57,11 +65,11 @@ class Workshop:
         _, secret = self.create_key("first admin", Role.ADMIN, None)
         return secret
 
-    def create_key(self, name: str, role: str, account_id: str | None) -> tuple[Key, str]:
+    def create_key(self, name: str, role: str, account_id: str | None, limits: Limits = UNLIMITED) -> tuple[Key, str]:
         """A new key and its secret. Raises NotFound for an unknown account."""
         self.builtins.ensure_accounts()
         account_id = account_id or self.builtins.default_account_id()
-        key, user, secret = make_key(name, Role(role), account_id, self._clock)
+        key, user, secret = make_key(name, Role(role), account_id, self._clock, limits)
         entry = made_by_operator(key.created_at, OPERATOR, "key.create", "key", key.id, {"name": name, "role": role})
 
         def work(db: sqlite_utils.Database) -> None:
@@ -79,14 +87,10 @@ class Workshop:
 
     def revoke_key(self, id_or_name: str) -> Key:
         """Revoke by id, or by a name that only one key has. Raises NotFound, InUse for the last admin key."""
-        known = self.keys()
-        matches = [k for k in known if k.id == id_or_name] or [k for k in known if k.name == id_or_name]
-        if len(matches) != 1:
-            raise NotFound(f"{len(matches)} keys match '{id_or_name[:128]}'; appliance keys list shows the ids")
-        key = matches[0]
+        key = self._key(id_or_name)
         if key.revoked_at is not None:
             return key
-        check_not_last_admin(key, known)
+        check_not_last_admin(key, self.keys(), self._clock.now())
         revoked = structs.replace(key, revoked_at=self._clock.now())
 
         def work(db: sqlite_utils.Database) -> None:
@@ -95,6 +99,65 @@ class Workshop:
 
         self._database.run_sync(work)
         return revoked
+
+    def limit_key(self, id_or_name: str, changes: Mapping[str, Any]) -> Key:
+        """Change some of a key's limits. Raises NotFound."""
+        key = self._key(id_or_name)
+        changed = structs.replace(key, limits=structs.replace(key.limits, **changes))
+        self._database.run_sync(lambda db: store_limits(db, changed, OPERATOR, self._clock.now()))
+        return changed
+
+    def accounts(self) -> list[Account]:
+        """All accounts but the system's own, oldest first."""
+        self.builtins.ensure_accounts()
+        return [one for one in self._database.run_sync(account_rows.list) if one.id != SYSTEM_ACCOUNT_ID]
+
+    def limit_account(self, id_or_name: str, changes: Mapping[str, Any]) -> Account:
+        """Change some of an account's limits. Raises NotFound."""
+        known = self.accounts()
+        account = next((one for one in known if id_or_name in (one.id, one.name)), None)
+        if account is None:
+            raise NotFound(f"no account '{id_or_name[:128]}'; appliance accounts list shows them")
+        changed = structs.replace(account, limits=structs.replace(account.limits, **changes))
+        self._database.run_sync(lambda db: store_limits(db, changed, OPERATOR, self._clock.now()))
+        return changed
+
+    def _key(self, id_or_name: str) -> Key:
+        known = self.keys()
+        matches = [k for k in known if k.id == id_or_name] or [k for k in known if k.name == id_or_name]
+        if len(matches) != 1:
+            raise NotFound(f"{len(matches)} keys match '{id_or_name[:128]}'; appliance keys list shows the ids")
+        return matches[0]
+
+    def export_calls(
+        self, deployment: str | None, key: str | None, account: str | None, start: str | None, end: str | None
+    ) -> Iterator[bytes]:
+        """Logged calls as JSON Lines, some at a time. Raises NotFound for names, InvalidParameter for times."""
+        wanted = wanted_of(
+            deployment_id=deployment and self._deployment_id(deployment),
+            key_id=key and self._key(key).id,
+            account_id=account,
+        )
+        span = moment_or_none("--start", start), moment_or_none("--end", end)
+        log = CallLog(self._home / "calls.db")
+        pages = log.export(*span, wanted)
+
+        async def next_page() -> list[Call]:
+            return await anext(pages, [])
+
+        try:
+            with asyncio.Runner() as runner:
+                while page := runner.run(next_page()):
+                    yield json_lines(page)
+        finally:
+            log.close()
+
+    def _deployment_id(self, id_or_name: str) -> str:
+        known = self._database.run_sync(deployment_rows.list)
+        matches = [d for d in known if d.id == id_or_name] or [d for d in known if d.name == id_or_name]
+        if len(matches) != 1:
+            raise NotFound(f"{len(matches)} deployments match '{id_or_name[:128]}'; GET /v1/models lists names and ids")
+        return matches[0].id
 
     def artifacts(self) -> list[Artifact]:
         """Imported weights, oldest first."""

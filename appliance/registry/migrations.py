@@ -374,6 +374,31 @@ def m005_benchmarks(db: sqlite_utils.Database) -> None:
 
 
 @REGISTRY()  # type: ignore[untyped-decorator]
+def m006_limits_and_answers(db: sqlite_utils.Database) -> None:
+    """Limits of keys and accounts, and the answers to requests that named an Idempotency-Key."""
+    for table in ("keys", "accounts"):
+        db[table].add_column("limits", str, not_null_default="{}")
+    db.create_table(
+        "answers",
+        {
+            "id": str,
+            "account_id": str,
+            "request_digest": str,
+            "noun": str,
+            "made_id": str,
+            "is_secret": int,
+            "status_code": int,
+            "body": str,
+            "created_at": str,
+        },
+        pk="id",
+        not_null={"account_id", "request_digest", "noun", "made_id", "is_secret", "created_at"},
+        strict=True,
+    )
+    db["answers"].create_index(["created_at"])
+
+
+@REGISTRY()  # type: ignore[untyped-decorator]
 def m007_serving(db: sqlite_utils.Database) -> None:
     """Model servers: fixed ids and aliases before deployments. A deployment that stands behind one cannot go."""
     db.create_table(
@@ -436,3 +461,54 @@ def m001_calls(db: sqlite_utils.Database) -> None:
     db["calls"].create_index(["model_id", *counts], index_name="calls_by_model")
     db["calls"].create_index(["account_id", "started_at"], index_name="calls_by_account")
     db["calls"].create_index(["started_at"], index_name="calls_by_time")
+
+
+@CALLS()  # type: ignore[untyped-decorator]
+def m002_usage(db: sqlite_utils.Database) -> None:
+    """Sums by the hour and by the day, contents of calls, and the moment up to which calls were forgotten.
+
+    With the sums no report reads long spans of calls, so that their indexes need not cover what is summed.
+    """
+    _create_sums(db)
+    db.execute(
+        "CREATE TABLE call_contents (sequence INTEGER PRIMARY KEY REFERENCES calls (sequence) ON DELETE CASCADE, "
+        "request_digest TEXT NOT NULL, response_digest TEXT, request TEXT, response TEXT) STRICT"
+    )
+    db.create_table("retention", {"id": int, "forgotten_before": int}, pk="id", strict=True)
+    for index in ("calls_by_deployment", "calls_by_model", "calls_by_account"):
+        db.execute(f"DROP INDEX {index}")
+    for name, columns in (
+        ("calls_by_deployment", ["deployment_id"]),
+        ("calls_by_model", ["model_id"]),
+        ("calls_by_account", ["account_id"]),
+        ("calls_by_account_and_deployment", ["account_id", "deployment_id"]),
+        ("calls_by_key", ["key_id"]),
+    ):
+        db["calls"].create_index([*columns, "started_at"], index_name=name)
+
+
+def _create_sums(db: sqlite_utils.Database) -> None:
+    """Who is in a table of its own: sums are then a few numbers each, side by side in the order of time."""
+    dimensions = ("deployment_id", "model_id", "account_id", "key_id")
+    counts = ("calls", "errors", "prompt_tokens", "cached_tokens", "response_tokens")
+    times = ("queue_milliseconds", "prefill_milliseconds", "decode_milliseconds")
+    db.execute(
+        f"CREATE TABLE usage_of (id INTEGER PRIMARY KEY, {', '.join(f'{name} TEXT NOT NULL' for name in dimensions)}, "
+        f"UNIQUE ({', '.join(dimensions)})) STRICT"
+    )
+    db.execute(
+        f"INSERT INTO usage_of ({', '.join(dimensions)}) "  # noqa: S608 - our own names, as below
+        "SELECT DISTINCT deployment_id, model_id, account_id, coalesce(key_id, '') FROM calls"
+    )
+    columns = [f"{name} INTEGER NOT NULL" for name in counts] + [f"{name} REAL NOT NULL" for name in times]
+    sums = ["count(*)", "count(error_code)", *(f"sum(coalesce({name}, 0))" for name in (*counts[2:], *times))]
+    for table, grain in (("usage_hours", 3_600_000_000), ("usage_days", 86_400_000_000)):
+        db.execute(
+            f"CREATE TABLE {table} (of_id INTEGER NOT NULL REFERENCES usage_of (id), started_at INTEGER NOT NULL, "
+            f"{', '.join(columns)}, PRIMARY KEY (of_id, started_at)) STRICT, WITHOUT ROWID"
+        )
+        db.execute(
+            f"INSERT INTO {table} SELECT usage_of.id, started_at - started_at % {grain}, {', '.join(sums)} "  # noqa: S608
+            "FROM calls JOIN usage_of USING (deployment_id, model_id, account_id) "
+            "WHERE usage_of.key_id = coalesce(calls.key_id, '') GROUP BY 1, 2"
+        )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import builtins
 import sqlite3
 from collections.abc import Iterable
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +22,8 @@ from appliance.registry.database import Row
 
 RecordT = TypeVar("RecordT", bound=msgspec.Struct)
 
+INSERTED: ContextVar[builtins.list[tuple[str, str]] | None] = ContextVar("INSERTED", default=None)
+"""Where somebody wants to know what a transaction adds: the nouns and ids, in order."""
 NAMED_DEPENDENTS = 5
 """How many dependents an InUse message names before it counts the rest."""
 
@@ -43,6 +46,8 @@ class Records(Generic[RecordT]):
             db[self.table].insert(self.to_row(record))
         except sqlite3.IntegrityError as error:
             raise self._refusal(db, record, error) from error
+        if (made := INSERTED.get()) is not None:
+            made.append((self.noun, str(getattr(record, "id", ""))))
 
     def get(self, db: sqlite_utils.Database, record_id: str) -> RecordT:
         """One record by id. Raises NotFound."""

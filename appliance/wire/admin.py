@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from appliance.wire.limits import MAX_POINTS, MAX_WORKERS, Name
+from appliance.wire.quotas import Limits, LimitsUpdate
 from appliance.wire.sgp import DeploymentVendorConfiguration, FlatParameters
 
 
@@ -94,6 +95,8 @@ class DeploymentState(Struct, kw_only=True):
     prompt_tokens: int
     response_tokens: int
     errors: int
+    call_content: str = "none"
+    """What the call log keeps of its calls' words: ``none``, ``digest`` or ``full``."""
 
 
 class State(Struct, kw_only=True):
@@ -196,6 +199,7 @@ class KeyCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     name: Name
     role: Literal["admin", "member"]
     account_id: str | None = None
+    limits: LimitsUpdate = field(default_factory=LimitsUpdate)
 
 
 class Key(Struct, kw_only=True):
@@ -208,6 +212,16 @@ class Key(Struct, kw_only=True):
     prefix: str
     created_at: datetime
     revoked_at: datetime | None
+    limits: Limits = field(default_factory=Limits)
+
+
+class KeyUse(Key, kw_only=True):
+    """A key with what it has used: ``GET /admin/keys/{id}``."""
+
+    requests_last_minute: int
+    """Counted where requests a minute are limited."""
+    tokens_today: int
+    """Since midnight UTC."""
 
 
 class NewKey(Struct, kw_only=True):

@@ -25,6 +25,9 @@ MAX_LOGIT_BIAS = 1024
 MAX_TOP_LOGPROBS = 20
 MAX_WORKERS = 256
 MAX_POINTS = 256
+MAX_REQUESTS_PER_MINUTE = 100_000
+MAX_TOKENS_PER_DAY = 10**15
+MAX_ALLOWED_MODELS = 256
 
 PRINTABLE = r"^(?=[\s\S]*\S)(?![\s\S]*[\x00-\x1f\x7f])"
 """A name is shown in logs, tables and terminals: no control characters, and not blanks alone."""

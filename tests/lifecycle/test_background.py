@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import pytest
 
-from appliance.domain.errors import Busy, Internal, InvalidRequest, NotReady, QueueFull, Unauthenticated
+from appliance.domain.errors import (
+    Busy,
+    Internal,
+    InvalidRequest,
+    NotReady,
+    QueueFull,
+    RateLimited,
+    TokensSpent,
+    Unauthenticated,
+)
 from appliance.domain.models import Caller
 from appliance.lifecycle.background import ATTEMPTS, LONGEST_PAUSE_SECONDS, Reply, answered
 from tests.lifecycle.things import caller
 from tests.support.stored_requests import Script
 
 FULL = QueueFull("full", retry_after_seconds=3)
+TOO_SOON = RateLimited("too soon", retry_after_seconds=7.5)
 DIED = Internal("the engine died")
 
 
@@ -24,6 +34,8 @@ DIED = Internal("the engine died")
         pytest.param([NotReady("it took the server down")], 503, [], id="what does not pass by itself"),
         pytest.param([DIED], 200, [1.0], id="an engine that died is tried once more"),
         pytest.param([DIED, DIED], 500, [1.0], id="and not twice"),
+        pytest.param([TOO_SOON] * 50 + [FULL], 200, [7.5] * 50 + [3.0], id="a key's pace is kept, however often"),
+        pytest.param([TokensSpent("spent", retry_after_seconds=9000)], 429, [], id="a day is not waited for"),
         pytest.param([InvalidRequest("no")], 400, [], id="a wrong request"),
         pytest.param([ZeroDivisionError("a bug")], 500, [], id="a bug"),
         pytest.param(

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import sqlite_utils
 
 from appliance.domain.background import AsyncTask, Batch, BatchFault, BatchStatus, StoredFile, TaskStatus
+from appliance.domain.limits import Limits
 from appliance.domain.models import (
     Account,
     Artifact,
@@ -32,6 +33,7 @@ from appliance.domain.models import (
     WeightsFormat,
 )
 from appliance.registry.accounts import accounts, users
+from appliance.registry.answers import KeptAnswer
 from appliance.registry.groups import groups
 from appliance.registry.models import models
 from appliance.registry.templates import templates
@@ -39,6 +41,9 @@ from appliance.registry.templates import templates
 NOW = datetime(2026, 11, 24, 12, 30, 15, 250_000, tzinfo=UTC)
 
 ACCOUNT = Account(id="account-1", name="North", created_at=NOW)
+LIMITED_ACCOUNT = Account(
+    id="account-2", name="South", created_at=NOW, limits=Limits(tokens_per_day=1000, allowed_models=("tiny",))
+)
 USER = User(id="user-1", account_id=ACCOUNT.id, email="ada@north.example", role=Role.ADMIN, created_at=NOW)
 KEY = Key(
     id="key-1",
@@ -205,6 +210,16 @@ CALL = Call(
     response_tokens=5,
     decode_milliseconds=12.5,
     finish_reason="stop",
+)
+ANSWER = KeptAnswer(
+    id="a0" * 32,
+    account_id=ACCOUNT.id,
+    request_digest="d0" * 32,
+    noun="model",
+    made_id=MODEL.id,
+    status_code=200,
+    body='{"id":"model-1"}',
+    created_at=NOW,
 )
 
 

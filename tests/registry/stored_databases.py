@@ -14,6 +14,7 @@ from pathlib import Path
 import sqlite_utils
 
 from appliance.registry.accounts import accounts, users
+from appliance.registry.answers import answers
 from appliance.registry.artifacts import artifacts
 from appliance.registry.async_tasks import async_tasks
 from appliance.registry.audit import AuditEntry, audit
@@ -50,6 +51,7 @@ SAMPLES = [
     (batches, samples.BATCH),
     (benchmarks, samples.BENCHMARK),
     (model_servers, samples.MODEL_SERVER),
+    (answers, samples.ANSWER),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -91,12 +92,15 @@ def test_every_field_has_a_column(registry, table):
 
 @pytest.mark.parametrize("stored", CALL_LOGS, ids=lambda stored: stored.stem)
 async def test_every_call_survives(stored, tmp_path):
-    """An old call log is read and written on."""
+    """An old call log is read and written on, and its calls are in the sums."""
     restore(stored, tmp_path / "calls.db")
     log = CallLog(tmp_path / "calls.db")
     try:
         assert await log.list() == [samples.CALL]
         await log.append(msgspec.structs.replace(samples.CALL, id="call-2"))
         assert len(await log.list()) == 2
+        midnight = samples.NOW.replace(hour=0, minute=0, second=0, microsecond=0)
+        (day,) = await log.usage(midnight, midnight + timedelta(days=1), key_id=samples.CALL.key_id)
+        assert (day.calls, day.response_tokens) == (2, 2 * samples.CALL.response_tokens)
     finally:
         log.close()

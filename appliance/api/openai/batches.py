@@ -11,6 +11,7 @@ from litestar.params import JSONBody, QueryParameter
 from litestar.response import File
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
 from appliance.domain.background import Batch, BatchFault, StoredFile
 from appliance.domain.errors import InvalidParameter
 from appliance.wire.batches import BatchCreate
@@ -30,7 +31,7 @@ Purpose = Annotated[str | None, QueryParameter(description="only files of this p
 # --- files -----------------------------------------------------------------------------------------------------------
 
 
-@post("/v1/files", operation_id="openaiCreateFile", status_code=200, tags=TAGS)
+@post("/v1/files", operation_id="openaiCreateFile", status_code=200, opt=CREATES, tags=TAGS)
 async def create_file(request: Request[Any, Any, Any], node: TheNode, caller: TheCaller) -> dict[str, Any]:
     """Upload requests for a batch, one JSON object a line: a multipart form with `file`, and `purpose` `batch`."""
     form = await request.form()
@@ -102,7 +103,7 @@ def file_object(file: StoredFile) -> dict[str, Any]:
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
-@post("/v1/batches", operation_id="openaiCreateBatch", status_code=200, tags=TAGS)
+@post("/v1/batches", operation_id="openaiCreateBatch", status_code=200, opt=CREATES, tags=TAGS)
 async def create_batch(node: TheNode, caller: TheCaller, data: JSONBody[BatchCreate]) -> dict[str, Any]:
     """Run the requests of a file in the background, beside and behind all other traffic. Survives a restart."""
     return batch_object(await node.batches.create(caller, data))

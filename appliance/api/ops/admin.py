@@ -7,20 +7,26 @@ from typing import Annotated, Any
 
 from litestar import Controller, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
+from msgspec import structs
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES, CREATES_SECRET
+from appliance.api.ops.limits import changes_of, key_use_view, key_view
 from appliance.api.ops.state import benchmark_view, plan_view, state_of
 from appliance.api.sgp.views import deployment_view
-from appliance.domain.models import Artifact, Job, Key, Role, Upstream
+from appliance.domain.limits import UNLIMITED
+from appliance.domain.models import Artifact, Job, Role, Upstream
 from appliance.lifecycle.importable import find_importable
 from appliance.lifecycle.importing import allowed_path
 from appliance.lifecycle.node import Node
 from appliance.wire import admin as wire
 from appliance.wire import sgp_v3
+from appliance.wire.quotas import LimitsPatch
 from models_store.catalog import ZooModel, catalog
 
 Limit = Annotated[int, QueryParameter(ge=1, le=1000)]
+Before = Annotated[str | None, QueryParameter(description="the last id of the page before")]
 
 
 class StateController(Controller):
@@ -42,13 +48,13 @@ class StateController(Controller):
 
     @get("/deployments/{deployment_id:str}/calls", operation_id="adminCalls")
     async def calls(
-        self, node: TheNode, caller: TheCaller, deployment_id: PathId, limit: Limit = 100
+        self, node: TheNode, caller: TheCaller, deployment_id: PathId, limit: Limit = 100, before: Before = None
     ) -> list[dict[str, Any]]:
         """The newest logged calls of a deployment; of a built-in one only the caller's account's, admins see all."""
         node.directory.get(caller, node.directory.deployments, deployment_id, "model deployment")
         account_id = None if caller.is_admin else caller.account_id
-        found = await node.calls.list(deployment_id=deployment_id, account_id=account_id, limit=limit)
-        return [{name: getattr(call, name) for name in call.__struct_fields__} for call in found]
+        found = await node.calls.list(deployment_id=deployment_id, account_id=account_id, limit=limit, before=before)
+        return [{name: getattr(call, name) for name in call.__struct_fields__ if name != "content"} for call in found]
 
     @post("/deployments/{deployment_id:str}/swap", operation_id="adminSwap", status_code=200)
     async def swap(
@@ -83,14 +89,14 @@ class AdminController(Controller):
         """What deployments were measured to do on this machine, and whether that still holds; oldest first."""
         return [benchmark_view(kept, stale) for kept, stale in node.benchmarks.list(caller)]
 
-    @post("/benchmarks", operation_id="adminKeepBenchmark", status_code=200)
+    @post("/benchmarks", operation_id="adminKeepBenchmark", status_code=200, opt=CREATES)
     async def keep_benchmark(
         self, node: TheNode, caller: TheCaller, data: JSONBody[wire.BenchmarkCreate]
     ) -> wire.Benchmark:
         """Keep what a client (``appliance bench``) measured of an engine in memory; Retry-After starts from it."""
         return benchmark_view(await node.benchmarks.keep(caller, data), None)
 
-    @post("/imports", operation_id="adminImport", status_code=200)
+    @post("/imports", operation_id="adminImport", status_code=200, opt=CREATES)
     async def start_import(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.ImportCreate]) -> wire.Job:
         """Start an import; its job tells how it goes."""
         paths = [allowed_path(path, node.import_roots()) for path in data.paths]
@@ -125,26 +131,39 @@ class AdminController(Controller):
     @get("/keys", operation_id="adminKeys")
     async def keys(self, node: TheNode, caller: TheCaller) -> list[wire.Key]:
         """Keys, without their secrets."""
-        return [_key_view(key) for key in node.keys.list(caller)]
+        return [key_view(key) for key in node.keys.list(caller)]
 
-    @post("/keys", operation_id="adminCreateKey", status_code=200)
+    @post("/keys", operation_id="adminCreateKey", status_code=200, opt=CREATES_SECRET)
     async def create_key(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.KeyCreate]) -> wire.NewKey:
         """A new key; its secret is in this answer and nowhere else."""
         account_id = node.directory.account_for(caller, data.account_id)
-        key, secret = await node.keys.create(caller, data.name, Role(data.role), account_id)
-        return wire.NewKey(key=_key_view(key), secret=secret)
+        limits = structs.replace(UNLIMITED, **changes_of(data.limits))
+        key, secret = await node.keys.create(caller, data.name, Role(data.role), account_id, limits)
+        return wire.NewKey(key=key_view(key), secret=secret)
+
+    @get("/keys/{key_id:str}", operation_id="adminKey")
+    async def key(self, node: TheNode, key_id: PathId) -> wire.KeyUse:
+        """One key, with what it has used of its limits."""
+        return key_use_view(node, node.keys.get(key_id))
+
+    @patch("/keys/{key_id:str}", operation_id="adminLimitKey")
+    async def limit_key(
+        self, node: TheNode, caller: TheCaller, key_id: PathId, data: JSONBody[LimitsPatch]
+    ) -> wire.Key:
+        """Change a key's limits: requests a minute, tokens a day, models, expiry; from the next request on."""
+        return key_view(await node.keys.limit(caller, key_id, changes_of(data.limits)))
 
     @delete("/keys/{key_id:str}", operation_id="adminRevokeKey", status_code=200)
     async def revoke_key(self, node: TheNode, caller: TheCaller, key_id: PathId) -> wire.Key:
         """Revoke a key."""
-        return _key_view(await node.keys.revoke(caller, key_id))
+        return key_view(await node.keys.revoke(caller, key_id))
 
     @get("/upstreams", operation_id="adminUpstreams")
     async def upstreams(self, node: TheNode) -> list[wire.Upstream]:
         """Endpoints where models of external vendors run, without their keys."""
         return [_upstream_view(node, upstream) for upstream in node.upstreams.list()]
 
-    @post("/upstreams", operation_id="adminCreateUpstream", status_code=200)
+    @post("/upstreams", operation_id="adminCreateUpstream", status_code=200, opt=CREATES)
     async def create_upstream(
         self, node: TheNode, caller: TheCaller, data: JSONBody[wire.UpstreamCreate]
     ) -> wire.Upstream:
@@ -211,18 +230,6 @@ def _artifact_view(node: Node, artifact: Artifact) -> wire.Artifact:
         chat_template=card.chat_template,
         used_by=list(node.artifacts.used_by(artifact)),
         created_at=artifact.created_at,
-    )
-
-
-def _key_view(key: Key) -> wire.Key:
-    return wire.Key(
-        id=key.id,
-        name=key.name,
-        role=key.role.value,
-        account_id=key.account_id,
-        prefix=key.prefix,
-        created_at=key.created_at,
-        revoked_at=key.revoked_at,
     )
 
 

@@ -12,6 +12,7 @@ from appliance.domain.models import Benchmark, Caller, Deployment
 from appliance.engines.base import EngineStats, Share
 from appliance.hardware.devices import Device
 from appliance.lifecycle.benchmarks import context_length_tokens
+from appliance.lifecycle.contents import stored_level_of
 from appliance.lifecycle.node import Node
 from appliance.lifecycle.usage import Totals
 from appliance.scheduler.plan import Plan
@@ -121,6 +122,7 @@ def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:
         prompt_tokens=totals.prompt_tokens,
         response_tokens=totals.response_tokens,
         errors=totals.errors,
+        call_content=stored_level_of(deployment.metadata).value,
     )
 
 

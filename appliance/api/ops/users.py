@@ -10,6 +10,8 @@ from msgspec import Struct
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
+from appliance.api.ops.limits import quota_of
 from appliance.domain.errors import NotFound
 from appliance.domain.models import Account, Caller, User
 from appliance.lifecycle.node import Node
@@ -26,10 +28,11 @@ class NewAccount(Struct, kw_only=True):
 
 @get("/user-info", operation_id="userInfo", tags=TAGS)
 async def user_info(node: TheNode, caller: TheCaller) -> dict[str, Any]:
-    """Who this key belongs to, and the accounts it can act for."""
+    """Who this key belongs to, the accounts it can act for, and what it may use."""
     user = node.directory.users[caller.user_id]
     profiles = [_profile(user, caller, account) for account in _accounts_of(node, caller)]
-    return {**_user(user, caller, profiles), "assumed_access_profile": profiles[0]}
+    user_fields = _user(user, caller, profiles)
+    return {**user_fields, "assumed_access_profile": profiles[0], "quota": quota_of(node, caller)}
 
 
 @get("/users/{user_id:str}", operation_id="getUser", tags=TAGS)
@@ -42,7 +45,7 @@ async def get_user(node: TheNode, caller: TheCaller, user_id: PathId) -> dict[st
     return _user(user, caller, [_profile(user, caller, account)])
 
 
-@post("/accounts", operation_id="createAccount", status_code=200, guards=[require_admin], tags=TAGS)
+@post("/accounts", operation_id="createAccount", status_code=200, opt=CREATES, guards=[require_admin], tags=TAGS)
 async def create_account(node: TheNode, caller: TheCaller, data: JSONBody[AccountCreate]) -> NewAccount:
     """A new tenant."""
     return NewAccount(account_id=(await node.keys.create_account(caller, data.account_name)).id)

@@ -11,6 +11,7 @@ from litestar.params import JSONBody, QueryParameter
 from appliance.api.bodies import decode
 from appliance.api.errors import describe, status_of
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
 from appliance.api.sgp.execute import REQUESTS_OF, RUNNERS
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Caller
@@ -31,7 +32,7 @@ class AsyncTaskController(Controller):
     path = "/v1/async-tasks"
     tags = ("async tasks",)
 
-    @post(operation_id="createAsyncTask", status_code=200)
+    @post(operation_id="createAsyncTask", status_code=200, opt=CREATES)
     async def create_task(
         self, node: TheNode, caller: TheCaller, data: JSONBody[wire.AsyncTaskCreate], model_endpoint_id: Endpoint
     ) -> wire.AsyncTaskCreated:

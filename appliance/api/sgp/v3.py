@@ -9,6 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
 from appliance.api.sgp import views
 from appliance.wire import sgp_v3
 
@@ -28,7 +29,7 @@ class TemplateController(Controller):
         """All templates."""
         return [views.template_view(t) for t in node.templates.list(caller, account_id)]
 
-    @post(operation_id="v3CreateModelTemplate", status_code=200, guards=[require_admin])
+    @post(operation_id="v3CreateModelTemplate", status_code=200, opt=CREATES, guards=[require_admin])
     async def create_template(
         self, node: TheNode, caller: TheCaller, data: JSONBody[sgp_v3.TemplateCreate]
     ) -> sgp_v3.Template:
@@ -67,7 +68,7 @@ class ModelController(Controller):
         """All models, built-in ones included."""
         return [views.model_view(m) for m in node.models.list(caller, account_id)]
 
-    @post(operation_id="v3CreateModel", status_code=200)
+    @post(operation_id="v3CreateModel", status_code=200, opt=CREATES)
     async def create_model(self, node: TheNode, caller: TheCaller, data: JSONBody[sgp_v3.ModelCreate]) -> sgp_v3.Model:
         """Create a model."""
         return views.model_view(await node.models.create(caller, data))
@@ -104,7 +105,7 @@ class DeploymentController(Controller):
         """All deployments of a model."""
         return [views.deployment_view(d) for d in node.deployments.list(caller, model_id, account_id)]
 
-    @post(operation_id="v3CreateModelDeployment", status_code=200)
+    @post(operation_id="v3CreateModelDeployment", status_code=200, opt=CREATES)
     async def create_deployment(
         self, node: TheNode, caller: TheCaller, model_id: PathId, data: JSONBody[sgp_v3.DeploymentCreate]
     ) -> sgp_v3.Deployment:
@@ -152,7 +153,7 @@ class GroupController(Controller):
         """All groups."""
         return [views.group_view(g) for g in node.groups.list(caller, account_id)]
 
-    @post(operation_id="v3CreateModelGroup", status_code=200)
+    @post(operation_id="v3CreateModelGroup", status_code=200, opt=CREATES)
     async def create_group(self, node: TheNode, caller: TheCaller, data: JSONBody[sgp_v3.GroupCreate]) -> sgp_v3.Group:
         """Create a group."""
         return views.group_view(await node.groups.create(caller, data))

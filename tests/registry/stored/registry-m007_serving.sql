@@ -5,18 +5,31 @@ CREATE TABLE "_sqlite_migrations" (
    "name" TEXT,
    "applied_at" TEXT
 );
-INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-26 00:48:18.190812+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(2,'registry','m002_learned_needs','2026-11-26 00:48:18.191447+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(3,'registry','m003_upstreams','2026-11-26 00:48:18.192320+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(4,'registry','m004_background_work','2026-11-26 00:48:18.203517+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(5,'registry','m005_benchmarks','2026-11-26 00:48:18.206301+00:00');
-INSERT INTO "_sqlite_migrations" VALUES(6,'registry','m007_serving','2026-11-26 00:48:18.207855+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(1,'registry','m001_initial','2026-11-26 01:53:12.596247+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(2,'registry','m002_learned_needs','2026-11-26 01:53:12.596933+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(3,'registry','m003_upstreams','2026-11-26 01:53:12.597910+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(4,'registry','m004_background_work','2026-11-26 01:53:12.601219+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(5,'registry','m005_benchmarks','2026-11-26 01:53:12.602454+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(6,'registry','m006_limits_and_answers','2026-11-26 01:53:12.604691+00:00');
+INSERT INTO "_sqlite_migrations" VALUES(7,'registry','m007_serving','2026-11-26 01:53:12.606365+00:00');
 CREATE TABLE "accounts" (
    "id" TEXT PRIMARY KEY,
    "name" TEXT NOT NULL,
    "created_at" TEXT
+, "limits" TEXT NOT NULL DEFAULT '{}') STRICT;
+INSERT INTO "accounts" VALUES('account-1','North','2026-11-24T12:30:15.250000+00:00','{}');
+CREATE TABLE "answers" (
+   "id" TEXT PRIMARY KEY,
+   "account_id" TEXT NOT NULL,
+   "request_digest" TEXT NOT NULL,
+   "noun" TEXT NOT NULL,
+   "made_id" TEXT NOT NULL,
+   "is_secret" INTEGER NOT NULL,
+   "status_code" INTEGER,
+   "body" TEXT,
+   "created_at" TEXT NOT NULL
 ) STRICT;
-INSERT INTO "accounts" VALUES('account-1','North','2026-11-24T12:30:15.250000+00:00');
+INSERT INTO "answers" VALUES('a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0a0','account-1','d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0d0','model','model-1',0,200,'{"id":"model-1"}','2026-11-24T12:30:15.250000+00:00');
 CREATE TABLE "artifacts" (
    "id" TEXT PRIMARY KEY,
    "name" TEXT NOT NULL,
@@ -148,8 +161,8 @@ CREATE TABLE "keys" (
    "prefix" TEXT,
    "created_at" TEXT,
    "revoked_at" TEXT
-) STRICT;
-INSERT INTO "keys" VALUES('key-1','laptop','account-1','user-1','admin','5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e','sk-abcdef','2026-11-24T12:30:15.250000+00:00',NULL);
+, "limits" TEXT NOT NULL DEFAULT '{}') STRICT;
+INSERT INTO "keys" VALUES('key-1','laptop','account-1','user-1','admin','5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e5e','sk-abcdef','2026-11-24T12:30:15.250000+00:00',NULL,'{}');
 CREATE TABLE "learned_needs" (
    "id" TEXT PRIMARY KEY,
    "peak_bytes" INTEGER NOT NULL,
@@ -283,6 +296,8 @@ CREATE INDEX "idx_batches_status"
     ON "batches" ("status");
 CREATE INDEX "idx_benchmarks_deployment_id"
     ON "benchmarks" ("deployment_id");
+CREATE INDEX "idx_answers_created_at"
+    ON "answers" ("created_at");
 CREATE UNIQUE INDEX "idx_model_servers_account_id_name"
     ON "model_servers" ("account_id", "name");
 CREATE UNIQUE INDEX "idx_model_servers_account_id_alias"
