@@ -8,6 +8,7 @@ from litestar import Controller, Request, delete, get, patch, post
 from litestar.params import JSONBody
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
 from appliance.api.sgp.v4.pages import AccountFilter, Cut, Limit, PageNumber, SortBy
 from appliance.api.sgp.v4.views import deployment_view
 from appliance.api.streaming import while_connected
@@ -42,7 +43,7 @@ class DeploymentController(Controller):
         found = node.deployments.list(caller, model_instance_id, account_id)
         return wire.DeploymentPage(**cut.of(found, deployment_view))
 
-    @post(operation_id="v4CreateModelDeployment", status_code=200)
+    @post(operation_id="v4CreateModelDeployment", status_code=200, opt=CREATES)
     async def create_deployment(
         self,
         request: Request[Any, Any, Any],

@@ -10,6 +10,7 @@ from litestar.params import JSONBody
 
 from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
 from appliance.api.sgp.v4 import views
 from appliance.api.sgp.v4.pages import AccountFilter, Cut, Limit, PageNumber, SortBy, Words, words_of
 from appliance.domain.errors import InvalidParameter
@@ -41,7 +42,7 @@ class TemplateController(Controller):
         found = node.templates.list(caller, account_id)
         return wire.TemplatePage(**Cut(page, limit).of(found, views.template_view))
 
-    @post(operation_id="v4CreateModelTemplate", status_code=200, guards=[require_admin])
+    @post(operation_id="v4CreateModelTemplate", status_code=200, opt=CREATES, guards=[require_admin])
     async def create_template(
         self, node: TheNode, caller: TheCaller, data: JSONBody[sgp.TemplateCreate]
     ) -> wire.Template:
@@ -98,7 +99,7 @@ class ModelController(Controller):
         models = views.ModelViews(node.directory, caller)
         return wire.ModelPage(**cut.of(found, lambda m: models.show(m, shown), _sort_key(node, models)))
 
-    @post(operation_id="v4CreateModel", status_code=200)
+    @post(operation_id="v4CreateModel", status_code=200, opt=CREATES)
     async def create_model(self, node: TheNode, caller: TheCaller, data: JSONBody[sgp.ModelCreate]) -> wire.Model:
         """Create a model."""
         views.check_metadata(data.base_model_metadata)
@@ -143,7 +144,7 @@ class GroupController(Controller):
         """A page of the groups."""
         return wire.GroupPage(**Cut(page, limit).of(node.groups.list(caller, account_id), views.group_view))
 
-    @post(operation_id="v4CreateModelGroup", status_code=200)
+    @post(operation_id="v4CreateModelGroup", status_code=200, opt=CREATES)
     async def create_group(self, node: TheNode, caller: TheCaller, data: JSONBody[sgp.GroupCreate]) -> wire.Group:
         """Create a group."""
         return views.group_view(await node.groups.create(caller, data))

@@ -9,6 +9,7 @@ from litestar.params import JSONBody
 from litestar.response import Stream
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.idempotency import CREATES
 from appliance.api.sgp.v4.deployments import patience_of
 from appliance.api.sgp.v4.execute import Result, run
 from appliance.api.streaming import while_connected
@@ -29,7 +30,7 @@ class ServingController(Controller):
         """All model servers, as a bare array."""
         return [_view(node, server) for server in node.model_servers.list(caller)]
 
-    @post(operation_id="v4CreateModelServer", status_code=200)
+    @post(operation_id="v4CreateModelServer", status_code=200, opt=CREATES)
     async def create_server(
         self, node: TheNode, caller: TheCaller, data: JSONBody[wire.ModelServerCreate]
     ) -> wire.ModelServer:
