@@ -22,6 +22,7 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 import appliance
+from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
@@ -71,6 +72,8 @@ ROUTES: list[ControllerRouterHandler] = [
     batch_routes.get_batch,
     batch_routes.cancel_batch,
     AsyncTaskController,
+    anthropic_routes.create_message,
+    anthropic_routes.count_tokens,
     admin.StateController,
     admin.AdminController,
 ]

@@ -59,6 +59,8 @@ class Message(Struct, frozen=True, kw_only=True):
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    reasoning: str | None = None
+    """The thoughts before an assistant's turn; the chat template keeps them or leaves them out."""
 
 
 class Tool(Struct, frozen=True, kw_only=True):
@@ -89,6 +91,8 @@ class ToolConstraint(Struct, frozen=True, kw_only=True):
     """True: a call, never text."""
     parallel: bool = False
     """True: one call or more."""
+    loose: tuple[str, ...] = ()
+    """Names of tools of whose schemas the model, which is shown all of them, is left with what no grammar can hold."""
 
 
 Constraint: TypeAlias = JsonConstraint | GrammarConstraint | ToolConstraint
@@ -101,6 +105,8 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     """Text, or token ids of the model's own vocabulary."""
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
+    context_tokens: int | None = None
+    """Prompt and answer together take no more than this; None: no more than the deployment allows."""
     cache_scope: str = ""
     """Whose prefixes may be reused: an account id. Never shared across scopes."""
 
@@ -115,6 +121,14 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     chat_template: str | None = None
     """Jinja source in place of the model's own."""
     template_arguments: dict[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+    """How much the model should think; "none": not at all. None: as it does by itself."""
+    tells_thoughts: bool = False
+    """Whoever reads the answer tells thoughts from it: they may stand before what the constraint asks for."""
+    continues_last: bool = False
+    """The last message is the beginning of the answer, which goes on from there."""
+    context_tokens: int | None = None
+    """Prompt and answer together take no more than this; None: no more than the deployment allows."""
     cache_scope: str = ""
 
 
@@ -155,6 +169,8 @@ class Delta(Struct, frozen=True, kw_only=True):
     logprobs: tuple[Logprobs, ...] = ()
     finish_reason: FinishReason | None = None
     """Set on the last delta only."""
+    stop_text: str | None = None
+    """The one of ``Sampling.stop`` that ended the answer, where it is known; on the last delta only."""
 
 
 class Usage(Struct, kw_only=True):

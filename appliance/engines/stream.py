@@ -153,4 +153,5 @@ def _merged(deltas: list[Delta]) -> Delta:
         text="".join(delta.text for delta in deltas),
         logprobs=tuple(logprobs for delta in deltas for logprobs in delta.logprobs),
         finish_reason=reason,
+        stop_text=deltas[-1].stop_text,
     )

@@ -97,6 +97,8 @@ class Text(Struct, frozen=True, kw_only=True):
     text: str
     finish_reason: FinishReason
     logprobs: tuple[Logprobs, ...] = ()
+    stop_text: str | None = None
+    """The stop text that ended it, where it is known."""
 
 
 class TextExecution:
@@ -217,14 +219,21 @@ class _Collector:
         self._pieces: list[str] = []
         self._logprobs: list[Logprobs] = []
         self._reason = FinishReason.STOP
+        self._stop_text: str | None = None
 
     def add(self, delta: Delta) -> None:
         self._pieces.append(delta.text)
         self._logprobs += delta.logprobs
         self._reason = delta.finish_reason or self._reason
+        self._stop_text = delta.stop_text or self._stop_text
 
     def text(self) -> Text:
-        return Text(text="".join(self._pieces), finish_reason=self._reason, logprobs=tuple(self._logprobs))
+        return Text(
+            text="".join(self._pieces),
+            finish_reason=self._reason,
+            logprobs=tuple(self._logprobs),
+            stop_text=self._stop_text,
+        )
 
 
 _background: set[asyncio.Task[None]] = set()

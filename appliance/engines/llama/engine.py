@@ -156,6 +156,7 @@ class LlamaTextEngine:
         self, request: Request, prompt: Ints, sampling: Sampling, constraint: Constraint | None
     ) -> GenerationStream:
         self._check(prompt, sampling, constraint)
+        limit = self._limit(prompt, request)
         submitted_seconds = self._clock.monotonic_seconds()
         law: Law | None = None
         banned: tuple[int, ...] = ()
@@ -168,7 +169,7 @@ class LlamaTextEngine:
         start = Start(
             receiver=stream,
             prompt=prompt,
-            limit_tokens=self._limit(prompt, sampling),
+            limit_tokens=limit,
             scope=request.cache_scope,
             sampler=Sampler(sampling, prompt, law=law, banned=banned),
             stops=sampling.stop,
@@ -196,10 +197,16 @@ class LlamaTextEngine:
             if not 0 <= token < size:
                 raise InvalidParameter(f"logit_bias: token {token} is not in the vocabulary of {size} tokens")
 
-    def _limit(self, prompt: Ints, sampling: Sampling) -> int:
-        if sampling.max_tokens is None:
-            return self.context_length_tokens
-        return min(self.context_length_tokens, len(prompt) + max(sampling.max_tokens, 1))
+    def _limit(self, prompt: Ints, request: Request) -> int:
+        """Prompt and answer together. Raises PromptTooLong when the request's own bound leaves no room."""
+        context = self.context_length_tokens
+        if request.context_tokens is not None and request.context_tokens < context:
+            context = request.context_tokens
+            if len(prompt) >= context:
+                hint = f"shorten the prompt, or allow for more; this deployment takes {self.context_length_tokens}"
+                raise PromptTooLong(len(prompt), context, hint, bound="the request allows for")
+        most = request.sampling.max_tokens
+        return context if most is None else min(context, len(prompt) + max(most, 1))
 
 
 def _context_options(model: Model, options: TextOptions) -> ContextOptions:

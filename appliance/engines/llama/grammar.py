@@ -111,19 +111,25 @@ def json_literal(value: Any) -> str:
 def _tool_root(builder: _Builder, constraint: ToolConstraint) -> str:
     if not constraint.tools:
         raise InvalidParameter("tools: a tool constraint needs at least one tool")
-    calls = [_call(builder, index, tool) for index, tool in enumerate(constraint.tools)]
+    strict = [tool.name not in constraint.loose for tool in constraint.tools]
+    calls = [_call(builder, index, tool, strict=strict[index]) for index, tool in enumerate(constraint.tools)]
     call = builder.rule("call", " | ".join(calls))
     block = builder.rule("block", f"{literal(OPENING + chr(10))} {call} {literal(chr(10) + CLOSING)}")
     blocks = f'{block} ("\\n" {block})*' if constraint.parallel else block
     return blocks if constraint.required else f"{blocks} | {_content(builder)}"
 
 
-def _call(builder: _Builder, index: int, tool: Tool) -> str:
+def _call(builder: _Builder, index: int, tool: Tool, *, strict: bool) -> str:
     path: Path = ("tools", index, "parameters")
     schema = tool.parameters or {"type": "object", "properties": {}}
     if schema.get("type", "object") != "object":
         raise refuse(path, "the arguments of a tool are an object; give a schema of type object")
-    arguments = builder.document({"type": "object", **schema}, path)
+    try:
+        arguments = builder.document({"type": "object", **schema}, path, strict=strict)
+    except InvalidParameter:
+        if strict:
+            raise
+        arguments = "object"  # no grammar holds any of it: the model is left with what it was shown
     head = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
     return builder.rule(f"call-{index}", f'{literal(head)} {arguments} "}}"')
 
@@ -160,9 +166,10 @@ class _Builder:
         rules = {"root": root, **self._rules, **_COMMON_RULES}
         return "".join(f"{name} ::= {body}\n" for name, body in rules.items())
 
-    def document(self, schema: Any, path: Path) -> str:
+    def document(self, schema: Any, path: Path, *, strict: bool = True) -> str:
         """The rule of a whole schema document, with definitions of its own."""
-        return _Document(self, SchemaReader(schema, path), prefix=f"s{len(self._rules)}").rule_of(schema, path)
+        reader = SchemaReader(schema, path, strict=strict)
+        return _Document(self, reader, prefix=f"s{len(self._rules)}").rule_of(schema, path)
 
 
 class _Document:

@@ -1,7 +1,8 @@
 """Reading JSON schemas carefully: what is supported, within which bounds, and what is refused by name.
 
 Called by ``grammar``, which turns what it gets into rules. Nothing is ignored silently: a keyword is an annotation,
-supported, or refused with its path.
+supported, or refused with its path. Only where the caller says that a schema is not strict, keywords that are not
+supported are left to the model.
 """
 
 from __future__ import annotations
@@ -49,9 +50,10 @@ def refuse(path: Path, why: str) -> InvalidParameter:
 class SchemaReader:
     """Reads the parts of one schema document and counts how many there are."""
 
-    def __init__(self, root: Any, path: Path) -> None:
+    def __init__(self, root: Any, path: Path, *, strict: bool = True) -> None:
         self._root = root
         self._path = path
+        self._strict = strict
         self._nodes = 0
         self._counted = 0
 
@@ -66,6 +68,8 @@ class SchemaReader:
             return {}
         if not isinstance(raw, dict):
             raise refuse(path, f"a schema is an object, this is {json.dumps(raw)[:64]}")
+        if not self._strict:
+            return {keyword: value for keyword, value in raw.items() if keyword in _SUPPORTED}
         self._check_keywords(raw, path)
         return raw
 

@@ -318,7 +318,8 @@ class TextStepper:
     ) -> None:
         if not sequence.text.stopped:
             text += sequence.text.finish()
-        self._tell(sequence, Delta(text=text, logprobs=logprobs, finish_reason=reason))
+        stop = sequence.text.stop if reason is FinishReason.STOP else None
+        self._tell(sequence, Delta(text=text, logprobs=logprobs, finish_reason=reason, stop_text=stop))
         self._leave(sequence)
 
     def _fail(self, sequence: Sequence, error: ApplianceError) -> None:

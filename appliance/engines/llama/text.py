@@ -16,8 +16,13 @@ class Assembler:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped = False
-        """A stop string was met; nothing comes after it."""
+        self.stop: str | None = None
+        """The stop string that was met; nothing comes after it."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+        return self.stop is not None
 
     def feed(self, piece: bytes) -> str:
         """Add a token's bytes; return the text that may leave now."""
@@ -27,11 +32,11 @@ class Assembler:
         if self.stopped or not fresh:
             return ""
         text = self._held + fresh
-        found = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        found = [(position, -len(stop), stop) for stop in self._stops if (position := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
+            position, _, self.stop = min(found)  # the first one met; of those that begin there, the longest
             self._held = ""
-            return text[: min(found)]
+            return text[:position]
         keep = max(_overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]

@@ -58,3 +58,49 @@ def test_earlier_calls_must_be_json_objects(arguments: str) -> None:
     broken = Message(role="assistant", tool_calls=(ToolCall(name="add", arguments=arguments),))
     with pytest.raises(InvalidParameter, match="'add'"):
         prompt_text(ChatRequest(messages=(broken,)), DUMP, MARKS)
+
+
+CHATML = (
+    "{% for m in messages %}<|{{ m.role }}|>{{ m.content | trim }}<|end|>{% endfor %}"
+    "{{ '<|assistant|>' if add_generation_prompt }}"
+)
+
+
+def test_an_answer_that_was_begun_goes_on() -> None:
+    """What the template writes behind the last message is left out, also where the same words stand earlier."""
+    talk = (Message(role="user", content="Say: The sky"), Message(role="assistant", content="The sky"))
+    request = ChatRequest(messages=talk, continues_last=True)
+    assert prompt_text(request, CHATML, MARKS) == "<|user|>Say: The sky<|end|><|assistant|>The sky"
+    assert prompt_text(request, None, MARKS).endswith("Assistant: The sky")
+
+
+@pytest.mark.parametrize(
+    ("last", "template"),
+    [
+        (Message(role="user", content="hello"), CHATML),
+        (Message(role="assistant", content=""), CHATML),
+        (TALK[2], CHATML),
+        (Message(role="assistant", content="hello"), "{{ messages | length }}"),
+    ],
+    ids=["user", "nothing", "call", "not-written"],
+)
+def test_what_cannot_go_on_is_refused(last: Message, template: str) -> None:
+    """Only an assistant's text that the template writes as it stands can be continued."""
+    with pytest.raises(InvalidParameter, match="cannot be continued"):
+        prompt_text(ChatRequest(messages=(TALK[1], last), continues_last=True), template, MARKS)
+
+
+def test_thinking_is_switched_where_the_template_can() -> None:
+    """Templates get both names that are in use; one that does not think needs none, one that always does refuses."""
+    switched = "{{ enable_thinking }} {{ reasoning_effort }}"
+    assert prompt_text(ChatRequest(messages=TALK, reasoning_effort="none"), switched, MARKS) == "False none"
+    assert prompt_text(ChatRequest(messages=TALK, reasoning_effort="low"), switched, MARKS) == "True low"
+    assert prompt_text(ChatRequest(messages=TALK, reasoning_effort="low"), CHATML, MARKS)
+    with pytest.raises(InvalidParameter, match="always thinks"):
+        prompt_text(ChatRequest(messages=TALK, reasoning_effort="none"), CHATML + "<think>", MARKS)
+
+
+def test_earlier_thoughts_reach_the_template() -> None:
+    """Whether they are written again is the template's to decide."""
+    thought = Message(role="assistant", content="2", reasoning="one and one")
+    assert '"reasoning_content": "one and one"' in prompt_text(ChatRequest(messages=(thought,)), DUMP, MARKS)

@@ -105,6 +105,30 @@ async def test_a_stop_string_ends_the_answer_and_is_not_said(engine: LlamaTextEn
     assert 0 < stream.usage.response_tokens < 12
 
 
+async def test_the_last_increment_names_the_stop_string(engine: LlamaTextEngine) -> None:
+    """A reader learns which of several ended the answer, and nothing where the length did."""
+    whole, _ = await told(await engine.complete(CompletionRequest(prompt="hello", sampling=GREEDY)))
+    stops = Sampling(temperature=0.0, max_tokens=12, stop=("never said", whole[3:6]))
+    deltas = [delta async for delta in await engine.complete(CompletionRequest(prompt="hello", sampling=stops))]
+    assert deltas[-1].stop_text == whole[3:6]
+    free = Sampling(temperature=0.0, max_tokens=2, stop=("never said",))
+    deltas = [delta async for delta in await engine.complete(CompletionRequest(prompt="hello", sampling=free))]
+    assert deltas[-1].stop_text is None
+
+
+async def test_a_request_may_bound_its_context(engine: LlamaTextEngine) -> None:
+    """Prompt and answer keep to the request's own bound; one that leaves no room is refused with the numbers."""
+    bounded = CompletionRequest(prompt="hello", sampling=Sampling(temperature=0.0), context_tokens=20)
+    stream = await engine.complete(bounded)
+    assert (await told(stream))[1] is FinishReason.LENGTH
+    assert stream.usage.prompt_tokens + stream.usage.response_tokens == 20
+    taken = stream.usage.prompt_tokens
+    with pytest.raises(PromptTooLong, match=f"the request allows for {taken} .* this deployment takes 256"):
+        await engine.complete(CompletionRequest(prompt="hello", context_tokens=taken))
+    wide = CompletionRequest(prompt="hello", sampling=Sampling(temperature=0.0, max_tokens=2), context_tokens=9999)
+    assert (await told(await engine.complete(wide)))[1] is FinishReason.LENGTH
+
+
 async def test_the_end_token_ends_the_answer(talkative_weights: Path) -> None:
     """A model that says its end of turn stops there, with nothing of the mark in the text."""
     engine = LlamaTextEngine(Model(talkative_weights), OPTIONS)

@@ -266,6 +266,37 @@ def _accepts(harness: Harness, gbnf: str, text: str) -> bool:
     return True
 
 
+LOOSE = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "properties": {
+        "n": {"type": "integer", "exclusiveMinimum": 0},
+        "kind": {"type": "string", "enum": ["a", "b"], "pattern": "^a|b$"},
+    },
+    "required": ["n", "kind"],
+}
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_loose_schema_holds_as_far_as_a_grammar_can(harness: Harness, seed: int) -> None:
+    """What no grammar holds is left out of it, the rest still holds; and another tool's schema stays strict."""
+    tool = Tool(name="look", description="", parameters=LOOSE)
+    with pytest.raises(InvalidParameter, match="exclusiveMinimum"):
+        to_gbnf(ToolConstraint(tools=(tool,), required=True))
+    text = answer(harness, to_gbnf(ToolConstraint(tools=(tool,), required=True, loose=("look",))), seed)
+    arguments = json.loads(parse_tool_calls(text)[1][0].arguments)
+    assert isinstance(arguments["n"], int)
+    assert arguments["kind"] in ("a", "b")
+
+
+def test_a_loose_schema_that_no_grammar_holds_is_any_object() -> None:
+    """A shape that cannot be read at all leaves an object: the same grammar as for a tool that says no more."""
+    unread, free = ({"type": "object", "properties": {"a": False}}, {"type": "object"})
+    tools = [Tool(name="look", description="", parameters=parameters) for parameters in (unread, free)]
+    first, second = (to_gbnf(ToolConstraint(tools=(tool,), required=True, loose=("look",))) for tool in tools)
+    assert first == second
+
+
 def test_tools_without_arguments_of_type_object_are_refused() -> None:
     """Arguments are an object; a tool list is not empty."""
     odd = Tool(name="odd", description="", parameters={"type": "string"})

@@ -84,3 +84,12 @@ def test_marks_of_tool_calls_are_shown_even_where_they_are_control_tokens() -> N
     assert pieces.is_end(1)
     assert pieces.hidden() == [3]
     assert pieces.ends() == [1]
+
+
+def test_the_stop_string_that_was_met_is_known() -> None:
+    """Of several that begin at one place the longest that is there; none while none was met."""
+    assembler = Assembler(("never", "en", "end"))
+    assert assembler.feed(b"the ") == "the "
+    assert assembler.stop is None
+    assert assembler.feed(b"end") == ""
+    assert assembler.stop == "end"

@@ -60,6 +60,16 @@ def test_thoughts(field: str) -> None:
     assert read(said(None, **{field: "hm"}), said(None, "length"))[0] == "<think>hm</think>"
 
 
+@pytest.mark.parametrize(("told", "stop"), [("END", "END"), (128001, None), (None, None)])
+def test_the_stop_text_where_it_is_told(told: object, stop: str | None) -> None:
+    """vLLM says which stop text was met; a token's number is none."""
+    reader = AnswerReader()
+    chunk = said("a", "stop")
+    chunk["choices"][0]["stop_reason"] = told
+    reader.feed(json.dumps(chunk).encode())
+    assert reader.end().stop_text == stop
+
+
 def test_a_refusal_is_text() -> None:
     """What a model says instead of an answer is what it says."""
     assert read(said(None, refusal="I will not."), said(None, "stop"))[0] == "I will not."

@@ -212,3 +212,28 @@ def test_embedding_and_reranking() -> None:
     assert ask.embedding(("a", "b"), "m") == {"model": "m", "input": ["a", "b"], "encoding_format": "float"}
     body = ask.reranking(RerankingRequest(query="q", chunks=("a", "b")), "m")
     assert body == {"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 2}
+
+
+def test_an_answer_that_was_begun() -> None:
+    """vLLM is told to go on with it, llama-server does so by itself, others are not asked."""
+    begun = (*HELLO, Message(role="assistant", content="I can"))
+    assert chat(messages=begun, continues_last=True, owned_by="vllm")["continue_final_message"] is True
+    assert "continue_final_message" not in chat(messages=begun, continues_last=True, owned_by="llamacpp")
+    with pytest.raises(InvalidRequest, match="cannot go on"):
+        chat(messages=begun, continues_last=True)
+
+
+def test_a_bound_on_the_context_cannot_be_carried() -> None:
+    """Neither a chat nor a completion."""
+    with pytest.raises(InvalidRequest, match="together"):
+        chat(context_tokens=100)
+    with pytest.raises(InvalidRequest, match="together"):
+        ask.completion(CompletionRequest(prompt="a", context_tokens=100), "m", None)
+
+
+def test_thinking_and_thoughts() -> None:
+    """Both go in the fields that servers have for them."""
+    thought = Message(role="assistant", content="2", reasoning="one and one")
+    body = chat(messages=(*HELLO, thought), reasoning_effort="low")
+    assert body["reasoning_effort"] == "low"
+    assert body["messages"][1]["reasoning_content"] == "one and one"
