@@ -26,6 +26,8 @@ from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
+from appliance.api.ollama import routes as ollama_routes
+from appliance.api.ollama import store as ollama_store
 from appliance.api.openai import batches as batch_routes
 from appliance.api.openai import routes as openai_routes
 from appliance.api.openai.batch_lines import BatchLines
@@ -74,6 +76,22 @@ ROUTES: list[ControllerRouterHandler] = [
     AsyncTaskController,
     anthropic_routes.create_message,
     anthropic_routes.count_tokens,
+    ollama_routes.greet,
+    ollama_routes.probe,
+    ollama_routes.get_version,
+    ollama_routes.list_models,
+    ollama_routes.list_running,
+    ollama_routes.show_model,
+    ollama_routes.chat,
+    ollama_routes.generate,
+    ollama_routes.embed,
+    ollama_routes.embeddings,
+    ollama_store.pull,
+    ollama_store.push,
+    ollama_store.create,
+    ollama_store.copy,
+    ollama_store.delete_model,
+    ollama_store.create_blob,
     admin.StateController,
     admin.AdminController,
 ]

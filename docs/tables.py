@@ -49,7 +49,7 @@ def routes() -> str:
         for path in handler.paths:
             full = re.sub(r"\{(\w+):\w+\}", r"{\1}", (prefix.rstrip("/") + "/" + path.strip("/")).rstrip("/") or "/")
             who = "admin" if guards or handler.guards else "any key"
-            if full.split("/")[1] in {"livez", "readyz", "metrics"}:
+            if full.split("/")[1] in {"", "livez", "readyz", "metrics"}:
                 who = "open"
             for method in sorted(map(str, handler.http_methods)):
                 text = (inspect.getdoc(handler.fn) or "").split("\n")[0]

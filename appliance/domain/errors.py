@@ -73,17 +73,17 @@ class PromptTooLong(InvalidRequest):
         hint: str = "shorten the prompt",
         *,
         subject: str | None = None,
-        bound: str = "this deployment takes",
+        limit: str | None = None,
     ) -> None:
         """``subject`` names one text of several that are embedded or compared, where no answer needs room.
 
-        ``bound`` says who sets the limit.
+        ``limit`` says it in words where the deployment does not set it.
         """
+        limit = limit or f"this deployment takes {context_length_tokens} per request"
         message = (
             f"{subject} has {prompt_tokens} tokens, this deployment takes {context_length_tokens} per text; {hint}"
             if subject
-            else f"the prompt has {prompt_tokens} tokens, {bound} {context_length_tokens} per request "
-            f"with at least one for the answer; {hint}"
+            else f"the prompt has {prompt_tokens} tokens, {limit} with at least one for the answer; {hint}"
         )
         super().__init__(message)
         self.prompt_tokens = prompt_tokens

@@ -149,6 +149,10 @@ class Inference:
         finally:
             lease.release()
 
+    async def load(self, target: Target) -> None:
+        """Bring the target into memory, where it stays as if it had just been called."""
+        (await self._leases.acquire(target.deployment.id, 0)).release()
+
     async def embed(
         self, caller: Caller, target: Target, request: EmbeddingRequest, *, dialect: str
     ) -> EmbeddingResult:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import base64
-import math
 import struct
 from typing import Any
 from uuid import uuid4
 
 from appliance.api.openai import render, translate
+from appliance.api.vectors import cut
 from appliance.domain.clock import Clock
-from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import EmbeddingRequest
 from appliance.domain.models import Caller, ModelType
 from appliance.engines.tools import parse_tool_calls
@@ -66,12 +65,7 @@ async def embeddings(
 
 
 def _vector(vector: list[float], body: wire.EmbeddingsCreate) -> list[float] | str:
-    if body.dimensions is not None:
-        if body.dimensions > len(vector):
-            raise InvalidParameter(f"dimensions {body.dimensions} is above the model's {len(vector)}")
-        vector = vector[: body.dimensions]
-        length = max(math.hypot(*vector), 1e-12)
-        vector = [value / length for value in vector]
+    vector = cut(vector, body.dimensions)
     if body.encoding_format == "base64":
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     return vector

@@ -204,7 +204,7 @@ class LlamaTextEngine:
             context = request.context_tokens
             if len(prompt) >= context:
                 hint = f"shorten the prompt, or allow for more; this deployment takes {self.context_length_tokens}"
-                raise PromptTooLong(len(prompt), context, hint, bound="the request allows for")
+                raise PromptTooLong(len(prompt), context, hint, limit=f"the request allows for {context}")
         most = request.sampling.max_tokens
         return context if most is None else min(context, len(prompt) + max(most, 1))
 
