@@ -310,6 +310,17 @@ def test_counted_tokens_are_those_of_the_answer(client: Anthropic) -> None:
     assert counted.input_tokens == tokens_of(answer.usage)[0]
 
 
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_models_are_listed_and_retrieved(client: Anthropic) -> None:
+    """The list that OpenAI's client reads has what this one reads as well."""
+    listed = {model.id: model for model in client.models.list(limit=1000)}
+    assert {CHAT, EMBED} <= set(listed)
+    assert (listed[CHAT].type, listed[CHAT].display_name, listed[CHAT].lifecycle) == ("model", CHAT, "active")
+    assert client.models.retrieve(CHAT).created_at == listed[CHAT].created_at
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 

@@ -16,6 +16,7 @@ from ollama import AsyncClient, Client, ResponseError
 from tests.contract.conftest import CallLog, Starters, settled
 from tests.support import chain
 from tests.support.server import Server
+from tests.support.tiny_models import write_llama
 
 CHAT, EMBED, RERANK = "starter-chat", "starter-embed", "starter-rerank"
 QUESTION: Any = [{"role": "user", "content": "Hello, what can you do?"}]
@@ -90,6 +91,30 @@ def test_a_model_can_be_shown(client: Client) -> None:
     assert "num_ctx" in (shown.parameters or "")
     assert "<|im_start|>" in (shown.template or "")
     assert client.show(EMBED).capabilities == ["embedding"]
+
+
+def test_a_model_that_thinks_says_so(client: Client, server: Server, admin: httpx.Client) -> None:
+    """By its chat template; no other can be told to think. One without a template takes prompts as they are."""
+    folder = server.home / "import"
+    for name, template in (
+        ("ollama-thinks", "{{ enable_thinking }}{{ messages[-1].content }}"),
+        ("ollama-plain", None),
+    ):
+        chain.import_weights(admin, write_llama(folder / f"{name}.gguf", chat_template=template), name)
+    thinks = chain.deploy(admin, chain.CHAT, "ollama-thinks", "contract-ollama-thinks")
+    plain = chain.deploy(admin, chain.CHAT, "ollama-plain", "contract-ollama-plain")
+    try:
+        assert client.show(thinks.name).capabilities == ["completion", "tools", "thinking"]
+        short: Any = {"num_predict": 1}
+        told, not_told = (client.chat(thinks.name, QUESTION, options=short, think=think) for think in (True, None))
+        assert (told.prompt_eval_count or 0) > (not_told.prompt_eval_count or 0)
+        assert client.show(plain.name).capabilities == ["completion", "tools"]
+        raw, as_it_is = (client.generate(plain.name, "xyz", raw=raw, options=short) for raw in (True, False))
+        assert raw.prompt_eval_count == as_it_is.prompt_eval_count
+    finally:
+        for deployed in (thinks, plain):
+            chain.remove(admin, deployed)
+            admin.delete(f"/admin/artifacts/{deployed.name.removeprefix('contract-')}").raise_for_status()
 
 
 # --- chat ------------------------------------------------------------------------------------------------------------

@@ -336,3 +336,29 @@ def test_a_plan_of_no_bytes(front: Front) -> None:
         imagined = client.post("/admin/plan", json={"model_id": front.embed.model_id}).raise_for_status().json()
     assert plan["outcome"] == "serves"
     assert (imagined["outcome"], imagined["total_bytes"], imagined["learned"]) == ("loads", 0, False)
+
+
+def test_other_dialects_reach_the_upstream_too(there: httpx.Client, front: Front) -> None:
+    """A remote model answers in Anthropic's and in Ollama's shape, calls of tools included; what cannot be carried there is
+    refused."""
+    tool = TOOL["function"]
+    messages = {
+        "model": front.chat.name,
+        "max_tokens": 100,
+        "messages": ASK_WEATHER,
+        "temperature": 0,
+        "tools": [{"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]}],
+        "tool_choice": {"type": "any"},
+    }
+    answer = there.post("/v1/messages", json=messages).raise_for_status().json()
+    assert (answer["content"][0]["type"], answer["content"][0]["name"]) == ("tool_use", "get_weather")
+    begun = [*ASK_WEATHER, {"role": "assistant", "content": "It is"}]
+    refused = there.post("/v1/messages", json={"model": front.chat.name, "max_tokens": 9, "messages": begun})
+    assert (refused.status_code, "cannot go on" in refused.json()["error"]["message"]) == (400, True)
+
+    chat = {"model": front.chat.name, "messages": ASK_WEATHER, "stream": False, "options": {"num_predict": 8}}
+    told = there.post("/api/chat", json=chat).raise_for_status().json()
+    assert told["eval_count"] == newest(there, front.chat.deployment_id)["response_tokens"]
+    bounded = there.post("/api/chat", json={**chat, "options": {"num_ctx": 100}})
+    assert (bounded.status_code, "together" in bounded.json()["error"]) == (400, True)
+    assert f"{front.chat.name}:latest" in [m["name"] for m in there.get("/api/tags").json()["models"]]

@@ -35,7 +35,7 @@ async def greet() -> str:
 
 @head("/", operation_id="ollamaProbe", include_in_schema=False)
 async def probe() -> None:
-    """The same without its text."""
+    """Whether something answers at this address; needs no key."""
 
 
 @get("/api/version", operation_id="ollamaVersion", tags=TAGS)
@@ -52,13 +52,13 @@ async def list_models(node: TheNode, caller: TheCaller) -> dict[str, Any]:
 
 @get("/api/ps", operation_id="ollamaListRunning", tags=TAGS)
 async def list_running(node: TheNode, caller: TheCaller) -> dict[str, Any]:
-    """Those of them that are in memory, with their bytes."""
+    """The models in memory that this key can call, with their bytes."""
     return {"models": listing.running(node, caller)}
 
 
 @post("/api/show", operation_id="ollamaShowModel", status_code=200, tags=TAGS)
 async def show_model(node: TheNode, caller: TheCaller, data: JSONBody[wire.Show]) -> dict[str, Any]:
-    """What one of them is and can do."""
+    """What one model is and can do."""
     name = data.model or data.name
     if name is None:
         raise InvalidParameter("model: say which")

@@ -28,7 +28,9 @@ TAGS = ["OpenAI"]
 @get("/v1/models", operation_id="openaiListModels", tags=TAGS)
 async def list_models(node: TheNode, caller: TheCaller) -> dict[str, Any]:
     """Everything that can be called by this key: built-ins and deployments."""
-    return {"object": "list", "data": [_model_object(node, d.id) for d in node.callable_deployments(caller)]}
+    models = [_model_object(node, d.id) for d in node.callable_deployments(caller)]
+    ends = {"first_id": models[0]["id"], "last_id": models[-1]["id"]} if models else {}
+    return {"object": "list", "data": models, "has_more": False, **ends}
 
 
 @get("/v1/models/{model:path}", operation_id="openaiGetModel", tags=TAGS)
@@ -50,6 +52,11 @@ def _model_object(node: Node, deployment_id: str) -> dict[str, Any]:
         "model_type": model.model_type.value,
         "deployment_id": deployment.id,
         "status": deployment.status.value,
+        # what Anthropic's client reads of a model, at the same address
+        "type": "model",
+        "display_name": deployment.name,
+        "created_at": deployment.created_at,
+        "lifecycle": "active",
     }
 
 
