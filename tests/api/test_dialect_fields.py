@@ -18,7 +18,7 @@ ADDRESSED = {"model", "messages", "prompt", "input"}
 def section(title: str) -> set[str]:
     """The words in backquotes of a section."""
     text = PAGE.split(f"\n## {title}\n", 1)[1].split("\n## ", 1)[0]
-    return set(re.findall(r"[a-z_]+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    return set(re.findall(r"[a-z_0-9]+", " ".join(re.findall(r"`([^`\n]+)`", text))))
 
 
 @pytest.mark.parametrize(
