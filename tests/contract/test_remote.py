@@ -339,8 +339,7 @@ def test_a_plan_of_no_bytes(front: Front) -> None:
 
 
 def test_other_dialects_reach_the_upstream_too(there: httpx.Client, front: Front) -> None:
-    """A remote model answers in Anthropic's and in Ollama's shape, calls of tools included, and what cannot be carried is
-    refused."""
+    """A remote model answers in Anthropic's and in Ollama's shape; what cannot be carried there is refused."""
     tool = TOOL["function"]
     messages = {
         "model": front.chat.name,
