@@ -444,7 +444,7 @@ def test_a_loose_schema_still_forces_what_a_grammar_can_hold(client: Anthropic) 
         assert call.type == "tool_use"
         assert isinstance(call.input["file_path"], str)
         assert set(call.input) <= set(READ["input_schema"]["properties"])
-    with pytest.raises(anthropic.BadRequestError, match="format|propertyNames"):
+    with pytest.raises(anthropic.BadRequestError, match=r"format|propertyNames"):
         ask(client, tools=[{**READ, "strict": True}], tool_choice={"type": "any"})
 
 
