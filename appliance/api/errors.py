@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "invalid_request": HTTPStatus.BAD_REQUEST,
     "invalid_parameter": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "unsupported": HTTPStatus.BAD_REQUEST,
     "prompt_too_long": HTTPStatus.BAD_REQUEST,
     "cannot_fit": HTTPStatus.BAD_REQUEST,
     "wrong_weights": HTTPStatus.BAD_REQUEST,

@@ -5,6 +5,7 @@ The tree; a leaf knows its ``code``, never an HTTP status (``appliance.api.error
     ApplianceError
     ├── InvalidRequest            the caller sent something wrong
     │   ├── InvalidParameter        a value of the wrong type, out of range, unknown or missing
+    │   │   └── Unsupported             a documented field or keyword that is not served here
     │   ├── PromptTooLong           more tokens than one request may use
     │   ├── CannotFit               no placement exists on this machine, whatever is evicted
     │   ├── WrongWeights            weights that this template or task cannot serve
@@ -52,6 +53,12 @@ class InvalidParameter(InvalidRequest):
     """A value is missing, unknown, of the wrong type or out of range; the message names it."""
 
     code = "invalid_parameter"
+
+
+class Unsupported(InvalidParameter):
+    """A field, value or schema keyword that is sound and not served here; the message names it and its place."""
+
+    code = "unsupported"
 
 
 class PromptTooLong(InvalidRequest):

@@ -59,6 +59,8 @@ class Message(Struct, frozen=True, kw_only=True):
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    reasoning: str | None = None
+    """The thoughts before an assistant's turn; the chat template keeps them or leaves them out."""
 
 
 class Tool(Struct, frozen=True, kw_only=True):
@@ -89,6 +91,8 @@ class ToolConstraint(Struct, frozen=True, kw_only=True):
     """True: a call, never text."""
     parallel: bool = False
     """True: one call or more."""
+    answer: JsonConstraint | None = None
+    """What the answer is when it is no call; None: any text."""
 
 
 Constraint: TypeAlias = JsonConstraint | GrammarConstraint | ToolConstraint
@@ -101,6 +105,8 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     """Text, or token ids of the model's own vocabulary."""
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
+    echo: bool = False
+    """The answer's text begins with the prompt's."""
     cache_scope: str = ""
     """Whose prefixes may be reused: an account id. Never shared across scopes."""
 
@@ -115,13 +121,18 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     chat_template: str | None = None
     """Jinja source in place of the model's own."""
     template_arguments: dict[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+    """How much the model should think; "none": not at all. None: as it does by itself."""
+    tells_thoughts: bool = False
+    """Whoever reads the answer tells thoughts from it: they may stand before what the constraint asks for."""
     cache_scope: str = ""
 
 
 class EmbeddingRequest(Struct, frozen=True, kw_only=True):
     """Turn texts into vectors."""
 
-    texts: tuple[str, ...]
+    texts: tuple[str | tuple[int, ...], ...]
+    """Each a text, or token ids of the model's own vocabulary."""
     normalize: bool | None = None
     """None: as the deployment says."""
 
@@ -174,6 +185,14 @@ class EmbeddingResult(Struct, frozen=True, kw_only=True):
 
     vectors: list[list[float]]
     tokens: int
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """A text as a model reads it."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    """The text of each; a character may be spread over several."""
 
 
 class RerankingResult(Struct, frozen=True, kw_only=True):

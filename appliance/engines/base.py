@@ -210,6 +210,8 @@ class TextStream(Protocol):
     """One generation under way. Iterate for deltas; the last has a finish_reason."""
 
     usage: Usage
+    marks_thoughts: bool
+    """The text may begin with thoughts between ``<think>`` and ``</think>``; else such marks are text like any."""
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         """Deltas as they come. Raises Internal when the engine fails."""

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, TypeAlias
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Constraint, GrammarConstraint, JsonConstraint, Tool, ToolConstraint
-from appliance.engines.llama.schema import MAX_REPETITIONS, Path, Schema, SchemaReader, refuse
+from appliance.engines.llama.schema import MAX_REPETITIONS, Path, Schema, SchemaReader, refuse, unsupported
+from appliance.engines.parts import THOUGHT_CLOSING, THOUGHT_OPENING
 from appliance.engines.tools import CLOSING, OPENING
 
 MAX_GRAMMAR_BYTES = 65_536
@@ -42,16 +44,26 @@ _COMMON_RULES = {
 Rules: TypeAlias = dict[str, str]
 
 
-def to_gbnf(constraint: Constraint) -> str:
+class Thoughts(Enum):
+    """What a constraint says nothing of: whether thoughts stand before the answer."""
+
+    NONE = "none"
+    MAY = "may"
+    """The model may begin with ``<think>``."""
+    OPEN = "open"
+    """The prompt ends with ``<think>``: the answer begins with the thoughts."""
+
+
+def to_gbnf(constraint: Constraint, thoughts: Thoughts = Thoughts.NONE) -> str:
     """The grammar of a constraint; its root rule is ``root``. Raises InvalidParameter."""
     if isinstance(constraint, GrammarConstraint):
         return _checked(constraint.gbnf)
     builder = _Builder()
     if isinstance(constraint, JsonConstraint):
-        root = "object" if constraint.schema is None else builder.document(constraint.schema, ("schema",))
+        root = _json_root(builder, constraint)
     else:
         root = _tool_root(builder, constraint)
-    text = builder.text(root)
+    text = builder.text(_with_thoughts(builder, root, thoughts))
     if len(text) > MAX_GENERATED_BYTES:
         raise InvalidParameter(
             f"the schema becomes a grammar of {len(text)} bytes, {MAX_GENERATED_BYTES} are allowed; simplify it"
@@ -105,7 +117,20 @@ def json_literal(value: Any) -> str:
     return literal(json.dumps(value, ensure_ascii=False))
 
 
-# --- tool calls ----------------------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+def _json_root(builder: _Builder, constraint: JsonConstraint) -> str:
+    return "object" if constraint.schema is None else builder.document(constraint.schema, ("schema",))
+
+
+def _with_thoughts(builder: _Builder, root: str, thoughts: Thoughts) -> str:
+    """The answer after thoughts, which may be any text that does not end them."""
+    if thoughts is Thoughts.NONE:
+        return root
+    answer = builder.rule("answer", root)
+    thought = _until(builder, "thought", THOUGHT_CLOSING, f'"\\n"{{0,2}} {answer}')
+    return thought if thoughts is Thoughts.OPEN else f"{literal(THOUGHT_OPENING)} {thought} | {answer}"
 
 
 def _tool_root(builder: _Builder, constraint: ToolConstraint) -> str:
@@ -113,9 +138,31 @@ def _tool_root(builder: _Builder, constraint: ToolConstraint) -> str:
         raise InvalidParameter("tools: a tool constraint needs at least one tool")
     calls = [_call(builder, index, tool) for index, tool in enumerate(constraint.tools)]
     call = builder.rule("call", " | ".join(calls))
-    block = builder.rule("block", f"{literal(OPENING + chr(10))} {call} {literal(chr(10) + CLOSING)}")
-    blocks = f'{block} ("\\n" {block})*' if constraint.parallel else block
-    return blocks if constraint.required else f"{blocks} | {_content(builder)}"
+    body = builder.rule("body", f"{literal(chr(10))} {call} {literal(chr(10) + CLOSING)}")
+    block = builder.rule("block", f"{literal(OPENING)} {body}")
+    more = f' ("\\n" {block})*' if constraint.parallel else ""
+    if constraint.required:
+        return f"{block}{more}"
+    if constraint.answer is not None:
+        return f"{block}{more} | {_json_root(builder, constraint.answer)}"
+    return _until(builder, "content", OPENING, f"{body}{more}", may_end=True)
+
+
+def _until(builder: _Builder, name: str, mark: str, then: str, *, may_end: bool = False) -> str:
+    """Any text up to a mark, and what follows the mark. With ``may_end`` it may also end before.
+
+    One rule for each character of the mark: how much of it was just said. Only its first character occurs once, so
+    that a text that strays from the mark is at its beginning again, or one character in.
+    """
+    first, end = mark[0], ' | ""' if may_end else ""
+    after = builder.rule(f"{name}-after", then)
+    for position in range(len(mark) - 1, -1, -1):
+        char = mark[position]
+        onward = f"{literal(char)} {after if position == len(mark) - 1 else f'{name}-{position + 1}'}"
+        again = f"{literal(first)} {name}-1 | " if position else ""
+        others = first if char == first else f"{char}{first}"
+        builder.rule(f"{name}-{position}", f"[^{others}] {name}-0 | {again}{onward}{end}")
+    return f"{name}-0"
 
 
 def _call(builder: _Builder, index: int, tool: Tool) -> str:
@@ -126,16 +173,6 @@ def _call(builder: _Builder, index: int, tool: Tool) -> str:
     arguments = builder.document({"type": "object", **schema}, path)
     head = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
     return builder.rule(f"call-{index}", f'{literal(head)} {arguments} "}}"')
-
-
-def _content(builder: _Builder) -> str:
-    """Any text that does not begin with the mark of a call. It may end while it still looks like one."""
-    rest = f"[^{OPENING[-1]}] .*"
-    name = builder.rule(f"content-{len(OPENING) - 1}", f"({rest})?")
-    for position in range(len(OPENING) - 2, -1, -1):
-        char = OPENING[position]
-        name = builder.rule(f"content-{position}", f"([^{char}] .* | {literal(char)} {name})?")
-    return name
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------
@@ -222,9 +259,9 @@ class _Document:
 
     def _array(self, schema: Schema, path: Path) -> str:
         least, most = self._reader.bounds(schema, "minItems", "maxItems", path)
+        item = self.rule_of(schema["items"], (*path, "items")) if "items" in schema else "value"
         if most == 0:
             return self._add('"[]"')
-        item = self.rule_of(schema["items"], (*path, "items")) if "items" in schema else "value"
         more = None if most is None else most - 1
         others = f'(", " {item})'
         items = f"{item} {_repeated(others, max(least - 1, 0), more)}"
@@ -262,7 +299,7 @@ class _Document:
                 raise refuse(path, "asks for members and allows none")
             return self._add('"{}"')
         if schema.get("required") or least or most is not None:
-            raise refuse(path, "'required', 'minProperties' or 'maxProperties' without 'properties' is not supported")
+            raise unsupported(path, "'required', 'minProperties' or 'maxProperties' without 'properties' is not supported")
         if extra is True:
             return "object"
         member = f'string ": " {self.rule_of(extra, (*path, "additionalProperties"))}'

@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, Unsupported
 
 MAX_DEPTH = 24
 MAX_NODES = 2000
@@ -41,9 +41,17 @@ _ALONE = ("$ref", "enum", "const", "anyOf", "oneOf")
 
 
 def refuse(path: Path, why: str) -> InvalidParameter:
-    """The error for a place in a schema."""
-    where = ".".join(map(str, path))
-    return InvalidParameter(f"{where}: {why}", errors=[(path, why)])
+    """The error for a place in a schema that is wrong or above a bound."""
+    return InvalidParameter(f"{_place(path)}: {why}", errors=[(path, why)])
+
+
+def unsupported(path: Path, why: str) -> Unsupported:
+    """The error for a place in a sound schema that a grammar cannot hold."""
+    return Unsupported(f"{_place(path)}: {why}", errors=[(path, why)])
+
+
+def _place(path: Path) -> str:
+    return ".".join(map(str, path))
 
 
 class SchemaReader:
@@ -64,6 +72,8 @@ class SchemaReader:
             raise refuse(path, f"nests deeper than {MAX_DEPTH} levels")
         if raw is True:
             return {}
+        if raw is False:
+            raise unsupported(path, "the schema 'false' is not supported; leave the member out")
         if not isinstance(raw, dict):
             raise refuse(path, f"a schema is an object, this is {json.dumps(raw)[:64]}")
         self._check_keywords(raw, path)
@@ -72,12 +82,12 @@ class SchemaReader:
     def _check_keywords(self, schema: Schema, path: Path) -> None:
         for keyword in schema:
             if keyword not in _SUPPORTED and keyword not in _ANNOTATIONS:
-                raise refuse((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
+                raise unsupported((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
         present = [keyword for keyword in schema if keyword in _SUPPORTED]
         for alone in (keyword for keyword in _ALONE if keyword in schema):
             beside = [k for k in present if k != alone and not (k == "type" and alone in ("enum", "const"))]
             if beside:
-                raise refuse(
+                raise unsupported(
                     (*path, alone), f"'{alone}' beside '{beside[0]}' is not supported; move one into the other"
                 )
 
@@ -87,7 +97,7 @@ class SchemaReader:
         if given is None:
             implied = [kind for kind, keywords in _KEYWORDS_OF.items() if any(k in schema for k in keywords)]
             if len(implied) > 1:
-                raise refuse(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
+                raise unsupported(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
             return implied
         types = given if isinstance(given, list) else [given]
         if not types or any(kind not in _TYPES for kind in types):
@@ -102,7 +112,7 @@ class SchemaReader:
         if len(properties) > MAX_PROPERTIES:
             raise refuse((*path, "properties"), f"{len(properties)} properties, {MAX_PROPERTIES} are allowed")
         if properties and any(k in schema for k in ("minProperties", "maxProperties")):
-            raise refuse(path, "'minProperties' and 'maxProperties' beside 'properties' are not supported")
+            raise unsupported(path, "'minProperties' and 'maxProperties' beside 'properties' are not supported")
         return properties
 
     def required(self, schema: Schema, properties: Schema, path: Path) -> frozenset[str]:
@@ -166,7 +176,7 @@ class SchemaReader:
                     why = (
                         f"alternatives {other_index} and {index} may both hold for one value; use anyOf if that is fine"
                     )
-                    raise refuse(path, why)
+                    raise unsupported(path, why)
 
     def _exclude(self, one: Any, other: Any, path: Path) -> bool:
         """Whether no value can be valid under both, as far as types, values and a common tag tell."""
@@ -204,7 +214,7 @@ class SchemaReader:
     def resolve(self, reference: Any, path: Path) -> tuple[Any, Path]:
         """The schema that a local ``$ref`` names, and its place. Raises InvalidParameter."""
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise refuse((*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}")
+            raise unsupported((*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}")
         found: Any = self._root
         parts = [part.replace("~1", "/").replace("~0", "~") for part in reference[1:].split("/")[1:]]
         for part in parts:

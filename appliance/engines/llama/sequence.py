@@ -29,6 +29,8 @@ class Start(Struct, frozen=True, kw_only=True):
     stops: tuple[str, ...]
     logprobs: int | None
     submitted_seconds: float
+    opening: str = ""
+    """What the answer's text begins with before any token: an echoed prompt, or the mark of a thought begun there."""
 
 
 class Cancel(Struct, frozen=True):
@@ -46,7 +48,7 @@ class Sequence:
         self.scope = start.scope
         self.sampler = start.sampler
         self.logprobs = start.logprobs
-        self.text = Assembler(start.stops)
+        self.text = Assembler(start.stops, start.opening)
         self.prompt_length = self.length = len(start.prompt)
         self.limit_tokens = start.limit_tokens
         self.computed = 0

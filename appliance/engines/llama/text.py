@@ -10,17 +10,25 @@ from typing import Protocol
 
 
 class Assembler:
-    """Joins pieces. Text is held back while it could still become a stop string or is half a character."""
+    """Joins pieces. Text is held back while it could still become a stop string or is half a character.
 
-    def __init__(self, stops: tuple[str, ...] = ()) -> None:
+    ``opening`` comes before all of it, and holds no stop string.
+    """
+
+    def __init__(self, stops: tuple[str, ...] = (), opening: str = "") -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
+        self._opening = opening
         self.stopped = False
         """A stop string was met; nothing comes after it."""
 
     def feed(self, piece: bytes) -> str:
         """Add a token's bytes; return the text that may leave now."""
+        opening, self._opening = self._opening, ""
+        return opening + self._feed(piece)
+
+    def _feed(self, piece: bytes) -> str:
         fresh = self._decoder.decode(piece)
         if not self._stops:
             return fresh
@@ -38,7 +46,8 @@ class Assembler:
 
     def finish(self) -> str:
         """What was held back and turned out to be plain text. Half a character at the end is dropped."""
-        held, self._held = self._held, ""
+        held, self._held = self._opening + self._held, ""
+        self._opening = ""
         return held
 
 

@@ -13,9 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from appliance.domain.errors import InvalidParameter
-from appliance.domain.inference import FinishReason, GrammarConstraint, JsonConstraint, Sampling, Tool, ToolConstraint
-from appliance.engines.llama.grammar import literal, to_gbnf
+from appliance.domain.errors import InvalidParameter, Unsupported
+from appliance.domain.inference import (
+    Constraint,
+    FinishReason,
+    GrammarConstraint,
+    JsonConstraint,
+    Sampling,
+    Tool,
+    ToolConstraint,
+)
+from appliance.engines.llama.grammar import Thoughts, literal, to_gbnf
 from appliance.engines.llama.runtime import Candidates, Grammar
 from appliance.engines.tools import parse_tool_calls
 from tests.engines.llama.by_hand import Harness
@@ -241,16 +249,111 @@ def test_parallel_calls_follow_each_other_on_lines(harness: Harness) -> None:
     assert len(calls) >= 2
 
 
-@pytest.mark.parametrize("text", ["", "hello", "<", "<tool", "<tool_cal", "a<tool_call>", "<tool_calf", "é\n<b>"])
-def test_content_is_any_text_that_does_not_begin_with_a_call(harness: Harness, text: str) -> None:
-    """Free text passes whole, also when it begins almost like a call."""
+@pytest.mark.parametrize("text", ["", "hello", "<", "<tool", "<tool_cal", "a<<tool_calf", "<tool_calf", "é\n<b>"])
+def test_content_is_any_text_without_the_mark_of_a_call(harness: Harness, text: str) -> None:
+    """Free text passes whole, also when it holds almost a mark."""
     assert _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text)
 
 
-@pytest.mark.parametrize("text", ["<tool_call>", "<tool_call>hello", "<tool_call>\n{}\n</tool_call>"])
+@pytest.mark.parametrize("text", ["<tool_call>", "a<tool_call>", "<<tool_call>hello", "a\n<tool_call>\n{}\n</tool_call>"])
 def test_what_begins_like_a_call_must_be_one(harness: Harness, text: str) -> None:
-    """A call that is none cannot be said."""
+    """A call that is none cannot be said, at the beginning or after words."""
     assert not _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text)
+
+
+CALL = '<tool_call>\n{"name": "time", "arguments": {}}\n</tool_call>'
+
+
+@pytest.mark.parametrize("text", [CALL, f"Let me see.\n{CALL}", f"a < b <tool{CALL}"])
+def test_a_call_may_follow_words(harness: Harness, text: str) -> None:
+    """With ``auto`` a model may explain itself and then call; one call unless several are wanted."""
+    gbnf = to_gbnf(ToolConstraint(tools=(TIME,)))
+    assert _accepts(harness, gbnf, text)
+    assert not _accepts(harness, gbnf, f"{text}\n{CALL}")
+    assert _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,), parallel=True)), f"{text}\n{CALL}")
+
+
+def test_beside_calls_the_answer_may_be_bound_to_a_schema(harness: Harness) -> None:
+    """Tools and a format of the answer together: a call, or JSON under the schema, and nothing else."""
+    gbnf = to_gbnf(ToolConstraint(tools=(TIME,), answer=JsonConstraint(schema={"type": "boolean"})))
+    assert [_accepts(harness, gbnf, text) for text in (CALL, "true", "so it is")] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    [JsonConstraint(schema={"const": 1}), ToolConstraint(tools=(TIME,), required=True)],
+    ids=["json", "tools"],
+)
+def test_thoughts_may_stand_before_what_is_asked_for(harness: Harness, constraint: Constraint) -> None:
+    """A model that thinks does so first, in any words; where the prompt has begun the thought, it has to be ended."""
+    answer = "1" if isinstance(constraint, JsonConstraint) else CALL
+    plain, thought = answer, f"<think>\na </thin <tool_call> {{\n</think>\n\n{answer}"
+    accepted = {
+        thoughts: [
+            _accepts(harness, to_gbnf(constraint, thoughts), text)
+            for text in (plain, thought, thought.removeprefix("<think>"), "<think>a", thought + "x")
+        ]
+        for thoughts in Thoughts
+    }
+    assert accepted == {
+        Thoughts.NONE: [True, False, False, False, False],
+        Thoughts.MAY: [True, True, False, False, False],
+        Thoughts.OPEN: [False, True, True, False, False],
+    }
+
+
+@given(st.text("<tolcal_>ab\n", max_size=30))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_content_unless_it_holds_the_mark(harness: Harness, text: str) -> None:
+    """Exactly the texts with the mark of a call in them are no content."""
+    assert _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text) == ("<tool_call>" not in text)
+
+
+UNSUPPORTED: list[Json] = [
+    {"pattern": "a+"},
+    {"format": "date"},
+    {"minimum": 1},
+    {"exclusiveMaximum": 1},
+    {"multipleOf": 2},
+    {"uniqueItems": True},
+    {"contains": {}},
+    {"prefixItems": []},
+    {"allOf": [{}]},
+    {"not": {}},
+    {"if": {}},
+    {"patternProperties": {}},
+    {"propertyNames": {}},
+    {"dependentRequired": {}},
+    {"unevaluatedProperties": False},
+    {"$dynamicRef": "#x"},
+    {"nullable": True},
+]
+
+
+def _places(schema: Json, path: tuple[str | int, ...] = ("schema",)) -> list[tuple[tuple[str | int, ...], Json]]:
+    """Every schema inside a schema, with its path."""
+    found = [(path, schema)]
+    if isinstance(schema.get("items"), dict):
+        found += _places(schema["items"], (*path, "items"))
+    for name, inner in schema.get("properties", {}).items():
+        found += _places(inner, (*path, "properties", name))
+    for index, inner in enumerate(schema.get("anyOf", [])):
+        found += _places(inner, (*path, "anyOf", index))
+    return found
+
+
+@given(schemas, st.sampled_from(UNSUPPORTED), st.data())
+@settings(max_examples=100, deadline=None)
+def test_an_unsupported_keyword_is_refused_wherever_it_stands(schema: Json, keyword: Json, data: st.DataObject) -> None:
+    """In a schema of any shape the refusal names the keyword and the path to it; it is never ignored."""
+    schema = json.loads(json.dumps(schema))  # strategies hand the same part out twice
+    path, place = data.draw(st.sampled_from(_places(schema)))
+    place |= keyword
+    (name,) = keyword
+    with pytest.raises(Unsupported) as raised:
+        to_gbnf(JsonConstraint(schema=schema))
+    assert raised.value.errors[0][0] == (*path, name)
+    assert f"'{name}'" in raised.value.message
 
 
 def _accepts(harness: Harness, gbnf: str, text: str) -> bool:
