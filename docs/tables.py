@@ -18,6 +18,7 @@ from litestar.handlers import HTTPRouteHandler
 
 from appliance import config
 from appliance.api.errors import STATUS_OF_CODE
+from appliance.api.openai import fields
 from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
@@ -90,6 +91,21 @@ def _error_tree(root: type[errors.ApplianceError]) -> Iterator[type[errors.Appli
     for child in root.__subclasses__():
         yield child
         yield from _error_tree(child)
+
+
+def openai_fields() -> str:
+    """What becomes of every field of the OpenAI dialect's bodies."""
+    rows: list[tuple[str, str, str]] = []
+    for path, body in fields.BODIES.items():
+        without, refused = fields.NO_EFFECT.get(body, {}), fields.REFUSED.get(body, {})
+        names = [field.name for field in msgspec.structs.fields(body)]
+        served = ", ".join(f"`{name}`" for name in names if name not in without and name not in refused)
+        rows.append((f"`{path}`", served, "served"))
+        rows += [("", f"`{name}`", f"no effect: {why}") for name, why in without.items()]
+        for name, each in refused.items():
+            but = " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in each.harmless)
+            rows.append(("", f"`{name}`", f"400{f', but for {but}' if but else ''}: {each.why}"))
+    return table(["path", "field", "what becomes of it"], rows)
 
 
 def configuration() -> str:

@@ -175,6 +175,8 @@ class Usage(Struct, kw_only=True):
     cached_tokens: int = 0
     """Of the prompt's tokens, those not computed again."""
     response_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the response's tokens, those of thoughts."""
     queue_milliseconds: float = 0.0
     prefill_milliseconds: float = 0.0
     decode_milliseconds: float = 0.0

@@ -23,7 +23,7 @@ _STRUCTURE = re.compile(r'["\\{}]')
 
 
 class CallDelta(Struct, frozen=True, kw_only=True):
-    """An increment of the ``number``-th call: its name comes first and once, then pieces of the JSON of its arguments."""
+    """An increment of the ``number``-th call: its name first and once, then pieces of the JSON of its arguments."""
 
     number: int
     name: str | None = None
@@ -222,9 +222,7 @@ def split(text: str, *, thoughts: bool, calls: bool) -> Answer:
         known = found.get(delta.number)
         name = delta.name or (known.name if known else "")
         found[delta.number] = ToolCall(name=name, arguments=(known.arguments if known else "") + delta.arguments)
-    return Answer(
-        thought=parts.thought, text=parts.text, calls=tuple(found.values()), is_cut=splitter.is_inside_call
-    )
+    return Answer(thought=parts.thought, text=parts.text, calls=tuple(found.values()), is_cut=splitter.is_inside_call)
 
 
 def _string(literal: str) -> str | None:

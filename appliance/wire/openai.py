@@ -18,7 +18,6 @@ from appliance.wire.limits import (
     MAX_LOGIT_BIAS,
     MAX_MESSAGES,
     MAX_PROMPTS,
-    MAX_TEXTS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     MaxTokens,

@@ -34,10 +34,9 @@ def pieced(pieces: list[str], *, thoughts: bool, calls: bool) -> Answer:
     )
 
 
-PARTS = st.sampled_from(
-    ["<think>", "</think>", "<tool_call>", "</tool_call>", CALL, '{"name": "a", "arguments": {"b": "\\\\}\\""}}']
-    + ["<", "\n", " ", "a", "word", '"', "{", "}", "\\", '{"name"', "é"]
-)
+MARKS = ["<think>", "</think>", "<tool_call>", "</tool_call>"]
+CALLS = [CALL, '{"name": "a", "arguments": {"b": "\\\\}\\""}}', '{"name"']
+PARTS = st.sampled_from([*MARKS, *CALLS, "<", "\n", " ", "a", "word", '"', "{", "}", "\\", "é"])
 
 
 @given(st.lists(PARTS, max_size=12).map("".join), st.data(), st.booleans(), st.booleans())

@@ -1,4 +1,4 @@
-"""Tools, which of them may be called, and the format of the answer, as one constraint. For chats and responses alike."""
+"""Tools, which of them may be called, and the answer's format, as one constraint. For chats and responses alike."""
 
 from __future__ import annotations
 

@@ -136,18 +136,17 @@ class LlamaTextEngine:
         return len(await self._prompt(request))
 
     async def tokenize(self, request: Request, *, add_special: bool = True) -> Tokens:
-        """The tokens of a prompt. ``add_special``: with the marks that the model wants around a text."""
+        """The prompt's tokens as they would enter the model; ``add_special`` False: without the marks around a text."""
         if isinstance(request, CompletionRequest) and isinstance(request.prompt, str):
-            text = request.prompt
-            ids = await asyncio.to_thread(lambda: self._vocabulary.tokenize(text, add_special=add_special))
+            ids = await asyncio.to_thread(self._vocabulary.tokenize, request.prompt, add_special=add_special)
         else:
             ids = await self._prompt(request)
-        with self._vocabulary.in_use():
-            return Tokens(ids=tuple(ids.tolist()), pieces=tuple(map(self._pieces.raw, ids.tolist())))
+        numbers = tuple(ids.tolist())
+        return Tokens(ids=numbers, pieces=await asyncio.to_thread(self._vocabulary.pieces, numbers))
 
     async def detokenize(self, tokens: tuple[int, ...]) -> str:
         """The text of token ids, control tokens included. Raises InvalidParameter."""
-        return await asyncio.to_thread(self._text_of, self._given_tokens(tokens))
+        return await asyncio.to_thread(self._vocabulary.text, self._vocabulary.checked(tokens, "tokens"))
 
     # --- the prompt ----------------------------------------------------------------------------------------------
 
@@ -155,7 +154,7 @@ class LlamaTextEngine:
         if isinstance(request, ChatRequest):
             return (await asyncio.to_thread(self._chat_prompt, request)).tokens
         if not isinstance(request.prompt, str):
-            return self._given_tokens(request.prompt)
+            return self._vocabulary.checked(request.prompt, "prompt")
         if len(request.prompt) <= QUICK_CHARACTERS:
             return self._vocabulary.tokenize(request.prompt)
         return await asyncio.to_thread(self._vocabulary.tokenize, request.prompt)
@@ -166,23 +165,10 @@ class LlamaTextEngine:
         has_mark = bool(self._marks.bos) and text.startswith(self._marks.bos)
         tokens = self._vocabulary.tokenize(text, add_special=not has_mark)
         thoughts = thoughts_of(text, source_of(request, self._template))
-        return _Prompt(
-            tokens=tokens, thoughts=thoughts, opening=THOUGHT_OPENING if thoughts is Thoughts.OPEN else ""
-        )
+        return _Prompt(tokens=tokens, thoughts=thoughts, opening=THOUGHT_OPENING if thoughts is Thoughts.OPEN else "")
 
     async def _echoed(self, prompt: str | tuple[int, ...]) -> str:
         return prompt if isinstance(prompt, str) else await self.detokenize(prompt)
-
-    def _text_of(self, tokens: Ints) -> str:
-        with self._vocabulary.in_use():
-            return b"".join(map(self._pieces.raw, tokens.tolist())).decode("utf-8", "replace")
-
-    def _given_tokens(self, tokens: tuple[int, ...]) -> Ints:
-        size = self._vocabulary.size
-        for index, token in enumerate(tokens):
-            if not 0 <= token < size:
-                raise InvalidParameter(f"prompt: token {token} at {index} is not in the vocabulary of {size} tokens")
-        return np.array(tokens, dtype=np.int32)
 
     # --- the start -----------------------------------------------------------------------------------------------
 
@@ -210,6 +196,7 @@ class LlamaTextEngine:
             stops=sampling.stop,
             logprobs=sampling.logprobs,
             submitted_seconds=submitted_seconds,
+            may_think=stream.marks_thoughts,
             opening=prompt.opening,
         )
         stream.usage.prompt_tokens = len(tokens)

@@ -299,7 +299,9 @@ class _Document:
                 raise refuse(path, "asks for members and allows none")
             return self._add('"{}"')
         if schema.get("required") or least or most is not None:
-            raise unsupported(path, "'required', 'minProperties' or 'maxProperties' without 'properties' is not supported")
+            raise unsupported(
+                path, "'required', 'minProperties' or 'maxProperties' without 'properties' is not supported"
+            )
         if extra is True:
             return "object"
         member = f'string ": " {self.rule_of(extra, (*path, "additionalProperties"))}'

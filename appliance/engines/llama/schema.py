@@ -214,7 +214,9 @@ class SchemaReader:
     def resolve(self, reference: Any, path: Path) -> tuple[Any, Path]:
         """The schema that a local ``$ref`` names, and its place. Raises InvalidParameter."""
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise unsupported((*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}")
+            raise unsupported(
+                (*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}"
+            )
         found: Any = self._root
         parts = [part.replace("~1", "/").replace("~0", "~") for part in reference[1:].split("/")[1:]]
         for part in parts:

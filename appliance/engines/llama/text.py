@@ -59,6 +59,34 @@ def _overlap(text: str, stop: str) -> int:
     return 0
 
 
+class ThoughtMeter:
+    """Which tokens of an answer are its thoughts, the marks around them included."""
+
+    def __init__(self, *, begun: bool) -> None:
+        self._read = b"<think>" if begun else b""
+        self._is_thinking = begun
+        self._is_over = False
+        self._pending = 0
+
+    def tokens_with(self, piece: bytes) -> int:
+        """Tokens of thoughts up to and with this one that are not counted yet."""
+        if self._is_over:
+            return 0
+        self._read += piece
+        if not self._is_thinking:
+            return self._begin()
+        self._is_over = b"</think>" in self._read
+        self._read = self._read[-len(b"</think>") :]
+        return 1
+
+    def _begin(self) -> int:
+        begun = self._read.lstrip()
+        self._is_thinking = begun.startswith(b"<think>")
+        self._is_over = not self._is_thinking and not b"<think>".startswith(begun)
+        self._pending += 1
+        return self._pending if self._is_thinking else 0
+
+
 class Lexicon(Protocol):
     """What is asked of a vocabulary."""
 

@@ -66,10 +66,14 @@ HERMES = """{{ tools | tojson }}{% for m in messages %}{% for call in m.tool_cal
 QWEN = """{{ tools | tojson }}{{ '<tool_call>\\n{"name": "' }}{{ messages[0].tool_calls }}{{ '", "arguments": ' }}"""
 XML = "{{ tools | tojson }}{{ messages[0].tool_calls }}{{ '<tool_call>\\n<function=' }}{{ messages[0].arguments }}"
 LLAMA = """{{ tools | tojson }}{{ messages[0].tool_calls }}{{ '{"name": "x", "parameters": ' }}"""
-MISTRAL = "{{ tools | tojson }}{% for call in messages[0].tool_calls %}[TOOL_CALLS]{% endfor %}{{ messages[0].content }}"
+MISTRAL = (
+    "{{ tools | tojson }}{% for call in messages[0].tool_calls %}[TOOL_CALLS]{% endfor %}{{ messages[0].content }}"
+)
 
 
-@pytest.mark.parametrize(("template", "knows"), [(HERMES, True), (QWEN, True), (XML, False), (LLAMA, False), (MISTRAL, False)])
+@pytest.mark.parametrize(
+    ("template", "knows"), [(HERMES, True), (QWEN, True), (XML, False), (LLAMA, False), (MISTRAL, False)]
+)
 def test_a_template_with_calls_of_another_form_is_not_told_of_tools(template: str, knows: bool) -> None:
     """A model asked for calls in one form and held to another would say neither: then our own description is used."""
     template += "{{ messages[0].content }}"

@@ -255,7 +255,9 @@ def test_content_is_any_text_without_the_mark_of_a_call(harness: Harness, text: 
     assert _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text)
 
 
-@pytest.mark.parametrize("text", ["<tool_call>", "a<tool_call>", "<<tool_call>hello", "a\n<tool_call>\n{}\n</tool_call>"])
+@pytest.mark.parametrize(
+    "text", ["<tool_call>", "a<tool_call>", "<<tool_call>hello", "a\n<tool_call>\n{}\n</tool_call>"]
+)
 def test_what_begins_like_a_call_must_be_one(harness: Harness, text: str) -> None:
     """A call that is none cannot be said, at the beginning or after words."""
     assert not _accepts(harness, to_gbnf(ToolConstraint(tools=(TIME,))), text)
