@@ -26,6 +26,7 @@ from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.openai import batches as batch_routes
+from appliance.api.openai import responses as response_routes
 from appliance.api.openai import routes as openai_routes
 from appliance.api.openai import tokens as token_routes
 from appliance.api.openai.batch_lines import BatchLines
@@ -62,6 +63,8 @@ ROUTES: list[ControllerRouterHandler] = [
     openai_routes.create_completion,
     openai_routes.create_embeddings,
     openai_routes.create_rerank,
+    response_routes.create_response,
+    response_routes.count_input_tokens,
     token_routes.create_tokens,
     token_routes.create_text,
     batch_routes.create_file,

@@ -23,6 +23,7 @@ from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
 from appliance.domain.models import Parameter
+from appliance.engines.llama import schema
 from appliance.lifecycle.remote import CREATION_PARAMETERS
 from appliance.lifecycle.shipped import SHIPPED
 from models_store.catalog import catalog
@@ -101,11 +102,26 @@ def openai_fields() -> str:
         names = [field.name for field in msgspec.structs.fields(body)]
         served = ", ".join(f"`{name}`" for name in names if name not in without and name not in refused)
         rows.append((f"`{path}`", served, "served"))
-        rows += [("", f"`{name}`", f"no effect: {why}") for name, why in without.items()]
+        fates = {name: f"no effect: {why}" for name, why in without.items()}
         for name, each in refused.items():
             but = " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in each.harmless)
-            rows.append(("", f"`{name}`", f"400{f', but for {but}' if but else ''}: {each.why}"))
-    return table(["path", "field", "what becomes of it"], rows)
+            fates[name] = f"400{f', but for {but}' if but else ''}: {each.why}"
+        for fate in dict.fromkeys(fates.values()):
+            rows.append(("", ", ".join(f"`{name}`" for name in fates if fates[name] == fate), fate))
+    return table(["path", "fields", "what becomes of them"], rows)
+
+
+def schema_keywords() -> str:
+    """What of JSON schema constrained answers and arguments of tools can hold."""
+    types = ", ".join(f"`{kind}`" for kind in schema.TYPES)
+    rows = [("any", ", ".join(f"`{name}`" for name in ("type", *schema.ALONE)), f"types: {types}")]
+    rows += [(kind, ", ".join(f"`{name}`" for name in names), "") for kind, names in schema.KEYWORDS_OF.items()]
+    rows.append(("annotations", ", ".join(f"`{name}`" for name in sorted(schema.ANNOTATIONS)), "bind nothing"))
+    bounds = (
+        f"{schema.MAX_DEPTH} levels, {schema.MAX_NODES} schemas, {schema.MAX_PROPERTIES} properties, "
+        f"{schema.MAX_ALTERNATIVES} alternatives, lengths to {schema.MAX_REPETITIONS}"
+    )
+    return table(["for", "keywords", "note"], [*rows, ("bounds", bounds, "more is a 422")])
 
 
 def configuration() -> str:

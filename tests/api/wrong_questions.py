@@ -97,7 +97,9 @@ FIELDS = [
         ("messages[0].function_call",),
         chat(messages=[{"role": "assistant", "function_call": {"name": "a", "arguments": "{}"}}]),
     ),
-    Wrong("another kind of tool", "POST", "/v1/chat/completions", 400, ("tools[0].type",), chat(tools=[{"type": "mcp"}])),
+    Wrong(
+        "another kind of tool", "POST", "/v1/chat/completions", 400, ("tools[0].type",), chat(tools=[{"type": "mcp"}])
+    ),
     Wrong(
         "another kind of choice",
         "POST",

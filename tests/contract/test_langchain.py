@@ -9,7 +9,7 @@ import pytest
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI, OpenAI, OpenAIEmbeddings
-from openai import BadRequestError
+from openai import BadRequestError, DefaultAsyncHttpxClient, DefaultHttpxClient
 from pydantic import BaseModel, Field
 
 from tests.support.server import Server
@@ -41,8 +41,9 @@ def chat(server: Server, request: pytest.FixtureRequest) -> Iterator[ChatOpenAI]
 
 
 def model(server: Server, **options: Any) -> ChatOpenAI:
-    """A chat model at the appliance."""
+    """A chat model at the appliance. Its connections are its own, so that a test can close them: else all share some."""
     address: Any = {"base_url": f"{server.url}/v1", "api_key": server.member_key}
+    address |= {"http_client": DefaultHttpxClient(), "http_async_client": DefaultAsyncHttpxClient()}
     return ChatOpenAI(model=CHAT, **address, temperature=0, max_completion_tokens=120, max_retries=0, **options)
 
 

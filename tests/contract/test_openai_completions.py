@@ -40,7 +40,7 @@ def test_an_echoed_prompt_streams_first(openai_client: OpenAI) -> None:
 
 
 def test_the_best_of_several(openai_client: OpenAI, calls: CallLog, starters: Starters) -> None:
-    """``best_of`` generates as many and gives the likeliest; all of them are counted, none of them is numbered twice."""
+    """``best_of`` generates as many and gives the likeliest first; all of them are counted."""
     request: dict[str, Any] = {"model": CHAT, "prompt": "Once", "temperature": 1.0, "max_tokens": 8, "seed": 5}
     four = settled(lambda: openai_client.completions.create(**request, n=4, logprobs=0))
 

@@ -18,7 +18,15 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock, SystemClock
 from appliance.domain.errors import InvalidParameter, PromptTooLong
-from appliance.domain.inference import ChatRequest, CompletionRequest, Constraint, Sampling, Tokens
+from appliance.domain.inference import (
+    ChatRequest,
+    CompletionRequest,
+    Constraint,
+    GrammarConstraint,
+    Sampling,
+    Tokens,
+    ToolConstraint,
+)
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget
 from appliance.engines.llama.chat import Marks, prompt_text, source_of, thoughts_of
@@ -129,7 +137,10 @@ class LlamaTextEngine:
 
     async def chat(self, request: ChatRequest) -> GenerationStream:
         """Start answering a conversation. Raises PromptTooLong, InvalidParameter."""
-        return await self._start(request, await asyncio.to_thread(self._chat_prompt, request))
+        prompt = await asyncio.to_thread(self._chat_prompt, request)
+        if not _may_think(request):
+            prompt = _Prompt(tokens=prompt.tokens)
+        return await self._start(request, prompt)
 
     async def count_tokens(self, request: Request) -> int:
         """Tokens of the prompt as it would enter the model."""
@@ -181,8 +192,7 @@ class LlamaTextEngine:
         if sampling.ignore_eos:
             banned = self._ends or await asyncio.to_thread(self._find_ends)
         if constraint is not None:
-            tells = isinstance(request, ChatRequest) and request.tells_thoughts
-            thoughts = prompt.thoughts if tells else Thoughts.NONE
+            thoughts = prompt.thoughts if _tells_thoughts(request) else Thoughts.NONE
             grammar, banned = await asyncio.to_thread(self._grammars.of, constraint, thoughts)
             law = Law(grammar, self._pieces)
         stream = GenerationStream(lambda: self._thread.post(Cancel(stream)))
@@ -224,6 +234,17 @@ class LlamaTextEngine:
         if sampling.max_tokens is None:
             return self.context_length_tokens
         return min(self.context_length_tokens, len(prompt) + max(sampling.max_tokens, 1))
+
+
+def _tells_thoughts(request: Request) -> bool:
+    return isinstance(request, ChatRequest) and request.tells_thoughts
+
+
+def _may_think(request: ChatRequest) -> bool:
+    """Whether the constraint leaves room for thoughts before the answer, where the model has any."""
+    constraint = request.constraint
+    is_free = constraint is None or (isinstance(constraint, ToolConstraint) and not constraint.required)
+    return is_free or (_tells_thoughts(request) and not isinstance(constraint, GrammarConstraint))
 
 
 def _context_options(model: Model, options: TextOptions) -> ContextOptions:

@@ -23,21 +23,21 @@ MAX_COUNTED = 20_000
 Schema: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
 
-_ANNOTATIONS = frozenset(
+ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"}
     | {"$schema", "$id", "$comment", "$defs", "definitions", "strict"}
 )
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
-_KEYWORDS_OF = {
+TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
     "array": ("items", "minItems", "maxItems"),
     "string": ("minLength", "maxLength"),
 }
 _CLASSES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "number": (int, float)}
-_SUPPORTED = frozenset(
-    {"type", "enum", "const", "anyOf", "oneOf", "$ref", *(k for keys in _KEYWORDS_OF.values() for k in keys)}
+SUPPORTED = frozenset(
+    {"type", "enum", "const", "anyOf", "oneOf", "$ref", *(k for keys in KEYWORDS_OF.values() for k in keys)}
 )
-_ALONE = ("$ref", "enum", "const", "anyOf", "oneOf")
+ALONE = ("$ref", "enum", "const", "anyOf", "oneOf")
 
 
 def refuse(path: Path, why: str) -> InvalidParameter:
@@ -81,10 +81,10 @@ class SchemaReader:
 
     def _check_keywords(self, schema: Schema, path: Path) -> None:
         for keyword in schema:
-            if keyword not in _SUPPORTED and keyword not in _ANNOTATIONS:
+            if keyword not in SUPPORTED and keyword not in ANNOTATIONS:
                 raise unsupported((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
-        present = [keyword for keyword in schema if keyword in _SUPPORTED]
-        for alone in (keyword for keyword in _ALONE if keyword in schema):
+        present = [keyword for keyword in schema if keyword in SUPPORTED]
+        for alone in (keyword for keyword in ALONE if keyword in schema):
             beside = [k for k in present if k != alone and not (k == "type" and alone in ("enum", "const"))]
             if beside:
                 raise unsupported(
@@ -95,13 +95,13 @@ class SchemaReader:
         """The types that a value may have; empty when any will do."""
         given = schema.get("type")
         if given is None:
-            implied = [kind for kind, keywords in _KEYWORDS_OF.items() if any(k in schema for k in keywords)]
+            implied = [kind for kind, keywords in KEYWORDS_OF.items() if any(k in schema for k in keywords)]
             if len(implied) > 1:
                 raise unsupported(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
             return implied
         types = given if isinstance(given, list) else [given]
-        if not types or any(kind not in _TYPES for kind in types):
-            raise refuse((*path, "type"), f"must be among {', '.join(_TYPES)}; is {json.dumps(given)[:64]}")
+        if not types or any(kind not in TYPES for kind in types):
+            raise refuse((*path, "type"), f"must be among {', '.join(TYPES)}; is {json.dumps(given)[:64]}")
         return list(dict.fromkeys(types))
 
     def properties(self, schema: Schema, path: Path) -> Schema:
@@ -199,7 +199,7 @@ class SchemaReader:
     def _possible_types(self, schema: Schema, path: Path) -> set[str]:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if isinstance(values, list):
-            return {kind for value in values for kind in _TYPES if _is(value, kind)}
+            return {kind for value in values for kind in TYPES if _is(value, kind)}
         types = set(self.types(schema, path))
         return types | {"integer"} if "number" in types else types
 

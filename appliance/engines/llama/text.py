@@ -82,7 +82,7 @@ class ThoughtMeter:
     def _begin(self) -> int:
         begun = self._read.lstrip()
         self._is_thinking = begun.startswith(b"<think>")
-        self._is_over = not self._is_thinking and not b"<think>".startswith(begun)
+        self._is_over = b"</think>" in begun if self._is_thinking else not b"<think>".startswith(begun)
         self._pending += 1
         return self._pending if self._is_thinking else 0
 
