@@ -225,10 +225,10 @@ class RerankCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     documents: Annotated[list[Text | dict[str, Any]], Meta(min_length=1, max_length=MAX_CHUNKS)]
     top_n: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)] | None = None
     return_documents: bool | None = None
-    rank_fields: Annotated[list[str], Meta(min_length=1, max_length=64)] | None = None
-    max_tokens_per_doc: Annotated[int, Meta(ge=1)] | None = None
-    max_chunks_per_doc: Annotated[int, Meta(ge=1)] | None = None
-    priority: int | None = None
+    rank_fields: Annotated[list[Name], Meta(min_length=1, max_length=64)] | None = None
+    max_tokens_per_doc: MaxTokens | None = None
+    max_chunks_per_doc: MaxTokens | None = None
+    priority: Annotated[int, Meta(ge=0, le=999)] | None = None
 
 
 class TokenizeCreate(Struct, kw_only=True, forbid_unknown_fields=True):

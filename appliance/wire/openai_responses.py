@@ -144,7 +144,7 @@ class ResponseCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     prompt_cache_key: str | None = None
     prompt_cache_options: Any = None
     prompt_cache_retention: str | None = None
-    max_tool_calls: Annotated[int, Meta(ge=0)] | None = None
+    max_tool_calls: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
     store: bool | None = None
     previous_response_id: str | None = None
     conversation: Any = None

@@ -41,7 +41,7 @@ def chat(server: Server, request: pytest.FixtureRequest) -> Iterator[ChatOpenAI]
 
 
 def model(server: Server, **options: Any) -> ChatOpenAI:
-    """A chat model at the appliance. Its connections are its own, so that a test can close them: else all share some."""
+    """A chat model at the appliance, with connections of its own that a test can close: else all share some."""
     address: Any = {"base_url": f"{server.url}/v1", "api_key": server.member_key}
     address |= {"http_client": DefaultHttpxClient(), "http_async_client": DefaultAsyncHttpxClient()}
     return ChatOpenAI(model=CHAT, **address, temperature=0, max_completion_tokens=120, max_retries=0, **options)
@@ -111,6 +111,7 @@ def test_structured_output(method: Any, chat: ChatOpenAI) -> None:
     assert isinstance(found, Verdict)
 
 
+@pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")  # LangChain's own, of its chunks
 def test_structured_output_streams(server: Server) -> None:
     """A format streamed ends in the instance."""
     chat = model(server)

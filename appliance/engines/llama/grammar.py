@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Constraint, GrammarConstraint, JsonConstraint, Tool, ToolConstraint
+from appliance.engines.llama import ranges
 from appliance.engines.llama.schema import MAX_REPETITIONS, Path, Schema, SchemaReader, refuse, unsupported
 from appliance.engines.parts import THOUGHT_CLOSING, THOUGHT_OPENING
 from appliance.engines.tools import CLOSING, OPENING
@@ -215,8 +216,8 @@ class _Document:
             "object": self._object,
             "array": self._array,
             "string": self._string,
-            "integer": lambda _schema, _path: "integer",
-            "number": lambda _schema, _path: "number",
+            "integer": self._integer,
+            "number": self._number,
             "boolean": lambda _schema, _path: "boolean",
             "null": lambda _schema, _path: "null",
         }
@@ -232,6 +233,8 @@ class _Document:
             return self._reference(schema["$ref"], path)
         if "enum" in schema or "const" in schema:
             return self._add(" | ".join(json_literal(value) for value in self._reader.choices(schema, path)))
+        if "allOf" in schema:
+            return self.rule_of(self._reader.only_of_all(schema, path), (*path, "allOf", 0))
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
                 alternatives = self._reader.alternatives(schema, keyword, path)
@@ -251,13 +254,31 @@ class _Document:
             self._builder.rule(name, self.rule_of(target, target_path))
         return name
 
+    def _integer(self, schema: Schema, path: Path) -> str:
+        limits = self._reader.limits(schema, path, whole=True)
+        return "integer" if limits is None else self._add(ranges.whole_numbers(limits.least, limits.most))
+
+    def _number(self, schema: Schema, path: Path) -> str:
+        limits = self._reader.limits(schema, path, whole=False)
+        if limits is None:
+            return "number"
+        between = ranges.numbers(limits.least, limits.most, with_least=limits.with_least, with_most=limits.with_most)
+        return self._add(between)
+
     def _string(self, schema: Schema, path: Path) -> str:
+        form = self._reader.string_format(schema, ranges.FORMATS, path)
+        if form is not None:
+            return self._add(f'"\\"" {ranges.FORMATS[form]} "\\""')
         least, most = self._reader.bounds(schema, "minLength", "maxLength", path)
         if least == 0 and most is None:
             return "string"
         return self._add(f'"\\"" {_repeated("char", least, most)} "\\""')
 
     def _array(self, schema: Schema, path: Path) -> str:
+        places = self._reader.tuple_items(schema, path)
+        if places is not None:
+            rules = [self.rule_of(each, (*path, "prefixItems", place)) for place, each in enumerate(places)]
+            return self._add('"[" ' + ' ", " '.join(rules) + ' "]"')
         least, most = self._reader.bounds(schema, "minItems", "maxItems", path)
         item = self.rule_of(schema["items"], (*path, "items")) if "items" in schema else "value"
         if most == 0:

@@ -7,10 +7,14 @@ supported, or refused with its path.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, TypeAlias
 
+from msgspec import Struct
+
 from appliance.domain.errors import InvalidParameter, Unsupported
+from appliance.engines.llama.ranges import LARGEST, LARGEST_BOUND
 
 MAX_DEPTH = 24
 MAX_NODES = 2000
@@ -25,19 +29,20 @@ Path: TypeAlias = tuple[str | int, ...]
 
 ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"}
-    | {"$schema", "$id", "$comment", "$defs", "definitions", "strict"}
+    | {"$schema", "$id", "$comment", "$defs", "definitions", "strict", "discriminator"}
 )
 TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
-    "array": ("items", "minItems", "maxItems"),
-    "string": ("minLength", "maxLength"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "string": ("minLength", "maxLength", "format"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 _CLASSES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "number": (int, float)}
 SUPPORTED = frozenset(
-    {"type", "enum", "const", "anyOf", "oneOf", "$ref", *(k for keys in KEYWORDS_OF.values() for k in keys)}
+    {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *(k for keys in KEYWORDS_OF.values() for k in keys)}
 )
-ALONE = ("$ref", "enum", "const", "anyOf", "oneOf")
+ALONE = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 
 
 def refuse(path: Path, why: str) -> InvalidParameter:
@@ -52,6 +57,35 @@ def unsupported(path: Path, why: str) -> Unsupported:
 
 def _place(path: Path) -> str:
     return ".".join(map(str, path))
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Whole bounds on a number, which may be among the numbers or not."""
+
+    least: int
+    most: int
+    with_least: bool = True
+    with_most: bool = True
+
+
+def _limits(given: Mapping[str, float | None], *, whole: bool) -> Limits:
+    """The tighter of each pair of bounds. Between whole numbers every bound can be one of them."""
+    least, above = given["minimum"], given["exclusiveMinimum"]
+    most, below = given["maximum"], given["exclusiveMaximum"]
+    with_least = above is None or (least is not None and least > above)
+    with_most = below is None or (most is not None and most < below)
+    low = least if with_least else above
+    high = most if with_most else below
+    if whole:
+        first = -LARGEST if low is None else math.ceil(low) if with_least else math.floor(low) + 1
+        last = LARGEST if high is None else math.floor(high) if with_most else math.ceil(high) - 1
+        return Limits(least=first, most=last)
+    return Limits(
+        least=-LARGEST if low is None else int(low),
+        most=LARGEST if high is None else int(high),
+        with_least=with_least,
+        with_most=with_most,
+    )
 
 
 class SchemaReader:
@@ -144,6 +178,69 @@ class SchemaReader:
         if self._counted > MAX_COUNTED:
             raise refuse(self._path, f"the bounds on lengths add up to more than {MAX_COUNTED}; lower them")
         return value
+
+    def only_of_all(self, schema: Schema, path: Path) -> Any:
+        """The one schema of ``allOf``."""
+        options = schema["allOf"]
+        if not isinstance(options, list) or not options:
+            raise refuse((*path, "allOf"), "must be a list of schemas")
+        if len(options) > 1:
+            raise unsupported((*path, "allOf"), f"'allOf' of {len(options)} schemas is not supported; make them one")
+        return options[0]
+
+    def string_format(self, schema: Schema, known: Collection[str], path: Path) -> str | None:
+        """The ``format``, if there is one. It says how long a string is: no bounds stand beside it."""
+        name = schema.get("format")
+        if name is None:
+            return None
+        if name not in known:
+            raise unsupported(
+                (*path, "format"),
+                f"the 'format' {json.dumps(name)[:64]} is not supported; known are {', '.join(known)}",
+            )
+        if "minLength" in schema or "maxLength" in schema:
+            raise unsupported((*path, "format"), "'format' beside bounds on the length is not supported")
+        return str(name)
+
+    def limits(self, schema: Schema, path: Path, *, whole: bool) -> Limits | None:
+        """The bounds on a number, if there are any."""
+        given = {keyword: self._bound(schema, keyword, path, whole=whole) for keyword in KEYWORDS_OF["number"]}
+        if all(value is None for value in given.values()):
+            return None
+        limits = _limits(given, whole=whole)
+        if limits.least > limits.most or (limits.least == limits.most and not (limits.with_least and limits.with_most)):
+            raise refuse(path, "no number lies between the bounds")
+        return limits
+
+    def _bound(self, schema: Schema, keyword: str, path: Path, *, whole: bool) -> float | None:
+        value = schema.get(keyword)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise refuse((*path, keyword), f"must be a number, is {json.dumps(value)[:64]}")
+        if not whole and (not float(value).is_integer() or abs(value) > LARGEST_BOUND):
+            raise unsupported(
+                (*path, keyword), f"'{keyword}' of a number that may have a fraction is a whole one to {LARGEST_BOUND}"
+            )
+        if abs(value) > LARGEST:
+            raise refuse((*path, keyword), f"is {value}, a grammar counts to {LARGEST}")
+        return value
+
+    def tuple_items(self, schema: Schema, path: Path) -> list[Any] | None:
+        """The schemas of ``prefixItems``, each of one place; nothing may follow or be left out."""
+        items = schema.get("prefixItems")
+        if items is None:
+            return None
+        if not isinstance(items, list) or not items:
+            raise refuse((*path, "prefixItems"), "must be a list of schemas")
+        least, most = self.bounds(schema, "minItems", "maxItems", path)
+        closed = most == len(items) or ("items" in schema and schema["items"] is False)
+        if least != len(items) or not closed or schema.get("items", False) is not False:
+            raise unsupported(
+                (*path, "prefixItems"),
+                f"'prefixItems' is supported for exactly so many items; set minItems and maxItems to {len(items)}",
+            )
+        return items
 
     def choices(self, schema: Schema, path: Path) -> list[Any]:
         """The values of ``enum`` or ``const`` that also have the right type."""
