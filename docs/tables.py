@@ -23,7 +23,7 @@ from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
 from appliance.domain.models import Parameter
-from appliance.engines.llama import schema
+from appliance.engines.llama import ranges, schema
 from appliance.lifecycle.remote import CREATION_PARAMETERS
 from appliance.lifecycle.shipped import SHIPPED
 from models_store.catalog import catalog
@@ -115,7 +115,15 @@ def schema_keywords() -> str:
     """What of JSON schema constrained answers and arguments of tools can hold."""
     types = ", ".join(f"`{kind}`" for kind in schema.TYPES)
     rows = [("any", ", ".join(f"`{name}`" for name in ("type", *schema.ALONE)), f"types: {types}")]
-    rows += [(kind, ", ".join(f"`{name}`" for name in names), "") for kind, names in schema.KEYWORDS_OF.items()]
+    notes = {
+        "array": "`prefixItems` with as many items as it lists",
+        "string": "one of: lengths, `pattern`, `format` " + ", ".join(f"`{name}`" for name in ranges.FORMATS),
+        "number": f"of whole numbers any bounds; where a fraction may be, whole ones to {ranges.LARGEST_BOUND}",
+    }
+    rows += [
+        (kind, ", ".join(f"`{name}`" for name in names), notes.get(kind, ""))
+        for kind, names in schema.KEYWORDS_OF.items()
+    ]
     rows.append(("annotations", ", ".join(f"`{name}`" for name in sorted(schema.ANNOTATIONS)), "bind nothing"))
     bounds = (
         f"{schema.MAX_DEPTH} levels, {schema.MAX_NODES} schemas, {schema.MAX_PROPERTIES} properties, "

@@ -96,10 +96,11 @@ class ToolCall(Struct, kw_only=True):
 
 
 class ContentPart(Struct, kw_only=True):
-    """A part of a message's content; only text parts are served here."""
+    """A part of a message's content; only parts of text are served here, what a model refused with among them."""
 
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class Message(Struct, kw_only=True):

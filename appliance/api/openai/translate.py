@@ -186,7 +186,7 @@ def _message(index: int, message: wire.Message) -> Message:
         for call in message.tool_calls or ()
     )
     fields.check(message, f"messages[{index}].")
-    content = _content(index, message.content)
+    content = _content(index, message.content if message.content is not None else message.refusal)
     if message.role == "tool" and not message.tool_call_id and not message.name:
         raise InvalidParameter(f"messages[{index}]: a tool message needs 'tool_call_id'")
     if content is None and not calls:
@@ -204,12 +204,16 @@ def _message(index: int, message: wire.Message) -> Message:
 def _content(index: int, content: str | list[wire.ContentPart] | None) -> str | None:
     if not isinstance(content, list):
         return content
-    for part in content:
-        if part.type != "text" or part.text is None:
-            raise InvalidRequest(
-                f"messages[{index}]: this model takes text only, and a part of type '{part.type[:32]}' was sent"
-            )
-    return "".join(part.text or "" for part in content)
+    return "".join(_part_text(index, part) for part in content)
+
+
+def _part_text(index: int, part: wire.ContentPart) -> str:
+    text = part.refusal if part.type == "refusal" else part.text
+    if part.type not in ("text", "refusal") or text is None:
+        raise InvalidRequest(
+            f"messages[{index}]: this model takes text only, and a part of type '{part.type[:32]}' was sent"
+        )
+    return text
 
 
 def _offered(body: wire.ChatCompletionCreate) -> tuple[tuple[Tool, ...], Constraint | None]:

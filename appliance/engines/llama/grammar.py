@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Constraint, GrammarConstraint, JsonConstraint, Tool, ToolConstraint
 from appliance.engines.llama import ranges
+from appliance.engines.llama.patterns import NotHeld, pattern_body
 from appliance.engines.llama.schema import MAX_REPETITIONS, Path, Schema, SchemaReader, refuse, unsupported
 from appliance.engines.parts import THOUGHT_CLOSING, THOUGHT_OPENING
 from appliance.engines.tools import CLOSING, OPENING
@@ -269,6 +270,9 @@ class _Document:
         form = self._reader.string_format(schema, ranges.FORMATS, path)
         if form is not None:
             return self._add(f'"\\"" {ranges.FORMATS[form]} "\\""')
+        pattern = self._reader.pattern(schema, path)
+        if pattern is not None:
+            return self._add(f'"\\"" ({_pattern_body(pattern, path)}) "\\""')
         least, most = self._reader.bounds(schema, "minLength", "maxLength", path)
         if least == 0 and most is None:
             return "string"
@@ -327,6 +331,13 @@ class _Document:
             return "object"
         member = f'string ": " {self.rule_of(extra, (*path, "additionalProperties"))}'
         return self._add(f'"{{" ({member} (", " {member})*)? "}}"')
+
+
+def _pattern_body(pattern: str, path: Path) -> str:
+    try:
+        return pattern_body(pattern)
+    except NotHeld as error:
+        raise unsupported((*path, "pattern"), f"the 'pattern' is not supported: {error}") from None
 
 
 def _repeated(item: str, least: int, most: int | None) -> str:

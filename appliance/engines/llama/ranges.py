@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from typing import Final
+
+from msgspec import Struct
 
 DIGITS: Final = 16
 """Of the whole part of a number, at most."""
@@ -31,6 +34,35 @@ FORMATS: Final = {
 }
 """What stands between the quotes of a string of this ``format``; every one of them is valid, not every valid one is
 among them (29 February is not)."""
+
+
+class Limits(Struct, frozen=True, kw_only=True):
+    """Whole bounds on a number, which may be among the numbers or not."""
+
+    least: int
+    most: int
+    with_least: bool = True
+    with_most: bool = True
+
+
+def limits_of(given: Mapping[str, float | None], *, whole: bool) -> Limits:
+    """The tighter of each pair of bounds. Between whole numbers every bound can be one of them."""
+    least, above = given["minimum"], given["exclusiveMinimum"]
+    most, below = given["maximum"], given["exclusiveMaximum"]
+    with_least = above is None or (least is not None and least > above)
+    with_most = below is None or (most is not None and most < below)
+    low = least if with_least else above
+    high = most if with_most else below
+    if whole:
+        first = -LARGEST if low is None else math.ceil(low) if with_least else math.floor(low) + 1
+        last = LARGEST if high is None else math.floor(high) if with_most else math.ceil(high) - 1
+        return Limits(least=first, most=last)
+    return Limits(
+        least=-LARGEST if low is None else int(low),
+        most=LARGEST if high is None else int(high),
+        with_least=with_least,
+        with_most=with_most,
+    )
 
 
 def whole_numbers(least: int, most: int) -> str:
@@ -73,7 +105,7 @@ def _positive(least: int, most: int, *, with_least: bool, with_most: bool) -> st
 
 def _naturals(least: int, most: int) -> str:
     """Naturals without leading zeros: those of each length are alternatives."""
-    parts = []
+    parts: list[str] = []
     for length in range(len(str(least)), len(str(most)) + 1):
         low = max(least, 10 ** (length - 1) if length > 1 else 0)
         high = min(most, 10**length - 1)

@@ -7,14 +7,11 @@ supported, or refused with its path.
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
-from msgspec import Struct
-
 from appliance.domain.errors import InvalidParameter, Unsupported
-from appliance.engines.llama.ranges import LARGEST, LARGEST_BOUND
+from appliance.engines.llama.ranges import LARGEST, LARGEST_BOUND, Limits, limits_of
 
 MAX_DEPTH = 24
 MAX_NODES = 2000
@@ -35,7 +32,7 @@ TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
     "array": ("items", "prefixItems", "minItems", "maxItems"),
-    "string": ("minLength", "maxLength", "format"),
+    "string": ("minLength", "maxLength", "format", "pattern"),
     "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 _CLASSES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "number": (int, float)}
@@ -57,35 +54,6 @@ def unsupported(path: Path, why: str) -> Unsupported:
 
 def _place(path: Path) -> str:
     return ".".join(map(str, path))
-
-
-class Limits(Struct, frozen=True, kw_only=True):
-    """Whole bounds on a number, which may be among the numbers or not."""
-
-    least: int
-    most: int
-    with_least: bool = True
-    with_most: bool = True
-
-
-def _limits(given: Mapping[str, float | None], *, whole: bool) -> Limits:
-    """The tighter of each pair of bounds. Between whole numbers every bound can be one of them."""
-    least, above = given["minimum"], given["exclusiveMinimum"]
-    most, below = given["maximum"], given["exclusiveMaximum"]
-    with_least = above is None or (least is not None and least > above)
-    with_most = below is None or (most is not None and most < below)
-    low = least if with_least else above
-    high = most if with_most else below
-    if whole:
-        first = -LARGEST if low is None else math.ceil(low) if with_least else math.floor(low) + 1
-        last = LARGEST if high is None else math.floor(high) if with_most else math.ceil(high) - 1
-        return Limits(least=first, most=last)
-    return Limits(
-        least=-LARGEST if low is None else int(low),
-        most=LARGEST if high is None else int(high),
-        with_least=with_least,
-        with_most=with_most,
-    )
 
 
 class SchemaReader:
@@ -198,16 +166,30 @@ class SchemaReader:
                 (*path, "format"),
                 f"the 'format' {json.dumps(name)[:64]} is not supported; known are {', '.join(known)}",
             )
-        if "minLength" in schema or "maxLength" in schema:
-            raise unsupported((*path, "format"), "'format' beside bounds on the length is not supported")
+        self._check_alone(schema, "format", path)
         return str(name)
+
+    def pattern(self, schema: Schema, path: Path) -> str | None:
+        """The ``pattern``, if there is one; it stands alone, too."""
+        pattern = schema.get("pattern")
+        if pattern is None:
+            return None
+        if not isinstance(pattern, str):
+            raise refuse((*path, "pattern"), "must be a regular expression")
+        self._check_alone(schema, "pattern", path)
+        return pattern
+
+    def _check_alone(self, schema: Schema, keyword: str, path: Path) -> None:
+        beside = [k for k in KEYWORDS_OF["string"] if k in schema and k != keyword]
+        if beside:
+            raise unsupported((*path, keyword), f"'{keyword}' beside '{beside[0]}' is not supported; keep one")
 
     def limits(self, schema: Schema, path: Path, *, whole: bool) -> Limits | None:
         """The bounds on a number, if there are any."""
         given = {keyword: self._bound(schema, keyword, path, whole=whole) for keyword in KEYWORDS_OF["number"]}
         if all(value is None for value in given.values()):
             return None
-        limits = _limits(given, whole=whole)
+        limits = limits_of(given, whole=whole)
         if limits.least > limits.most or (limits.least == limits.most and not (limits.with_least and limits.with_most)):
             raise refuse(path, "no number lies between the bounds")
         return limits
