@@ -11,6 +11,8 @@ from typing import Final, TypeAlias
 
 MAX_PATTERN_CHARACTERS: Final = 512
 MAX_PATTERN_REPEATS: Final = 256
+MAX_PATTERN_SIZE: Final = 1000
+"""Of a pattern with its counted repetitions spelled out, as llama.cpp does."""
 
 _NEVER: Final = '"\\\\\\x00-\\x1F\\x7F'
 """What no class stands for: in JSON it would have to be escaped."""
@@ -43,6 +45,7 @@ class _Reader:
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
         self._at = 0
+        self._size = 0
 
     @property
     def _next(self) -> str:
@@ -74,21 +77,27 @@ class _Reader:
         branches = [self._sequence()]
         while self._take("|"):
             branches.append(self._sequence())
+        if '""' in branches:
+            raise NotHeld(f"an alternative of the group before {self._at} is empty; use '?' instead")
         return " | ".join(branches)
 
     def _sequence(self) -> str:
         parts: list[str] = []
         while self._next and self._next not in "|)$":
-            parts.append(self._atom() + self._quantifier())
+            before = self._size
+            atom = self._atom()
+            self._size += 1
+            parts.append(atom + self._quantifier(self._size - before))
         return " ".join(parts) or '""'
 
-    def _quantifier(self) -> str:
-        mark = next((mark for mark in "*+?" if self._take(mark)), "") or self._counts()
+    def _quantifier(self, size: int) -> str:
+        """How often what stands before it comes, which is of such a size."""
+        mark = next((mark for mark in "*+?" if self._take(mark)), "") or self._counts(size)
         if mark and self._next in ("?", "+"):
             raise NotHeld(f"the quantifier '{self._next}' at {self._at} after another is not supported")
         return mark
 
-    def _counts(self) -> str:
+    def _counts(self, size: int) -> str:
         if not self._take("{"):
             return ""
         end = self._pattern.find("}", self._at)
@@ -99,6 +108,9 @@ class _Reader:
             raise NotHeld(f"it repeats more than {MAX_PATTERN_REPEATS} times")
         if most and int(most) < int(least):
             raise NotHeld(f"the counts at {self._at} are the wrong way round")
+        self._size += size * (max(int(least), int(most or 0)) - 1)
+        if self._size > MAX_PATTERN_SIZE:
+            raise NotHeld(f"with its repetitions spelled out it has more than {MAX_PATTERN_SIZE} parts")
         self._at = end + 1
         return f"{{{int(least)}{',' if comma else ''}{int(most) if most else ''}}}"
 

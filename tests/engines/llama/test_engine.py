@@ -247,7 +247,7 @@ async def test_tokens_and_back(engine: LlamaTextEngine) -> None:
         (CompletionRequest(prompt="x", sampling=Sampling(ignore_eos=True), constraint=JsonConstraint()), "ignore_eos"),
         (CompletionRequest(prompt="x", constraint=GrammarConstraint(gbnf="root ::= nowhere")), "grammar"),
         (CompletionRequest(prompt="x", constraint=GrammarConstraint(gbnf="root ::= root")), "grammar"),
-        (CompletionRequest(prompt="x", constraint=JsonConstraint(schema={"pattern": "a"})), "pattern"),
+        (CompletionRequest(prompt="x", constraint=JsonConstraint(schema={"pattern": "(?=a)"})), "pattern"),
         (ChatRequest(messages=HELLO, chat_template="{{ nothing.at.all }}"), "template"),
     ],
 )
