@@ -29,7 +29,9 @@ from appliance.api.errors import handle_appliance_error, handle_http_exception, 
 from appliance.api.ollama import routes as ollama_routes
 from appliance.api.ollama import store as ollama_store
 from appliance.api.openai import batches as batch_routes
+from appliance.api.openai import responses as response_routes
 from appliance.api.openai import routes as openai_routes
+from appliance.api.openai import tokens as token_routes
 from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
 from appliance.api.sgp import execute, v2, v3
@@ -64,6 +66,10 @@ ROUTES: list[ControllerRouterHandler] = [
     openai_routes.create_completion,
     openai_routes.create_embeddings,
     openai_routes.create_rerank,
+    response_routes.create_response,
+    response_routes.count_input_tokens,
+    token_routes.create_tokens,
+    token_routes.create_text,
     batch_routes.create_file,
     batch_routes.list_files,
     batch_routes.get_file,

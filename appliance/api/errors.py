@@ -112,8 +112,14 @@ def in_openai(problem: Problem) -> openai.Problem:
     kind: Literal["invalid_request_error", "server_error"] = (
         "server_error" if problem.code == Internal.code else "invalid_request_error"
     )
-    error = openai.ErrorObject(message=problem.detail, type=kind, code=problem.code)
+    error = openai.ErrorObject(message=problem.detail, type=kind, code=problem.code, param=_param(problem))
     return openai.Problem(**structs.asdict(problem), error=error)
+
+
+def _param(problem: Problem) -> str | None:
+    """The place of the first fault, as OpenAI names parameters: ``tools.0.parameters``."""
+    location: Any = problem.errors[0].get("loc") if problem.errors else None
+    return ".".join(str(step) for step in location if step != "body") or None if location else None
 
 
 def handle_appliance_error(request: Request[Any, Any, Any], error: ApplianceError) -> Response[bytes]:

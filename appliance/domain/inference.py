@@ -93,6 +93,8 @@ class ToolConstraint(Struct, frozen=True, kw_only=True):
     """True: one call or more."""
     loose: tuple[str, ...] = ()
     """Names of tools of whose schemas the model, which is shown all of them, is left with what no grammar can hold."""
+    answer: JsonConstraint | None = None
+    """What the answer is when it is no call; None: any text."""
 
 
 Constraint: TypeAlias = JsonConstraint | GrammarConstraint | ToolConstraint
@@ -107,6 +109,8 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     context_tokens: int | None = None
     """Prompt and answer together take no more than this; None: no more than the deployment allows."""
+    echo: bool = False
+    """The answer's text begins with the prompt's."""
     cache_scope: str = ""
     """Whose prefixes may be reused: an account id. Never shared across scopes."""
 
@@ -135,7 +139,8 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 class EmbeddingRequest(Struct, frozen=True, kw_only=True):
     """Turn texts into vectors."""
 
-    texts: tuple[str, ...]
+    texts: tuple[str | tuple[int, ...], ...]
+    """Each a text, or token ids of the model's own vocabulary."""
     normalize: bool | None = None
     """None: as the deployment says."""
 
@@ -180,6 +185,8 @@ class Usage(Struct, kw_only=True):
     cached_tokens: int = 0
     """Of the prompt's tokens, those not computed again."""
     response_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the response's tokens, those of thoughts."""
     queue_milliseconds: float = 0.0
     prefill_milliseconds: float = 0.0
     decode_milliseconds: float = 0.0
@@ -190,6 +197,14 @@ class EmbeddingResult(Struct, frozen=True, kw_only=True):
 
     vectors: list[list[float]]
     tokens: int
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """A text as a model reads it."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    """The text of each; a character may be spread over several."""
 
 
 class RerankingResult(Struct, frozen=True, kw_only=True):

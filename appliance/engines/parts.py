@@ -150,7 +150,7 @@ class AnswerSplitter:
         piece = self._held if end is None else self._held[:end]
         self._held = self._held[len(piece) :]
         if piece:
-            self._calls.append(CallDelta(number=self.found - 1, arguments=piece))
+            self._add_arguments(piece)
         if end is None:
             return False
         self._read = self._read_tail
@@ -171,6 +171,14 @@ class AnswerSplitter:
     def _begin_call(self, name: str, arguments: str = "") -> None:
         self._calls.append(CallDelta(number=self.found, name=name, arguments=arguments))
         self.found += 1
+
+    def _add_arguments(self, piece: str) -> None:
+        """To the delta that began the call, if that is of the same moment."""
+        number, name, known = self.found - 1, None, ""
+        if self._calls and self._calls[-1].number == number:
+            last = self._calls.pop()
+            name, known = last.name, last.arguments
+        self._calls.append(CallDelta(number=number, name=name, arguments=known + piece))
 
     def _skip_blanks(self) -> None:
         """Blanks around thoughts and calls belong to neither."""

@@ -88,6 +88,7 @@ class GenerationStream:
     def __init__(self, cancel: Callable[[], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.usage = Usage()
+        self.marks_thoughts = False
         self._cancel = cancel
         self._pending: deque[Delta] = deque()
         self._error: ApplianceError | None = None

@@ -120,11 +120,17 @@ class TextExecution:
             total.prompt_tokens += usage.prompt_tokens
             total.cached_tokens += usage.cached_tokens
             total.response_tokens += usage.response_tokens
+            total.reasoning_tokens += usage.reasoning_tokens
             waited = max(waited, usage.queue_milliseconds)
             total.prefill_milliseconds = max(total.prefill_milliseconds, usage.prefill_milliseconds)
             total.decode_milliseconds = max(total.decode_milliseconds, usage.decode_milliseconds)
         total.queue_milliseconds += waited
         return total
+
+    @property
+    def marks_thoughts(self) -> bool:
+        """Whether thoughts may stand at the beginning of the texts, between ``<think>`` and ``</think>``."""
+        return any(stream.marks_thoughts for stream in self._streams)
 
     async def prime(self) -> None:
         """Wait for the first delta of a single stream, so that a failure before it is a real status."""

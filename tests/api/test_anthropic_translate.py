@@ -154,6 +154,9 @@ def test_a_format_constrains_the_answer(where: str) -> None:
     asked = {"type": "json_schema", "schema": {"type": "object"}}
     request = translated(**{where: {"format": asked} if where == "output_config" else asked})
     assert request.constraint == JsonConstraint(schema={"type": "object"})
+    beside = translated(tools=[LOOK], output_format=asked).constraint
+    assert isinstance(beside, ToolConstraint)
+    assert beside.answer == request.constraint
 
 
 @pytest.mark.parametrize(
@@ -199,7 +202,6 @@ def test_an_answer_that_was_begun() -> None:
         ({"tools": [LOOK, LOOK]}, "twice"),
         ({"tools": [LOOK], "tool_choice": {"type": "tool", "name": "go"}}, "'go'"),
         ({"tool_choice": {"type": "any"}}, "no tools"),
-        ({"tools": [LOOK], "output_format": {"type": "json_schema", "schema": {}}}, "exclude each other"),
         (
             {
                 "messages": [HELLO, {"role": "assistant", "content": "{"}],

@@ -188,6 +188,9 @@ def test_a_conversation_with_a_tool() -> None:
 def test_formats(given: Any, constraint: Any) -> None:
     """JSON, JSON under a schema, or text."""
     assert chat(format=given).constraint == constraint
+    beside = chat(format=given, tools=[LOOK]).constraint
+    assert isinstance(beside, ToolConstraint)
+    assert beside.answer == constraint
     assert generate(format=given).constraint == constraint
 
 
@@ -249,7 +252,6 @@ def test_prompts_that_are_refused(fields: Any, words: str) -> None:
         ({"messages": [{"role": "tool", "content": "x"}]}, "tool_name"),
         ({"messages": [{"role": "user"}]}, "content"),
         ({"tools": [LOOK, LOOK]}, "twice"),
-        ({"tools": [LOOK], "format": "json"}, "exclude each other"),
     ],
 )
 def test_conversations_that_are_refused(fields: Any, words: str) -> None:

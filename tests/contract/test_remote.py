@@ -195,6 +195,23 @@ def test_streamed_completion(there: httpx.Client, front: Front) -> None:
     assert events[-1]["token_usage"]["completion"] == 6 or events[-1]["completion"]["finish_reason"] == "stop"
 
 
+def test_the_vocabulary_is_the_upstreams(there: httpx.Client) -> None:
+    """Tokens of a model elsewhere cannot be told here, and that is said."""
+    refused = there.post("/v1/tokenize", json={"model": "r-chat", "prompt": "hello"})
+    assert refused.status_code == 400
+    assert "upstream" in refused.json()["detail"]
+
+
+def test_a_response_over_an_upstream(there_openai: openai.OpenAI) -> None:
+    """Items and events are made here: an upstream needs to know chat completions only."""
+    asked: dict[str, Any] = {"model": "r-chat", "input": "Hello", "temperature": 0, "max_output_tokens": 12}
+    whole = there_openai.responses.create(**asked)
+    assert whole.output_text
+    with there_openai.responses.create(**asked, stream=True) as stream:
+        last = list(stream)[-1]
+    assert last.type in {"response.completed", "response.incomplete"}
+
+
 def test_tools_streamed_and_whole(there_openai: openai.OpenAI) -> None:
     """A required call arrives as a tool call, streamed or not."""
     asked: dict[str, Any] = {"messages": ASK_WEATHER, "tools": [TOOL], "tool_choice": "required", "temperature": 0}

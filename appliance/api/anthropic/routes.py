@@ -55,7 +55,7 @@ async def _start(node: Node, caller: Caller, body: wire.MessageCreate) -> TextEx
 async def _whole(node: Node, caller: Caller, body: wire.MessageCreate) -> dict[str, Any]:
     execution = await _start(node, caller, body)
     (text,) = await execution.texts()
-    answer = split(text.text, thoughts=True, calls=bool(body.tools))
+    answer = split(text.text, thoughts=execution.marks_thoughts, calls=bool(body.tools))
     stop = render.stop_object(
         text.finish_reason,
         text.stop_text,

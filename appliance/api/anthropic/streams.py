@@ -23,7 +23,7 @@ async def message_events(execution: TextExecution, body: wire.MessageCreate, clo
     yield named_event({"type": "ping"})
     told_seconds = clock.monotonic_seconds()
     writer = render.BlockWriter()
-    splitter = AnswerSplitter(thoughts=True, calls=bool(body.tools))
+    splitter = AnswerSplitter(thoughts=execution.marks_thoughts, calls=bool(body.tools))
     delta = Delta()
     async for _, delta in execution.deltas():
         parts = splitter.feed(delta.text, last=delta.finish_reason is not None)

@@ -189,7 +189,7 @@ def _check_beginning(last: Message, constraint: Constraint | None) -> None:
             "messages: the last assistant message is the beginning of the answer, and must end in something else than "
             "a blank"
         )
-    if isinstance(constraint, JsonConstraint):
+    if isinstance(constraint, JsonConstraint) or (isinstance(constraint, ToolConstraint) and constraint.answer):
         raise InvalidRequest(
             "messages: an answer that follows output_config.format cannot be begun; end with a user message"
         )
@@ -214,21 +214,25 @@ def _tool(index: int, tool: wire.Tool) -> Tool:
 
 
 def _constraint(body: wire.MessageCreate | wire.TokensCount, tools: tuple[Tool, ...]) -> Constraint | None:
-    asked = (body.output_config.format if body.output_config else None) or body.output_format
+    answer = _format(body)
     choice = body.tool_choice or wire.ToolChoice(type="auto")
     if not tools:
         if choice.type in ("any", "tool"):
             raise InvalidParameter("tool_choice asks for a tool call, and no tools are given")
-        return JsonConstraint(schema=asked.schema) if asked else None
-    if asked is not None:
-        raise InvalidRequest("output_config.format and tools exclude each other here; send one, or tool_choice none")
+        return answer
     loose = tuple(tool.name for tool in body.tools or () if not tool.strict)
     parallel = not choice.disable_parallel_tool_use
     if choice.type == "tool":
         tools = tuple(tool for tool in tools if tool.name == choice.name)
         if not tools:
             raise InvalidParameter(f"tool_choice names '{(choice.name or '')[:64]}', which is not among the tools")
-    return ToolConstraint(tools=tools, required=choice.type in ("any", "tool"), parallel=parallel, loose=loose)
+    required = choice.type in ("any", "tool")
+    return ToolConstraint(tools=tools, required=required, parallel=parallel, loose=loose, answer=answer)
+
+
+def _format(body: wire.MessageCreate | wire.TokensCount) -> JsonConstraint | None:
+    asked = (body.output_config.format if body.output_config else None) or body.output_format
+    return JsonConstraint(schema=asked.schema) if asked is not None else None
 
 
 # --- thinking --------------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ class Generation:
 
     async def _pieces(self, execution: TextExecution) -> AsyncIterator[Piece]:
         """Pieces as they come; the last one says how the answer ended."""
-        splitter = AnswerSplitter(thoughts=True, calls=self._has_calls)
+        splitter = AnswerSplitter(thoughts=execution.marks_thoughts, calls=self._has_calls)
         calls = render.CallCollector()
         async for _, delta in execution.deltas():
             parts = splitter.feed(delta.text, last=delta.finish_reason is not None)

@@ -178,9 +178,8 @@ def _constraint(body: wire.ChatCreate | wire.GenerateCreate, tools: tuple[Tool, 
     answer_format = _format(body)
     if not tools:
         return answer_format
-    if answer_format is not None:
-        raise InvalidRequest("format and tools exclude each other here; send one")
-    return ToolConstraint(tools=tools, parallel=True, loose=tuple(tool.name for tool in tools))
+    loose = tuple(tool.name for tool in tools)
+    return ToolConstraint(tools=tools, parallel=True, loose=loose, answer=answer_format)
 
 
 def _format(body: wire.ChatCreate | wire.GenerateCreate) -> JsonConstraint | None:

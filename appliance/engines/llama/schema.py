@@ -8,10 +8,11 @@ supported are left to the model.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, Unsupported
+from appliance.engines.llama.ranges import LARGEST, LARGEST_BOUND, Limits, limits_of
 
 MAX_DEPTH = 24
 MAX_NODES = 2000
@@ -24,27 +25,36 @@ MAX_COUNTED = 20_000
 Schema: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
 
-_ANNOTATIONS = frozenset(
+ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"}
-    | {"$schema", "$id", "$comment", "$defs", "definitions", "strict"}
+    | {"$schema", "$id", "$comment", "$defs", "definitions", "strict", "discriminator"}
 )
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
-_KEYWORDS_OF = {
+TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
-    "array": ("items", "minItems", "maxItems"),
-    "string": ("minLength", "maxLength"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "string": ("minLength", "maxLength", "format", "pattern"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 _CLASSES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "number": (int, float)}
-_SUPPORTED = frozenset(
-    {"type", "enum", "const", "anyOf", "oneOf", "$ref", *(k for keys in _KEYWORDS_OF.values() for k in keys)}
+SUPPORTED = frozenset(
+    {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *(k for keys in KEYWORDS_OF.values() for k in keys)}
 )
-_ALONE = ("$ref", "enum", "const", "anyOf", "oneOf")
+ALONE = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 
 
 def refuse(path: Path, why: str) -> InvalidParameter:
-    """The error for a place in a schema."""
-    where = ".".join(map(str, path))
-    return InvalidParameter(f"{where}: {why}", errors=[(path, why)])
+    """The error for a place in a schema that is wrong or above a bound."""
+    return InvalidParameter(f"{_place(path)}: {why}", errors=[(path, why)])
+
+
+def unsupported(path: Path, why: str) -> Unsupported:
+    """The error for a place in a sound schema that a grammar cannot hold."""
+    return Unsupported(f"{_place(path)}: {why}", errors=[(path, why)])
+
+
+def _place(path: Path) -> str:
+    return ".".join(map(str, path))
 
 
 class SchemaReader:
@@ -66,22 +76,24 @@ class SchemaReader:
             raise refuse(path, f"nests deeper than {MAX_DEPTH} levels")
         if raw is True:
             return {}
+        if raw is False:
+            raise unsupported(path, "the schema 'false' is not supported; leave the member out")
         if not isinstance(raw, dict):
             raise refuse(path, f"a schema is an object, this is {json.dumps(raw)[:64]}")
         if not self._strict:
-            return {keyword: value for keyword, value in raw.items() if keyword in _SUPPORTED}
+            return {keyword: value for keyword, value in raw.items() if keyword in SUPPORTED}
         self._check_keywords(raw, path)
         return raw
 
     def _check_keywords(self, schema: Schema, path: Path) -> None:
         for keyword in schema:
-            if keyword not in _SUPPORTED and keyword not in _ANNOTATIONS:
-                raise refuse((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
-        present = [keyword for keyword in schema if keyword in _SUPPORTED]
-        for alone in (keyword for keyword in _ALONE if keyword in schema):
+            if keyword not in SUPPORTED and keyword not in ANNOTATIONS:
+                raise unsupported((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
+        present = [keyword for keyword in schema if keyword in SUPPORTED]
+        for alone in (keyword for keyword in ALONE if keyword in schema):
             beside = [k for k in present if k != alone and not (k == "type" and alone in ("enum", "const"))]
             if beside:
-                raise refuse(
+                raise unsupported(
                     (*path, alone), f"'{alone}' beside '{beside[0]}' is not supported; move one into the other"
                 )
 
@@ -89,13 +101,13 @@ class SchemaReader:
         """The types that a value may have; empty when any will do."""
         given = schema.get("type")
         if given is None:
-            implied = [kind for kind, keywords in _KEYWORDS_OF.items() if any(k in schema for k in keywords)]
+            implied = [kind for kind, keywords in KEYWORDS_OF.items() if any(k in schema for k in keywords)]
             if len(implied) > 1:
-                raise refuse(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
+                raise unsupported(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
             return implied
         types = given if isinstance(given, list) else [given]
-        if not types or any(kind not in _TYPES for kind in types):
-            raise refuse((*path, "type"), f"must be among {', '.join(_TYPES)}; is {json.dumps(given)[:64]}")
+        if not types or any(kind not in TYPES for kind in types):
+            raise refuse((*path, "type"), f"must be among {', '.join(TYPES)}; is {json.dumps(given)[:64]}")
         return list(dict.fromkeys(types))
 
     def properties(self, schema: Schema, path: Path) -> Schema:
@@ -106,7 +118,7 @@ class SchemaReader:
         if len(properties) > MAX_PROPERTIES:
             raise refuse((*path, "properties"), f"{len(properties)} properties, {MAX_PROPERTIES} are allowed")
         if properties and any(k in schema for k in ("minProperties", "maxProperties")):
-            raise refuse(path, "'minProperties' and 'maxProperties' beside 'properties' are not supported")
+            raise unsupported(path, "'minProperties' and 'maxProperties' beside 'properties' are not supported")
         return properties
 
     def required(self, schema: Schema, properties: Schema, path: Path) -> frozenset[str]:
@@ -139,6 +151,83 @@ class SchemaReader:
             raise refuse(self._path, f"the bounds on lengths add up to more than {MAX_COUNTED}; lower them")
         return value
 
+    def only_of_all(self, schema: Schema, path: Path) -> Any:
+        """The one schema of ``allOf``."""
+        options = schema["allOf"]
+        if not isinstance(options, list) or not options:
+            raise refuse((*path, "allOf"), "must be a list of schemas")
+        if len(options) > 1:
+            raise unsupported((*path, "allOf"), f"'allOf' of {len(options)} schemas is not supported; make them one")
+        return options[0]
+
+    def string_format(self, schema: Schema, known: Collection[str], path: Path) -> str | None:
+        """The ``format``, if there is one. It says how long a string is: no bounds stand beside it."""
+        name = schema.get("format")
+        if name is None:
+            return None
+        if name not in known:
+            raise unsupported(
+                (*path, "format"),
+                f"the 'format' {json.dumps(name)[:64]} is not supported; known are {', '.join(known)}",
+            )
+        self._check_alone(schema, "format", path)
+        return str(name)
+
+    def pattern(self, schema: Schema, path: Path) -> str | None:
+        """The ``pattern``, if there is one; it stands alone, too."""
+        pattern = schema.get("pattern")
+        if pattern is None:
+            return None
+        if not isinstance(pattern, str):
+            raise refuse((*path, "pattern"), "must be a regular expression")
+        self._check_alone(schema, "pattern", path)
+        return pattern
+
+    def _check_alone(self, schema: Schema, keyword: str, path: Path) -> None:
+        beside = [k for k in KEYWORDS_OF["string"] if k in schema and k != keyword]
+        if beside:
+            raise unsupported((*path, keyword), f"'{keyword}' beside '{beside[0]}' is not supported; keep one")
+
+    def limits(self, schema: Schema, path: Path, *, whole: bool) -> Limits | None:
+        """The bounds on a number, if there are any."""
+        given = {keyword: self._bound(schema, keyword, path, whole=whole) for keyword in KEYWORDS_OF["number"]}
+        if all(value is None for value in given.values()):
+            return None
+        limits = limits_of(given, whole=whole)
+        if limits.least > limits.most or (limits.least == limits.most and not (limits.with_least and limits.with_most)):
+            raise refuse(path, "no number lies between the bounds")
+        return limits
+
+    def _bound(self, schema: Schema, keyword: str, path: Path, *, whole: bool) -> float | None:
+        value = schema.get(keyword)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise refuse((*path, keyword), f"must be a number, is {json.dumps(value)[:64]}")
+        if not whole and (not float(value).is_integer() or abs(value) > LARGEST_BOUND):
+            raise unsupported(
+                (*path, keyword), f"'{keyword}' of a number that may have a fraction is a whole one to {LARGEST_BOUND}"
+            )
+        if abs(value) > LARGEST:
+            raise refuse((*path, keyword), f"is {value}, a grammar counts to {LARGEST}")
+        return value
+
+    def tuple_items(self, schema: Schema, path: Path) -> list[Any] | None:
+        """The schemas of ``prefixItems``, each of one place; nothing may follow or be left out."""
+        items = schema.get("prefixItems")
+        if items is None:
+            return None
+        if not isinstance(items, list) or not items:
+            raise refuse((*path, "prefixItems"), "must be a list of schemas")
+        least, most = self.bounds(schema, "minItems", "maxItems", path)
+        closed = most == len(items) or ("items" in schema and schema["items"] is False)
+        if least != len(items) or not closed or schema.get("items", False) is not False:
+            raise unsupported(
+                (*path, "prefixItems"),
+                f"'prefixItems' is supported for exactly so many items; set minItems and maxItems to {len(items)}",
+            )
+        return items
+
     def choices(self, schema: Schema, path: Path) -> list[Any]:
         """The values of ``enum`` or ``const`` that also have the right type."""
         values = [schema["const"]] if "const" in schema else schema["enum"]
@@ -170,7 +259,7 @@ class SchemaReader:
                     why = (
                         f"alternatives {other_index} and {index} may both hold for one value; use anyOf if that is fine"
                     )
-                    raise refuse(path, why)
+                    raise unsupported(path, why)
 
     def _exclude(self, one: Any, other: Any, path: Path) -> bool:
         """Whether no value can be valid under both, as far as types, values and a common tag tell."""
@@ -193,7 +282,7 @@ class SchemaReader:
     def _possible_types(self, schema: Schema, path: Path) -> set[str]:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if isinstance(values, list):
-            return {kind for value in values for kind in _TYPES if _is(value, kind)}
+            return {kind for value in values for kind in TYPES if _is(value, kind)}
         types = set(self.types(schema, path))
         return types | {"integer"} if "number" in types else types
 
@@ -208,7 +297,9 @@ class SchemaReader:
     def resolve(self, reference: Any, path: Path) -> tuple[Any, Path]:
         """The schema that a local ``$ref`` names, and its place. Raises InvalidParameter."""
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise refuse((*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}")
+            raise unsupported(
+                (*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}"
+            )
         found: Any = self._root
         parts = [part.replace("~1", "/").replace("~0", "~") for part in reference[1:].split("/")[1:]]
         for part in parts:

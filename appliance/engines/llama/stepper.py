@@ -280,6 +280,8 @@ class TextStepper:
             self._note_first_token(sequence)
         sequence.append(token)
         sequence.usage.response_tokens += 1
+        if sequence.thoughts is not None:
+            sequence.usage.reasoning_tokens += sequence.thoughts.tokens_with(self._pieces.shown(token))
         logprobs: tuple[Logprobs, ...] = ()
         if log_probs is not None and sequence.logprobs is not None:
             logprobs = (self._logprobs(token, log_probs, sequence.logprobs),)

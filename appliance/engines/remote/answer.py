@@ -89,6 +89,7 @@ class _Choice(Struct):
 
 class _Details(Struct):
     cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(Struct):
@@ -96,6 +97,7 @@ class _Usage(Struct):
     completion_tokens: Count | None = None
     total_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
 
 
 class _Chunk(Struct):
@@ -184,6 +186,8 @@ class AnswerReader:
         self.usage.response_tokens = reported.completion_tokens or 0
         details = reported.prompt_tokens_details
         self.usage.cached_tokens = (details.cached_tokens or 0) if details is not None else 0
+        details = reported.completion_tokens_details
+        self.usage.reasoning_tokens = (details.reasoning_tokens or 0) if details is not None else 0
 
 
 def _call_text(call: _Function) -> str:

@@ -49,6 +49,8 @@ def completion(request: CompletionRequest, model: str, max_tokens: int | None, o
     body = {"model": model, "prompt": prompt, **_sampling(request.sampling, max_tokens), **_STREAMED}
     if request.sampling.logprobs is not None:
         body["logprobs"] = request.sampling.logprobs
+    if request.echo:
+        body["echo"] = True
     return _spelled(body, "" if owned_by in ("openai", "system") else owned_by)  # theirs is for chat alone
 
 
@@ -86,7 +88,7 @@ def _continuing(owned_by: str) -> Body:
     raise InvalidRequest("this upstream cannot go on with an answer that was begun; end with a user's message")
 
 
-def embedding(texts: Sequence[str], model: str) -> Body:
+def embedding(texts: Sequence[str | tuple[int, ...]], model: str) -> Body:
     """Body of ``POST /embeddings``."""
     return {"model": model, "input": list(texts), "encoding_format": "float"}
 
@@ -129,7 +131,11 @@ def _constraint(constraint: Constraint | None, tools: Sequence[Tool]) -> Body:
     if isinstance(constraint, JsonConstraint):
         return offered | {"response_format": _response_format(constraint)}
     if isinstance(constraint, ToolConstraint):
-        return offered | {"tool_choice": _choice(constraint, tools), "parallel_tool_calls": constraint.parallel}
+        if len(constraint.tools) > 1 or not constraint.required:
+            offered = {"tools": [_tool(tool) for tool in constraint.tools]}  # no other may be called
+        answer = {} if constraint.answer is None else {"response_format": _response_format(constraint.answer)}
+        choice = {"tool_choice": _choice(constraint, tools), "parallel_tool_calls": constraint.parallel}
+        return offered | choice | answer
     raise InvalidRequest("an upstream takes no GBNF grammar; ask for JSON under a schema instead")
 
 

@@ -52,6 +52,12 @@ def test_cached_tokens() -> None:
     assert read(said("a", "stop"), {"choices": [], "usage": usage})[2].cached_tokens == 8
 
 
+def test_tokens_of_thoughts() -> None:
+    """As the upstream counts them."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}}
+    assert read(said("a", "stop"), {"choices": [], "usage": usage})[2].reasoning_tokens == 4
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts(field: str) -> None:
     """Thoughts stand between the marks that local models write, and are not lost."""

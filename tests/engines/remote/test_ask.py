@@ -152,6 +152,33 @@ def test_tools(constraint: ToolConstraint, choice: object) -> None:
     assert body["parallel_tool_calls"] is False
 
 
+def test_tools_that_may_not_be_called_are_not_offered() -> None:
+    """OpenAI's form for it is not understood everywhere."""
+    body = chat(tools=(LOOK, GO), constraint=ToolConstraint(tools=(GO,)))
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["go"]
+    assert body["tool_choice"] == "auto"
+
+
+def test_a_format_beside_tools() -> None:
+    """Both go along."""
+    body = chat(tools=(LOOK,), constraint=ToolConstraint(tools=(LOOK,), answer=JsonConstraint()))
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["tool_choice"] == "auto"
+
+
+def test_thoughts_and_effort() -> None:
+    """Thoughts go back as they came, the effort in OpenAI's field."""
+    turn = Message(role="assistant", content="2", reasoning="one and one")
+    body = chat(messages=(*HELLO, turn), reasoning_effort="low")
+    assert body["messages"][1]["reasoning_content"] == "one and one"
+    assert body["reasoning_effort"] == "low"
+
+
+def test_an_echo() -> None:
+    """Asked for by its field."""
+    assert ask.completion(CompletionRequest(prompt="a", echo=True), "m", None)["echo"] is True
+
+
 @pytest.mark.parametrize(
     ("request_of", "word"),
     [
