@@ -87,6 +87,12 @@ def test_a_call_that_was_cut_is_none() -> None:
     assert [block["type"] for block in whole(ANSWER[: ANSWER.index("é")])] == ["thinking", "text"]
 
 
+def test_a_call_whose_input_cannot_be_read_is_text() -> None:
+    """An upstream constrains nothing: what it writes is shown, and is no fault of ours."""
+    (block,) = whole('<tool_call>\n{"name": "look", "arguments": {at: 1}}\n</tool_call>')
+    assert (block["type"], block["text"]) == ("text", "look({at: 1})")
+
+
 @pytest.mark.parametrize(
     ("reason", "stop_text", "called", "tokens", "expected"),
     [

@@ -22,7 +22,9 @@ def collected(pieces: list[str]) -> list[Json]:
     splitter, collector, found = AnswerSplitter(thoughts=True, calls=True), CallCollector(), []
     for number, piece in enumerate(pieces, start=1):
         parts = splitter.feed(piece, last=number == len(pieces))
-        found += collector.feed(parts, is_inside_call=splitter.is_inside_call)
+        words, calls = collector.feed(parts, is_inside_call=splitter.is_inside_call)
+        assert not words
+        found += calls
     return found
 
 
@@ -71,3 +73,10 @@ def test_times_are_nanoseconds() -> None:
         "eval_duration": 250_000,
     }
     assert end(FinishReason.LENGTH, usage, 1)["done_reason"] == "length"
+
+
+def test_a_call_whose_arguments_cannot_be_read_is_text() -> None:
+    """An upstream constrains nothing: what it writes is shown, and is no fault of ours."""
+    splitter = AnswerSplitter(thoughts=True, calls=True)
+    parts = splitter.feed('<tool_call>\n{"name": "look", "arguments": {at: 1}}\n</tool_call>', last=True)
+    assert CallCollector().feed(parts, is_inside_call=splitter.is_inside_call) == ("look({at: 1})", [])

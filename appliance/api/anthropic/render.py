@@ -3,11 +3,11 @@ Anthropic's, checked by its client."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
+from appliance.api.calls import arguments_of, as_words
 from appliance.domain.inference import FinishReason, ToolCall, Usage
 from appliance.engines.parts import Answer, CallDelta, Parts
 
@@ -56,7 +56,7 @@ NOT_YET: Json = {"stop_reason": None, "stop_sequence": None}
 
 
 def content_blocks(answer: Answer) -> list[Json]:
-    """The blocks of a whole answer. A call in whose middle it was cut is none."""
+    """The blocks of a whole answer. A call in whose middle it was cut is none, one that cannot be read is text."""
     blocks = [{**_THINKING, "thinking": answer.thought}] if answer.thought else []
     if answer.text:
         blocks.append({**_TEXT, "text": answer.text})
@@ -65,7 +65,10 @@ def content_blocks(answer: Answer) -> list[Json]:
 
 
 def _tool_use(call: ToolCall) -> Json:
-    return {**_called(call.name), "input": json.loads(call.arguments)}
+    given = arguments_of(call.arguments)
+    if given is None:
+        return {**_TEXT, "text": as_words(call.name, call.arguments)}
+    return {**_called(call.name), "input": given}
 
 
 _THINKING: Json = {"type": "thinking", "thinking": "", "signature": ""}

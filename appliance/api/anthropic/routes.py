@@ -55,12 +55,13 @@ async def _start(node: Node, caller: Caller, body: wire.MessageCreate) -> TextEx
 async def _whole(node: Node, caller: Caller, body: wire.MessageCreate) -> dict[str, Any]:
     execution = await _start(node, caller, body)
     (text,) = await execution.texts()
-    answer = split(text.text, thoughts=execution.marks_thoughts, calls=bool(body.tools))
+    answer = split(text.text, thoughts=execution.marks_thoughts, calls=translate.may_call(body))
+    content = render.content_blocks(answer)
     stop = render.stop_object(
         text.finish_reason,
         text.stop_text,
-        called=bool(answer.calls),
+        called=any(block["type"] == "tool_use" for block in content),
         usage=execution.usage,
         max_tokens=body.max_tokens,
     )
-    return render.message_object(body.model, render.content_blocks(answer), stop, execution.usage)
+    return render.message_object(body.model, content, stop, execution.usage)

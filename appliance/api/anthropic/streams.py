@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-from appliance.api.anthropic import render
+from appliance.api.anthropic import render, translate
 from appliance.api.streaming import named_event
 from appliance.domain.clock import Clock
 from appliance.domain.inference import Delta
@@ -23,7 +23,7 @@ async def message_events(execution: TextExecution, body: wire.MessageCreate, clo
     yield named_event({"type": "ping"})
     told_seconds = clock.monotonic_seconds()
     writer = render.BlockWriter()
-    splitter = AnswerSplitter(thoughts=execution.marks_thoughts, calls=bool(body.tools))
+    splitter = AnswerSplitter(thoughts=execution.marks_thoughts, calls=translate.may_call(body))
     delta = Delta()
     async for _, delta in execution.deltas():
         parts = splitter.feed(delta.text, last=delta.finish_reason is not None)

@@ -39,6 +39,11 @@ def sampling_of(body: wire.MessageCreate) -> Sampling:
     )
 
 
+def may_call(body: wire.MessageCreate | wire.TokensCount) -> bool:
+    """Whether the model is offered tools; else what looks like a call is text."""
+    return bool(body.tools) and (body.tool_choice is None or body.tool_choice.type != "none")
+
+
 def chat_request(
     body: wire.MessageCreate | wire.TokensCount, cache_scope: str, sampling: Sampling | None = None
 ) -> ChatRequest:
@@ -46,7 +51,7 @@ def chat_request(
     _refuse_unserved(body)
     offered = tuple(_tool(index, tool) for index, tool in enumerate(body.tools or ()))
     check_tool_names(offered)
-    tools = () if body.tool_choice is not None and body.tool_choice.type == "none" else offered
+    tools = offered if may_call(body) else ()
     constraint = _constraint(body, tools)
     messages = tuple(_messages(body))
     continues = messages[-1].role == "assistant"

@@ -96,10 +96,10 @@ class Generation:
         calls = render.CallCollector()
         async for _, delta in execution.deltas():
             parts = splitter.feed(delta.text, last=delta.finish_reason is not None)
-            complete = calls.feed(parts, is_inside_call=splitter.is_inside_call)
+            words, complete = calls.feed(parts, is_inside_call=splitter.is_inside_call)
             logprobs = render.logprob_objects(delta.logprobs)
             end = self._end(execution, delta)
-            yield Piece(text=parts.text, thought=parts.thought, calls=complete, logprobs=logprobs, end=end)
+            yield Piece(text=parts.text + words, thought=parts.thought, calls=complete, logprobs=logprobs, end=end)
 
     def _end(self, execution: TextExecution, delta: Delta) -> Json:
         if delta.finish_reason is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
@@ -10,6 +9,7 @@ from uuid import uuid4
 
 from msgspec import Struct, field
 
+from appliance.api.calls import arguments_of, as_words
 from appliance.domain.inference import FinishReason, Logprobs, TokenLogprob, Usage
 from appliance.engines.parts import CallDelta, Parts
 
@@ -118,23 +118,28 @@ class CallCollector:
     def __init__(self) -> None:
         self._open: CallDelta | None = None
 
-    def feed(self, parts: Parts, *, is_inside_call: bool) -> list[Json]:
-        """The calls that are complete after these parts; ``is_inside_call``: the last one is not."""
-        complete: list[Json] = []
+    def feed(self, parts: Parts, *, is_inside_call: bool) -> tuple[str, list[Json]]:
+        """The calls that are complete after these parts, and as text those whose arguments cannot be read.
+
+        ``is_inside_call``: the last one is not complete.
+        """
+        complete: list[CallDelta] = []
         for delta in parts.calls:
             if self._open is not None and delta.number == self._open.number:
                 delta = CallDelta(
                     number=delta.number, name=self._open.name, arguments=self._open.arguments + delta.arguments
                 )
             elif self._open is not None:
-                complete.append(_call(self._open))
+                complete.append(self._open)
             self._open = delta
         if self._open is not None and not is_inside_call:
-            complete.append(_call(self._open))
+            complete.append(self._open)
             self._open = None
-        return complete
+        read = [(call, arguments_of(call.arguments)) for call in complete]
+        words = "".join(as_words(call.name or "", call.arguments) for call, arguments in read if arguments is None)
+        return words, [_call(call, arguments) for call, arguments in read if arguments is not None]
 
 
-def _call(call: CallDelta) -> Json:
-    function = {"index": call.number, "name": call.name, "arguments": json.loads(call.arguments)}
+def _call(call: CallDelta, arguments: Json) -> Json:
+    function = {"index": call.number, "name": call.name, "arguments": arguments}
     return {"id": f"call_{uuid4().hex[:8]}", "function": function}
