@@ -66,6 +66,7 @@ ROUTES: list[ControllerRouterHandler] = [
     openai_routes.create_completion,
     openai_routes.create_embeddings,
     openai_routes.create_rerank,
+    openai_routes.create_rerank_v2,
     response_routes.create_response,
     response_routes.count_input_tokens,
     token_routes.create_tokens,

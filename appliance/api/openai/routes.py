@@ -14,7 +14,7 @@ from appliance.api.openai import answers, fields, render, streams, translate
 from appliance.api.streaming import EventStream, while_connected
 from appliance.domain.errors import NotFound
 from appliance.domain.inference import RerankingRequest
-from appliance.domain.models import ModelType
+from appliance.domain.models import Caller, ModelType
 from appliance.lifecycle.node import Node
 from appliance.wire import openai as wire
 
@@ -99,11 +99,25 @@ async def create_embeddings(
     return await while_connected(request, work)
 
 
-@post(["/v1/rerank", "/v2/rerank"], operation_id="rerank", status_code=200, tags=TAGS)
+@post("/v1/rerank", operation_id="rerank", status_code=200, tags=TAGS)
 async def create_rerank(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.RerankCreate]
 ) -> dict[str, Any]:
-    """Documents by descending relevance, cut to ``top_n``. The second path is Cohere's client's."""
+    """Documents by descending relevance, cut to ``top_n``."""
+    return await _rerank(request, node, caller, data)
+
+
+@post("/v2/rerank", operation_id="rerankV2", status_code=200, tags=TAGS)
+async def create_rerank_v2(
+    request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.RerankCreate]
+) -> dict[str, Any]:
+    """The same where Cohere's client looks for it."""
+    return await _rerank(request, node, caller, data)
+
+
+async def _rerank(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.RerankCreate
+) -> dict[str, Any]:
     fields.check(data)
     target = node.inference.by_name(caller, data.model)
     texts = tuple(translate.document_text(i, each, data.rank_fields) for i, each in enumerate(data.documents))

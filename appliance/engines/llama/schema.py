@@ -40,6 +40,12 @@ _CLASSES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "s
 SUPPORTED = frozenset(
     {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *(k for keys in KEYWORDS_OF.values() for k in keys)}
 )
+_FORMS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("$ref", "format", "pattern"), (str,)),
+    **dict.fromkeys(("enum", "anyOf", "oneOf", "allOf", "prefixItems", "required"), (list,)),
+    "properties": (dict,),
+    "type": (str, list),
+}
 ALONE = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 
 
@@ -83,7 +89,17 @@ class SchemaReader:
         if not self._strict:
             return {keyword: value for keyword, value in raw.items() if keyword in SUPPORTED}
         self._check_keywords(raw, path)
+        self._check_forms(raw, path)
         return raw
+
+    def _check_forms(self, schema: Schema, path: Path) -> None:
+        """What the values of keywords are, so that one can go on reading."""
+        for keyword, kinds in _FORMS.items():
+            if keyword in schema and not isinstance(schema[keyword], kinds):
+                wanted = " or a ".join({str: "text", list: "list", dict: "object"}[kind] for kind in kinds)
+                raise refuse((*path, keyword), f"must be a {wanted}, is {json.dumps(schema[keyword])[:64]}")
+        if any(not isinstance(name, str) for name in schema.get("required", ())):
+            raise refuse((*path, "required"), "must be a list of names")
 
     def _check_keywords(self, schema: Schema, path: Path) -> None:
         for keyword in schema:
@@ -112,9 +128,7 @@ class SchemaReader:
 
     def properties(self, schema: Schema, path: Path) -> Schema:
         """The members' schemas by name, in order."""
-        properties = schema.get("properties", {})
-        if not isinstance(properties, dict):
-            raise refuse((*path, "properties"), "must be an object of schemas")
+        properties: Schema = schema.get("properties", {})
         if len(properties) > MAX_PROPERTIES:
             raise refuse((*path, "properties"), f"{len(properties)} properties, {MAX_PROPERTIES} are allowed")
         if properties and any(k in schema for k in ("minProperties", "maxProperties")):
@@ -124,8 +138,6 @@ class SchemaReader:
     def required(self, schema: Schema, properties: Schema, path: Path) -> frozenset[str]:
         """Names of the members that must be there."""
         required = schema.get("required", [])
-        if not isinstance(required, list) or any(not isinstance(name, str) for name in required):
-            raise refuse((*path, "required"), "must be a list of names")
         missing = [name for name in required if name not in properties]
         if missing:
             raise refuse((*path, "required"), f"'{missing[0]}' is required and not among the properties")
@@ -175,13 +187,10 @@ class SchemaReader:
 
     def pattern(self, schema: Schema, path: Path) -> str | None:
         """The ``pattern``, if there is one; it stands alone, too."""
-        pattern = schema.get("pattern")
-        if pattern is None:
+        if "pattern" not in schema:
             return None
-        if not isinstance(pattern, str):
-            raise refuse((*path, "pattern"), "must be a regular expression")
         self._check_alone(schema, "pattern", path)
-        return pattern
+        return str(schema["pattern"])
 
     def _check_alone(self, schema: Schema, keyword: str, path: Path) -> None:
         beside = [k for k in KEYWORDS_OF["string"] if k in schema and k != keyword]
@@ -277,7 +286,10 @@ class SchemaReader:
             if not (isinstance(schema, dict) and "$ref" in schema):
                 break
             schema, _path = self.resolve(schema["$ref"], path)
-        return schema if isinstance(schema, dict) else {}
+        if not isinstance(schema, dict):
+            return {}
+        self._check_forms(schema, path)
+        return schema
 
     def _possible_types(self, schema: Schema, path: Path) -> set[str]:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import ipaddress
 import json
@@ -210,6 +211,27 @@ def test_a_format_is_what_readers_of_it_expect(harness: Harness, name: str) -> N
     """Python's own readers take every text of it."""
     for seed in range(8):
         READERS[name](json.loads(answer(harness, to_gbnf(JsonConstraint(schema={"format": name})), seed)))
+
+
+KEYWORDS = ["type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", "properties", "required", "items", "format"]
+KEYWORDS += ["prefixItems", "minItems", "maxLength", "minimum", "exclusiveMaximum", "pattern", "additionalProperties"]
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-3, 2000)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["object", "array", "string", "integer", "a", "#", "#/properties/a", "^a$", "(", "date"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*KEYWORDS, "a"]), inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.sampled_from(KEYWORDS), ANYTHING, max_size=5))
+@settings(max_examples=200, deadline=None)
+def test_whatever_is_sent_as_a_schema_is_read_or_refused(schema: Json) -> None:
+    """Nothing that looks like a schema is a fault of ours."""
+    with contextlib.suppress(InvalidParameter):
+        assert to_gbnf(JsonConstraint(schema=schema))
 
 
 def _deep(levels: int) -> Json:
