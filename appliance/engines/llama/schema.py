@@ -46,6 +46,7 @@ _FORMS: dict[str, tuple[type, ...]] = {
     "properties": (dict,),
     "type": (str, list),
 }
+_NAMES_OF: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
 ALONE = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 
 
@@ -96,8 +97,8 @@ class SchemaReader:
         """What the values of keywords are, so that one can go on reading."""
         for keyword, kinds in _FORMS.items():
             if keyword in schema and not isinstance(schema[keyword], kinds):
-                wanted = " or a ".join({str: "text", list: "list", dict: "object"}[kind] for kind in kinds)
-                raise refuse((*path, keyword), f"must be a {wanted}, is {json.dumps(schema[keyword])[:64]}")
+                wanted = " or ".join(_NAMES_OF[kind] for kind in kinds)
+                raise refuse((*path, keyword), f"must be {wanted}, is {json.dumps(schema[keyword])[:64]}")
         if any(not isinstance(name, str) for name in schema.get("required", ())):
             raise refuse((*path, "required"), "must be a list of names")
 
