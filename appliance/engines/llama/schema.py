@@ -87,11 +87,13 @@ class SchemaReader:
             raise unsupported(path, "the schema 'false' is not supported; leave the member out")
         if not isinstance(raw, dict):
             raise refuse(path, f"a schema is an object, this is {json.dumps(raw)[:64]}")
-        if not self._strict:
-            return {keyword: value for keyword, value in raw.items() if keyword in SUPPORTED}
-        self._check_keywords(raw, path)
-        self._check_forms(raw, path)
-        return raw
+        schema: Schema = raw
+        if self._strict:
+            self._check_keywords(schema, path)
+        else:
+            schema = {keyword: value for keyword, value in schema.items() if keyword in SUPPORTED}
+        self._check_forms(schema, path)
+        return schema
 
     def _check_forms(self, schema: Schema, path: Path) -> None:
         """What the values of keywords are, so that one can go on reading."""
