@@ -22,13 +22,18 @@ from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
 
 import appliance
+from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.headers import QuotaHeaders
 from appliance.api.idempotency import Idempotency
+from appliance.api.ollama import routes as ollama_routes
+from appliance.api.ollama import store as ollama_store
 from appliance.api.openai import batches as batch_routes
+from appliance.api.openai import responses as response_routes
 from appliance.api.openai import routes as openai_routes
+from appliance.api.openai import tokens as token_routes
 from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
 from appliance.api.ops.calls import CallsController
@@ -69,6 +74,11 @@ ROUTES: list[ControllerRouterHandler] = [
     openai_routes.create_completion,
     openai_routes.create_embeddings,
     openai_routes.create_rerank,
+    openai_routes.create_rerank_v2,
+    response_routes.create_response,
+    response_routes.count_input_tokens,
+    token_routes.create_tokens,
+    token_routes.create_text,
     batch_routes.create_file,
     batch_routes.list_files,
     batch_routes.get_file,
@@ -79,6 +89,24 @@ ROUTES: list[ControllerRouterHandler] = [
     batch_routes.get_batch,
     batch_routes.cancel_batch,
     AsyncTaskController,
+    anthropic_routes.create_message,
+    anthropic_routes.count_tokens,
+    ollama_routes.greet,
+    ollama_routes.probe,
+    ollama_routes.get_version,
+    ollama_routes.list_models,
+    ollama_routes.list_running,
+    ollama_routes.show_model,
+    ollama_routes.chat,
+    ollama_routes.generate,
+    ollama_routes.embed,
+    ollama_routes.embeddings,
+    ollama_store.pull,
+    ollama_store.push,
+    ollama_store.create,
+    ollama_store.copy,
+    ollama_store.delete_model,
+    ollama_store.create_blob,
     admin.StateController,
     admin.AdminController,
     CallsController,

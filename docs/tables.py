@@ -18,10 +18,12 @@ from litestar.handlers import HTTPRouteHandler
 
 from appliance import config
 from appliance.api.errors import STATUS_OF_CODE
+from appliance.api.openai import fields
 from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
 from appliance.domain.models import Parameter
+from appliance.engines.llama import ranges, schema
 from appliance.lifecycle.remote import CREATION_PARAMETERS
 from appliance.lifecycle.shipped import SHIPPED
 from models_store.catalog import catalog
@@ -49,7 +51,7 @@ def routes() -> str:
         for path in handler.paths:
             full = re.sub(r"\{(\w+):\w+\}", r"{\1}", (prefix.rstrip("/") + "/" + path.strip("/")).rstrip("/") or "/")
             who = "admin" if guards or handler.guards else "any key"
-            if full.split("/")[1] in {"livez", "readyz", "metrics"}:
+            if full.split("/")[1] in {"", "livez", "readyz", "metrics"}:
                 who = "open"
             for method in sorted(map(str, handler.http_methods)):
                 text = (inspect.getdoc(handler.fn) or "").split("\n")[0]
@@ -90,6 +92,44 @@ def _error_tree(root: type[errors.ApplianceError]) -> Iterator[type[errors.Appli
     for child in root.__subclasses__():
         yield child
         yield from _error_tree(child)
+
+
+def openai_fields() -> str:
+    """What becomes of every field of the OpenAI dialect's bodies."""
+    rows: list[tuple[str, str, str]] = []
+    for path, body in fields.BODIES.items():
+        without, refused = fields.NO_EFFECT.get(body, {}), fields.REFUSED.get(body, {})
+        names = [field.name for field in msgspec.structs.fields(body)]
+        served = ", ".join(f"`{name}`" for name in names if name not in without and name not in refused)
+        rows.append((f"`{path}`", served, "served"))
+        fates = {name: f"no effect: {why}" for name, why in without.items()}
+        for name, each in refused.items():
+            but = " or ".join(f"`{msgspec.json.encode(value).decode()}`" for value in each.harmless)
+            fates[name] = f"400{f', but for {but}' if but else ''}: {each.why}"
+        for fate in dict.fromkeys(fates.values()):
+            rows.append(("", ", ".join(f"`{name}`" for name in fates if fates[name] == fate), fate))
+    return table(["path", "fields", "what becomes of them"], rows)
+
+
+def schema_keywords() -> str:
+    """What of JSON schema constrained answers and arguments of tools can hold."""
+    types = ", ".join(f"`{kind}`" for kind in schema.TYPES)
+    rows = [("any", ", ".join(f"`{name}`" for name in ("type", *schema.ALONE)), f"types: {types}")]
+    notes = {
+        "array": "`prefixItems` with as many items as it lists",
+        "string": "one of: lengths, `pattern`, `format` " + ", ".join(f"`{name}`" for name in ranges.FORMATS),
+        "number": f"of whole numbers any bounds; where a fraction may be, whole ones to {ranges.LARGEST_BOUND}",
+    }
+    rows += [
+        (kind, ", ".join(f"`{name}`" for name in names), notes.get(kind, ""))
+        for kind, names in schema.KEYWORDS_OF.items()
+    ]
+    rows.append(("annotations", ", ".join(f"`{name}`" for name in sorted(schema.ANNOTATIONS)), "bind nothing"))
+    bounds = (
+        f"{schema.MAX_DEPTH} levels, {schema.MAX_NODES} schemas, {schema.MAX_PROPERTIES} properties, "
+        f"{schema.MAX_ALTERNATIVES} alternatives, lengths to {schema.MAX_REPETITIONS}"
+    )
+    return table(["for", "keywords", "note"], [*rows, ("bounds", bounds, "more is a 422")])
 
 
 def configuration() -> str:

@@ -81,7 +81,7 @@ def provide_caller(request: Request[Any, Any, Any], node: TheNode) -> Caller:
 
 
 def _is_open(path: str) -> bool:
-    return any(path == open_path or path.startswith(open_path + "/") for open_path in OPEN_PATHS)
+    return path == "/" or any(path == open_path or path.startswith(open_path + "/") for open_path in OPEN_PATHS)
 
 
 def _from_loopback(scope: Scope) -> bool:

@@ -18,6 +18,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import structs
 
+from appliance.api import faces
 from appliance.domain.errors import ApplianceError, Busy, Internal, TokensSpent
 from appliance.wire import openai
 from appliance.wire.admin import Problem
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "invalid_request": HTTPStatus.BAD_REQUEST,
     "invalid_parameter": HTTPStatus.UNPROCESSABLE_ENTITY,
+    "unsupported": HTTPStatus.BAD_REQUEST,
     "prompt_too_long": HTTPStatus.BAD_REQUEST,
     "cannot_fit": HTTPStatus.BAD_REQUEST,
     "wrong_weights": HTTPStatus.BAD_REQUEST,
@@ -98,8 +100,13 @@ def describe(error: Exception, what: str) -> Problem:
 
 
 def _in_dialect(request: Request[Any, Any, Any], problem: Problem) -> Problem:
-    """The body as it is, and under ``/v1`` as OpenAI's client reads it."""
-    return in_openai(problem) if request.url.path.startswith("/v1/") else problem
+    """The body as it is, and under a dialect's path as its clients read it."""
+    path = request.url.path
+    if path.startswith(faces.ANTHROPIC_PATH):
+        return faces.in_anthropic(problem, STATUS_OF_CODE.get(problem.code, HTTPStatus.BAD_REQUEST))
+    if path.startswith(faces.OLLAMA_PATH):
+        return faces.in_ollama(problem)
+    return in_openai(problem) if path.startswith("/v1/") else problem
 
 
 def in_openai(problem: Problem) -> openai.Problem:
@@ -107,13 +114,19 @@ def in_openai(problem: Problem) -> openai.Problem:
     kind: Literal["invalid_request_error", "server_error"] = (
         "server_error" if problem.code == Internal.code else "invalid_request_error"
     )
-    error = openai.ErrorObject(message=problem.detail, type=kind, code=problem.code)
+    error = openai.ErrorObject(message=problem.detail, type=kind, code=problem.code, param=_param(problem))
     return openai.Problem(**structs.asdict(problem), error=error)
+
+
+def _param(problem: Problem) -> str | None:
+    """The place of the first fault, as OpenAI names parameters: ``tools.0.parameters``."""
+    location: Any = problem.errors[0].get("loc") if problem.errors else None
+    return ".".join(str(step) for step in location if step != "body") or None if location else None
 
 
 def handle_appliance_error(request: Request[Any, Any, Any], error: ApplianceError) -> Response[bytes]:
     """Render an error of our own tree."""
-    return _render(status_of(error), report(request, error), _headers(error))
+    return _render(request, status_of(error), report(request, error), _headers(error))
 
 
 def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
@@ -130,12 +143,13 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
     if status is HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{path} does not take {request.method}; GET /schema lists what it takes"
     body = Problem(detail=detail, code=_CODE_OF_STATUS.get(status, "invalid_request"), errors=errors)
-    return _render(status, _in_dialect(request, body), {"x-should-retry": "false", **(error.headers or {})})
+    headers = {"x-should-retry": "false", **(error.headers or {})}
+    return _render(request, status, _in_dialect(request, body), headers)
 
 
 def handle_unexpected(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
     """Render a bug."""
-    return _render(HTTPStatus.INTERNAL_SERVER_ERROR, report(request, error), {"x-should-retry": "false"})
+    return _render(request, HTTPStatus.INTERNAL_SERVER_ERROR, report(request, error), {"x-should-retry": "false"})
 
 
 def read_fault(error: msgspec.ValidationError) -> tuple[str, Location]:
@@ -171,7 +185,12 @@ def _headers(error: ApplianceError) -> dict[str, str]:
     return headers
 
 
-def _render(status: HTTPStatus, body: Problem, headers: dict[str, str]) -> Response[bytes]:
+def _render(
+    request: Request[Any, Any, Any], status: HTTPStatus, body: Problem, headers: dict[str, str]
+) -> Response[bytes]:
     return Response(
-        content=msgspec.json.encode(body), status_code=status, headers=headers, media_type="application/json"
+        content=msgspec.json.encode(body),
+        status_code=faces.known_status(request, status),
+        headers={**headers, **faces.headers_of(request)},
+        media_type="application/json",
     )

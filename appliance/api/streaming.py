@@ -1,4 +1,4 @@
-"""Server-sent events and the race against a client that leaves."""
+"""Server-sent events, lines of JSON, and the race against a client that leaves."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from litestar.response import Stream
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from appliance.api import faces
 from appliance.api.errors import report
 
 T = TypeVar("T")
@@ -31,6 +32,17 @@ def event(value: Any) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
+def named_event(value: dict[str, Any]) -> bytes:
+    """One event with its ``type`` for a name."""
+    name: str = value["type"]
+    return b"event: " + name.encode() + b"\n" + event(value)
+
+
+def line(value: Any) -> bytes:
+    """One line of a stream of JSON values."""
+    return msgspec.json.encode(value) + b"\n"
+
+
 class EventStream(Stream):
     """An SSE response with status 200. A failure after the first byte becomes an ``error`` event.
 
@@ -39,13 +51,23 @@ class EventStream(Stream):
     never runs its ``finally``.
     """
 
+    kind = "text/event-stream"
+
     def __init__(
         self, request: Request[Any, Any, Any], events: AsyncIterator[bytes], close: Callable[[], None]
     ) -> None:
         super().__init__(
-            _with_errors(request, events), media_type="text/event-stream", headers=HEADERS, status_code=200
+            _with_errors(request, events, self.failure),
+            media_type=self.kind,
+            headers=HEADERS | faces.headers_of(request),
+            status_code=200,
         )
         self._close = close
+
+    @staticmethod
+    def failure(problem: Any) -> bytes:
+        """How a failure is told."""
+        return b"event: error\n" + event(problem)
 
     def to_asgi_response(self, *arguments: Any, **options: Any) -> ASGIResponse:
         """The response as an ASGI application that closes what it streams."""
@@ -61,12 +83,25 @@ class EventStream(Stream):
         return respond_and_close  # type: ignore[return-value]  # Litestar only ever calls it
 
 
-async def _with_errors(request: Request[Any, Any, Any], events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+class LineStream(EventStream):
+    """The same as one JSON object a line. A failure after the first byte becomes the last line."""
+
+    kind = "application/x-ndjson"
+
+    @staticmethod
+    def failure(problem: Any) -> bytes:
+        """How a failure is told."""
+        return line(problem)
+
+
+async def _with_errors(
+    request: Request[Any, Any, Any], events: AsyncIterator[bytes], failure: Callable[[Any], bytes]
+) -> AsyncIterator[bytes]:
     try:
         async for item in events:
             yield item
     except Exception as error:
-        yield b"event: error\n" + event(report(request, error))
+        yield failure(report(request, error))
 
 
 async def while_connected(request: Request[Any, Any, Any], work: Awaitable[T]) -> T:

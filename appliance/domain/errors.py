@@ -5,6 +5,7 @@ The tree; a leaf knows its ``code``, never an HTTP status (``appliance.api.error
     ApplianceError
     ├── InvalidRequest            the caller sent something wrong
     │   ├── InvalidParameter        a value of the wrong type, out of range, unknown or missing
+    │   │   └── Unsupported             a documented field or keyword that is not served here
     │   ├── PromptTooLong           more tokens than one request may use
     │   ├── CannotFit               no placement exists on this machine, whatever is evicted
     │   ├── WrongWeights            weights that this template or task cannot serve
@@ -56,6 +57,12 @@ class InvalidParameter(InvalidRequest):
     code = "invalid_parameter"
 
 
+class Unsupported(InvalidParameter):
+    """A field, value or schema keyword that is sound and not served here; the message names it and its place."""
+
+    code = "unsupported"
+
+
 class PromptTooLong(InvalidRequest):
     """The prompt needs more tokens than one request may use; nothing was cut."""
 
@@ -68,13 +75,17 @@ class PromptTooLong(InvalidRequest):
         hint: str = "shorten the prompt",
         *,
         subject: str | None = None,
+        limit: str | None = None,
     ) -> None:
-        """``subject`` names one text of several that are embedded or compared, where no answer needs room."""
+        """``subject`` names one text of several that are embedded or compared, where no answer needs room.
+
+        ``limit`` says it in words where the deployment does not set it.
+        """
+        limit = limit or f"this deployment takes {context_length_tokens} per request"
         message = (
             f"{subject} has {prompt_tokens} tokens, this deployment takes {context_length_tokens} per text; {hint}"
             if subject
-            else f"the prompt has {prompt_tokens} tokens, this deployment takes {context_length_tokens} per request "
-            f"with at least one for the answer; {hint}"
+            else f"the prompt has {prompt_tokens} tokens, {limit} with at least one for the answer; {hint}"
         )
         super().__init__(message)
         self.prompt_tokens = prompt_tokens

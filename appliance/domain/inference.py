@@ -59,6 +59,8 @@ class Message(Struct, frozen=True, kw_only=True):
     name: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
+    reasoning: str | None = None
+    """The thoughts before an assistant's turn; the chat template keeps them or leaves them out."""
 
 
 class Tool(Struct, frozen=True, kw_only=True):
@@ -89,6 +91,10 @@ class ToolConstraint(Struct, frozen=True, kw_only=True):
     """True: a call, never text."""
     parallel: bool = False
     """True: one call or more."""
+    loose: tuple[str, ...] = ()
+    """Names of tools of whose schemas the model, which is shown all of them, is left with what no grammar can hold."""
+    answer: JsonConstraint | None = None
+    """What the answer is when it is no call; None: any text."""
 
 
 Constraint: TypeAlias = JsonConstraint | GrammarConstraint | ToolConstraint
@@ -101,6 +107,10 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
     """Text, or token ids of the model's own vocabulary."""
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
+    context_tokens: int | None = None
+    """Prompt and answer together take no more than this; None: no more than the deployment allows."""
+    echo: bool = False
+    """The answer's text begins with the prompt's."""
     cache_scope: str = ""
     """Whose prefixes may be reused: an account id. Never shared across scopes."""
 
@@ -115,13 +125,22 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     chat_template: str | None = None
     """Jinja source in place of the model's own."""
     template_arguments: dict[str, Any] = field(default_factory=dict)
+    reasoning_effort: str | None = None
+    """How much the model should think; "none": not at all. None: as it does by itself."""
+    tells_thoughts: bool = False
+    """Whoever reads the answer tells thoughts from it: they may stand before what the constraint asks for."""
+    continues_last: bool = False
+    """The last message is the beginning of the answer, which goes on from there."""
+    context_tokens: int | None = None
+    """Prompt and answer together take no more than this; None: no more than the deployment allows."""
     cache_scope: str = ""
 
 
 class EmbeddingRequest(Struct, frozen=True, kw_only=True):
     """Turn texts into vectors."""
 
-    texts: tuple[str, ...]
+    texts: tuple[str | tuple[int, ...], ...]
+    """Each a text, or token ids of the model's own vocabulary."""
     normalize: bool | None = None
     """None: as the deployment says."""
 
@@ -155,6 +174,8 @@ class Delta(Struct, frozen=True, kw_only=True):
     logprobs: tuple[Logprobs, ...] = ()
     finish_reason: FinishReason | None = None
     """Set on the last delta only."""
+    stop_text: str | None = None
+    """The one of ``Sampling.stop`` that ended the answer, where it is known; on the last delta only."""
 
 
 class Usage(Struct, kw_only=True):
@@ -164,6 +185,8 @@ class Usage(Struct, kw_only=True):
     cached_tokens: int = 0
     """Of the prompt's tokens, those not computed again."""
     response_tokens: int = 0
+    reasoning_tokens: int = 0
+    """Of the response's tokens, those of thoughts."""
     queue_milliseconds: float = 0.0
     prefill_milliseconds: float = 0.0
     decode_milliseconds: float = 0.0
@@ -174,6 +197,14 @@ class EmbeddingResult(Struct, frozen=True, kw_only=True):
 
     vectors: list[list[float]]
     tokens: int
+
+
+class Tokens(Struct, frozen=True, kw_only=True):
+    """A text as a model reads it."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    """The text of each; a character may be spread over several."""
 
 
 class RerankingResult(Struct, frozen=True, kw_only=True):

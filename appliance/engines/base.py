@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
-from appliance.domain.errors import ApplianceError
+from appliance.domain.errors import ApplianceError, InvalidRequest
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
@@ -22,6 +22,7 @@ from appliance.domain.inference import (
     EmbeddingResult,
     RerankingRequest,
     RerankingResult,
+    Tokens,
     Usage,
 )
 from appliance.domain.models import Card, ModelType, Parameters
@@ -232,6 +233,8 @@ class TextStream(Protocol):
     """One generation under way. Iterate for deltas; the last has a finish_reason."""
 
     usage: Usage
+    marks_thoughts: bool
+    """The text may begin with thoughts between ``<think>`` and ``</think>``; else such marks are text like any."""
 
     def __aiter__(self) -> AsyncIterator[Delta]:
         """Deltas as they come. Raises Internal when the engine fails."""
@@ -259,6 +262,30 @@ class TextEngine(Engine, Protocol):
 
     async def count_tokens(self, request: CompletionRequest | ChatRequest) -> int:
         """Tokens of the prompt as it would enter the model."""
+
+
+@runtime_checkable
+class Tokenizing(Protocol):
+    """What every local engine can do besides: text to tokens and back."""
+
+    @property
+    def context_length_tokens(self) -> int:
+        """Tokens that one request may use, or one text have."""
+
+    async def tokenize(self, request: CompletionRequest | ChatRequest, *, add_special: bool = True) -> Tokens:
+        """The tokens of a prompt or text as it would enter the model; without ``add_special`` none of the marks that
+        the model wants around a text. Raises InvalidRequest for a conversation that the engine cannot hold.
+        """
+
+    async def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of token ids. Raises InvalidParameter for one that is not in the vocabulary."""
+
+
+def plain_text(request: CompletionRequest | ChatRequest) -> str:
+    """The text of a request to an engine that holds no conversations. Raises InvalidRequest."""
+    if isinstance(request, CompletionRequest) and isinstance(request.prompt, str):
+        return request.prompt
+    raise InvalidRequest("messages: this model reads texts, not conversations; send the text as 'prompt'")
 
 
 @runtime_checkable

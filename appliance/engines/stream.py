@@ -88,6 +88,7 @@ class GenerationStream:
     def __init__(self, cancel: Callable[[], None]) -> None:
         self.loop = asyncio.get_running_loop()
         self.usage = Usage()
+        self.marks_thoughts = False
         self._cancel = cancel
         self._pending: deque[Delta] = deque()
         self._error: ApplianceError | None = None
@@ -153,4 +154,5 @@ def _merged(deltas: list[Delta]) -> Delta:
         text="".join(delta.text for delta in deltas),
         logprobs=tuple(logprobs for delta in deltas for logprobs in delta.logprobs),
         finish_reason=reason,
+        stop_text=deltas[-1].stop_text,
     )

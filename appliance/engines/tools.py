@@ -1,7 +1,8 @@
 """Tool calls as text, the way they stand in a model's answer.
 
 The format is the one Hermes, Qwen and the starter model use: each call as one JSON object between two marks. The
-grammar that forces it is in ``engines/llama/grammar.py``; this module reads it back and imports nothing native.
+grammar that forces it is in ``engines/llama/grammar.py``; this module reads whole texts back and imports nothing
+native, ``engines/parts.py`` takes an answer apart while it comes.
 """
 
 from __future__ import annotations
@@ -64,49 +65,3 @@ def _skip_blanks(text: str, position: int) -> int:
     while position < len(text) and text[position].isspace():
         position += 1
     return position
-
-
-class ToolCallSplitter:
-    """Takes an answer apart while it streams: text at once, each call when it is complete."""
-
-    def __init__(self) -> None:
-        self._held = ""
-        self._found = 0
-
-    @property
-    def found(self) -> int:
-        """Calls given out so far."""
-        return self._found
-
-    def feed(self, text: str, *, last: bool = False) -> tuple[str, tuple[ToolCall, ...]]:
-        """More of the answer; the text that can be shown and the calls that are complete now.
-
-        ``last``: nothing follows, so what was held back because it might become a call is given out as text.
-        """
-        self._held += text
-        content: list[str] = []
-        calls: list[ToolCall] = []
-        while (start := self._held.find(OPENING)) >= 0:
-            stop = self._held.find(CLOSING, start)
-            if stop < 0:
-                break
-            stop += len(CLOSING)
-            outside, found = parse_tool_calls(self._held[:stop])
-            content.append(outside)
-            calls += found
-            self._held = self._held[stop:]
-        content.append(self._release(start, last=last))
-        self._found += len(calls)
-        shown = "".join(content)
-        return ("" if self._found and not shown.strip() else shown), tuple(calls)
-
-    def _release(self, start: int, *, last: bool) -> str:
-        """The held text up to where a call stands or may begin."""
-        keep_from = len(self._held) if last else start if start >= 0 else len(self._held) - self._opening_overlap()
-        shown, self._held = self._held[:keep_from], self._held[keep_from:]
-        return shown
-
-    def _opening_overlap(self) -> int:
-        """Characters at the end that are the beginning of an opening mark."""
-        longest = min(len(OPENING) - 1, len(self._held))
-        return next((n for n in range(longest, 0, -1) if OPENING.startswith(self._held[-n:])), 0)

@@ -101,6 +101,8 @@ class Text(Struct, frozen=True, kw_only=True):
     text: str
     finish_reason: FinishReason
     logprobs: tuple[Logprobs, ...] = ()
+    stop_text: str | None = None
+    """The stop text that ended it, where it is known."""
 
 
 class TextExecution:
@@ -122,11 +124,17 @@ class TextExecution:
             total.prompt_tokens += usage.prompt_tokens
             total.cached_tokens += usage.cached_tokens
             total.response_tokens += usage.response_tokens
+            total.reasoning_tokens += usage.reasoning_tokens
             waited = max(waited, usage.queue_milliseconds)
             total.prefill_milliseconds = max(total.prefill_milliseconds, usage.prefill_milliseconds)
             total.decode_milliseconds = max(total.decode_milliseconds, usage.decode_milliseconds)
         total.queue_milliseconds += waited
         return total
+
+    @property
+    def marks_thoughts(self) -> bool:
+        """Whether thoughts may stand at the beginning of the texts, between ``<think>`` and ``</think>``."""
+        return any(stream.marks_thoughts for stream in self._streams)
 
     async def prime(self) -> None:
         """Wait for the first delta of a single stream, so that a failure before it is a real status."""
@@ -224,14 +232,21 @@ class _Collector:
         self._pieces: list[str] = []
         self._logprobs: list[Logprobs] = []
         self._reason = FinishReason.STOP
+        self._stop_text: str | None = None
 
     def add(self, delta: Delta) -> None:
         self._pieces.append(delta.text)
         self._logprobs += delta.logprobs
         self._reason = delta.finish_reason or self._reason
+        self._stop_text = delta.stop_text or self._stop_text
 
     def text(self) -> Text:
-        return Text(text="".join(self._pieces), finish_reason=self._reason, logprobs=tuple(self._logprobs))
+        return Text(
+            text="".join(self._pieces),
+            finish_reason=self._reason,
+            logprobs=tuple(self._logprobs),
+            stop_text=self._stop_text,
+        )
 
 
 _background: set[asyncio.Task[None]] = set()

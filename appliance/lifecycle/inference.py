@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar, cast
 from msgspec import Struct, structs
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import NotFound, PromptTooLong, WrongWeights
+from appliance.domain.errors import InvalidRequest, NotFound, PromptTooLong, WrongWeights
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
@@ -21,10 +21,11 @@ from appliance.domain.inference import (
     FinishReason,
     RerankingRequest,
     RerankingResult,
+    Tokens,
     Usage,
 )
 from appliance.domain.models import Caller, Deployment, Model, ModelType, Parameter, Template
-from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine, TextStream
+from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine, TextStream, Tokenizing
 from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import CallContext, CallSink, Record, TextExecution
@@ -167,6 +168,29 @@ class Inference:
         finally:
             lease.release()
 
+    async def load(self, target: Target) -> None:
+        """Bring the target into memory, where it stays as if it had just been called."""
+        (await self._leases.acquire(target.deployment.id, 0)).release()
+
+    async def tokenize(
+        self, target: Target, request: CompletionRequest | ChatRequest, *, add_special: bool = True
+    ) -> tuple[Tokens, int]:
+        """The prompt's tokens, and how many the deployment takes. Raises InvalidRequest for a model elsewhere."""
+        lease = await self._leases.acquire(target.deployment.id, 0)
+        try:
+            engine = _tokenizing(target, lease)
+            return await engine.tokenize(request, add_special=add_special), engine.context_length_tokens
+        finally:
+            lease.release()
+
+    async def detokenize(self, target: Target, tokens: tuple[int, ...]) -> str:
+        """The text of token ids. Raises InvalidRequest for a model elsewhere."""
+        lease = await self._leases.acquire(target.deployment.id, 0)
+        try:
+            return await _tokenizing(target, lease).detokenize(tokens)
+        finally:
+            lease.release()
+
     async def embed(
         self, caller: Caller, target: Target, request: EmbeddingRequest, *, dialect: str
     ) -> EmbeddingResult:
@@ -263,6 +287,12 @@ class Inference:
         except BaseException as error:
             await record.end(usage or Usage(), error)
             raise
+
+
+def _tokenizing(target: Target, lease: Lease) -> Tokenizing:
+    if not isinstance(lease.engine, Tokenizing):
+        raise InvalidRequest(f"the vocabulary of '{target.deployment.name}' is its upstream's; ask there")
+    return lease.engine
 
 
 def _embedding(request: EmbeddingRequest, first: int = 0) -> Callable[[Lease], Awaitable[EmbeddingResult]]:

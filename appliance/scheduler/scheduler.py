@@ -105,7 +105,7 @@ class Scheduler:
         self.loads = 0
         """Engines that were loaded since the start."""
         self.evictions = 0
-        """Engines that left for others, or because nobody had called them for long."""
+        """Engines that left for others, because nobody had called them for long, or because they were dismissed."""
 
     # --- what the registry wants ---------------------------------------------------------------------------------
 
@@ -538,6 +538,15 @@ class Scheduler:
             self._evict(ready.pop(holder))
         self._canary.send(list(ready.values()))
         self._advance()
+
+    def dismiss(self, deployment_id: str) -> bool:
+        """Let an engine go that nobody uses at this moment, unless it is pinned; whether it goes."""
+        resident = self.serving(deployment_id)
+        if resident is None or resident.leases or resident.wanted.pinned:
+            return False
+        self._evict(resident)
+        self._advance()
+        return True
 
     async def _take_out_sick(self, resident: Resident, error: ApplianceError) -> None:
         """Out of service with its reason, if it still is in service; tried again when the back-off is over."""

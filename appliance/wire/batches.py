@@ -11,7 +11,7 @@ from appliance.wire.limits import Name
 MAX_CUSTOM_ID_LENGTH = 512
 MAX_METADATA = 16
 
-Endpoint: TypeAlias = Literal["/v1/chat/completions", "/v1/completions", "/v1/embeddings"]
+Endpoint: TypeAlias = Literal["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/embeddings"]
 MetadataText: TypeAlias = Annotated[str, Meta(max_length=512)]
 FileId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=128)]
 

@@ -14,6 +14,8 @@ MAX_NAME_LENGTH = 128
 MAX_TEXT_LENGTH = 4_000_000
 MAX_TOKENS = 1_048_576
 MAX_STOP_SEQUENCES = 4
+MAX_STOP_TEXTS = 64
+"""In dialects whose clients send long lists; each is looked for after each token."""
 MAX_STOP_LENGTH = 256
 MAX_PROMPTS = 256
 MAX_TEXTS = 4096
@@ -37,6 +39,7 @@ Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
 Description: TypeAlias = Annotated[str, Meta(max_length=65_536)]
 StopText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_LENGTH)]
 StopSequences: TypeAlias = Annotated[list[StopText], Meta(max_length=MAX_STOP_SEQUENCES)]
+StopTexts: TypeAlias = Annotated[list[StopText], Meta(max_length=MAX_STOP_TEXTS)]
 UnitTemperature: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Temperature: TypeAlias = Annotated[float, Meta(ge=0, le=2)]
 MaxTokens: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]

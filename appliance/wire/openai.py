@@ -1,8 +1,8 @@
-"""The OpenAI dialect under ``/v1``: models, completions, chat completions, embeddings, and ``rerank`` beside them.
+"""The OpenAI dialect under ``/v1``: models, completions, chat completions, embeddings, and beside them ``rerank`` and
+``tokenize``. The bodies of ``/v1/responses`` are in ``openai_responses``.
 
-Unknown fields are refused by name. Fields of OpenAI's service that mean nothing on one machine (``user``,
-``metadata``, ``store``, ...) are accepted and have no effect; those that would change the answer and are not
-served are refused by the route, never ignored.
+Unknown fields are refused by name. Which of the documented fields are served, which have no effect on one machine and
+which are refused when they are set says ``appliance.api.openai.fields``.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from appliance.wire.limits import (
     MAX_LOGIT_BIAS,
     MAX_MESSAGES,
     MAX_PROMPTS,
-    MAX_TEXTS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     MaxTokens,
@@ -37,6 +36,9 @@ TokenIds: TypeAlias = Annotated[list[Annotated[int, Meta(ge=0, le=2**31 - 1)]], 
 Choices: TypeAlias = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 TopLogprobs: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)]
 LogitBias: TypeAlias = Annotated[dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_LOGIT_BIAS)]
+
+
+Effort: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32)]
 
 
 class StreamOptions(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -94,14 +96,15 @@ class ToolCall(Struct, kw_only=True):
 
 
 class ContentPart(Struct, kw_only=True):
-    """A part of a message's content; only text parts are served here."""
+    """A part of a message's content; only parts of text are served here, what a model refused with among them."""
 
     type: str
     text: str | None = None
+    refusal: str | None = None
 
 
 class Message(Struct, kw_only=True):
-    """One turn of the conversation."""
+    """One turn of the conversation. An assistant's thoughts go back as ``reasoning_content`` or ``reasoning``."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Text | list[ContentPart] | None = None
@@ -109,6 +112,10 @@ class Message(Struct, kw_only=True):
     tool_calls: Annotated[list[ToolCall], Meta(max_length=MAX_TOOLS)] | None = None
     tool_call_id: str | None = None
     refusal: str | None = None
+    reasoning_content: Text | None = None
+    reasoning: Text | None = None
+    audio: Any = None
+    function_call: Any = None
 
 
 class FunctionDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -120,11 +127,11 @@ class FunctionDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
     strict: bool | None = None
 
 
-class ToolDefinition(Struct, kw_only=True, forbid_unknown_fields=True):
-    """A tool; functions are the only kind."""
+class ToolDefinition(Struct, kw_only=True):
+    """A tool; functions are the only kind that is served."""
 
-    function: FunctionDefinition
-    type: Literal["function"] = "function"
+    function: FunctionDefinition | None = None
+    type: str = "function"
 
 
 class NamedFunction(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -133,11 +140,26 @@ class NamedFunction(Struct, kw_only=True, forbid_unknown_fields=True):
     name: str
 
 
-class NamedToolChoice(Struct, kw_only=True, forbid_unknown_fields=True):
-    """This tool must be called."""
+class NamedTool(Struct, kw_only=True):
+    """A tool by its name."""
 
-    function: NamedFunction
-    type: Literal["function"] = "function"
+    function: NamedFunction | None = None
+    type: str = "function"
+
+
+class AllowedTools(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Those of the tools that may be called now; with ``required`` one of them must be."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[NamedTool], Meta(min_length=1, max_length=MAX_TOOLS)]
+
+
+class ToolChoice(Struct, kw_only=True):
+    """This function must be called, or some of the tools may be."""
+
+    type: str
+    function: NamedFunction | None = None
+    allowed_tools: AllowedTools | None = None
 
 
 class JsonSchemaFormat(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -165,41 +187,72 @@ class ChatCompletionCreate(_Sampling, kw_only=True, forbid_unknown_fields=True):
     top_logprobs: TopLogprobs | None = None
     response_format: ResponseFormat | None = None
     tools: Annotated[list[ToolDefinition], Meta(max_length=MAX_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Effort | None = None
     metadata: dict[str, Any] | None = None
     store: bool | None = None
     service_tier: str | None = None
-    reasoning_effort: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_options: Any = None
+    prompt_cache_retention: str | None = None
+    prediction: Any = None
+    audio: Any = None
+    modalities: Any = None
+    functions: Any = None
+    function_call: Any = None
+    moderation: Any = None
+    verbosity: str | None = None
+    web_search_options: Any = None
 
 
 class EmbeddingsCreate(Struct, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/embeddings``."""
 
     model: Name
-    input: Text | Annotated[list[Text | TokenIds | int], Meta(min_length=1, max_length=MAX_TEXTS)]
+    input: Text | Annotated[list[Text | TokenIds | int], Meta(min_length=1, max_length=1_000_000)]
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     user: str | None = None
 
 
-class Document(Struct, kw_only=True):
-    """A document to rank, when it is not a bare string."""
-
-    text: Text
-
-
 class RerankCreate(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/rerank``, the shape that Jina and Cohere share."""
+    """Body of ``POST /v1/rerank`` and ``POST /v2/rerank``: what Jina and Cohere have in common, and their own names."""
 
     model: Name
     query: Text
-    documents: Annotated[list[Text | Document], Meta(min_length=1, max_length=MAX_CHUNKS)]
+    documents: Annotated[list[Text | dict[str, Any]], Meta(min_length=1, max_length=MAX_CHUNKS)]
     top_n: Annotated[int, Meta(ge=1, le=MAX_CHUNKS)] | None = None
     return_documents: bool | None = None
+    rank_fields: Annotated[list[Name], Meta(min_length=1, max_length=64)] | None = None
+    max_tokens_per_doc: MaxTokens | None = None
+    max_chunks_per_doc: MaxTokens | None = None
+    priority: Annotated[int, Meta(ge=0, le=999)] | None = None
+
+
+class TokenizeCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/tokenize``: ``prompt`` or ``messages`` as vLLM has them, or ``content`` as llama-server."""
+
+    model: Name
+    prompt: Text | None = None
+    content: Text | None = None
+    messages: Annotated[list[Message], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = None
+    tools: Annotated[list[ToolDefinition], Meta(max_length=MAX_TOOLS)] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+    reasoning_effort: Effort | None = None
+    add_special_tokens: bool | None = None
+    add_special: bool | None = None
+    return_token_strs: bool | None = None
+    with_pieces: bool | None = None
+
+
+class DetokenizeCreate(Struct, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/detokenize``."""
+
+    model: Name
+    tokens: TokenIds
 
 
 class ErrorObject(Struct, kw_only=True):
@@ -219,20 +272,25 @@ class Problem(admin.Problem, kw_only=True):
 
 __all__ = [
     "MAX_PROMPTS",
+    "AllowedTools",
     "ChatCompletionCreate",
     "CompletionCreate",
     "ContentPart",
-    "Document",
+    "DetokenizeCreate",
+    "Effort",
     "EmbeddingsCreate",
     "ErrorObject",
     "FunctionCall",
     "FunctionDefinition",
     "Message",
-    "NamedToolChoice",
+    "NamedTool",
     "Problem",
     "RerankCreate",
     "ResponseFormat",
     "StreamOptions",
+    "TokenIds",
+    "TokenizeCreate",
     "ToolCall",
+    "ToolChoice",
     "ToolDefinition",
 ]

@@ -19,7 +19,45 @@ TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": 
 CHUNK = {"chunk_id": "1", "text": "a b", "score": 0.5, "metadata": {"a": [1]}}
 MODEL = {"name": "api-fuzz", "model_type": "CHAT_COMPLETION", "model_creation_parameters": {"weights": "api-llama"}}
 
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "a": {
+            "oneOf": [
+                {"type": "integer", "minimum": 1},
+                {"type": "array", "prefixItems": [{"const": 1}], "minItems": 1},
+            ]
+        },
+        "b": {"type": "string", "pattern": "^[a-f]+$"},
+        "c": {"$ref": "#/properties/b"},
+    },
+    "required": ["b"],
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}
+CHOICE = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "look"}]}
+ITEMS = [
+    {"type": "reasoning", "id": "r", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+    {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "hello"}]},
+    {"type": "function_call", "call_id": "c", "name": "look", "arguments": "{}"},
+    {"type": "function_call_output", "call_id": "c", "output": "nothing"},
+]
+RESPONSE = {
+    "model": "api-chat",
+    "input": ITEMS,
+    "max_output_tokens": 2,
+    "tools": [{"type": "function", "name": "look", "parameters": SCHEMA}],
+    "tool_choice": CHOICE,
+    "text": {"format": {"type": "json_schema", "name": "x", "schema": SCHEMA}},
+    "reasoning": {"effort": "low"},
+    "include": ["message.output_text.logprobs"],
+}
+
 SOUND: list[tuple[str, dict[str, Any]]] = [
+    ("/v1/responses", RESPONSE),
+    ("/v1/chat/completions", {"model": "api-chat", "messages": HELLO, "max_tokens": 2, "response_format": FORMAT}),
+    ("/v1/tokenize", {"model": "api-chat", "messages": HELLO, "tools": [TOOL], "add_special_tokens": True}),
+    ("/v1/detokenize", {"model": "api-chat", "tokens": [1, 2, 3]}),
+    ("/v1/rerank", {"model": "starter-rerank", "query": "a", "documents": ["b", {"text": "c"}], "top_n": 1}),
     ("/v1/chat/completions", {"model": "api-chat", "messages": HELLO, "max_tokens": 2, "tools": [TOOL], "stop": "x"}),
     ("/v1/completions", {"model": "api-chat", "prompt": "hello", "max_tokens": 2, "logit_bias": {}, "stream": False}),
     ("/v1/embeddings", {"model": "api-embed", "input": ["the model"], "encoding_format": "float"}),
@@ -81,7 +119,7 @@ def client(server: Server) -> Iterator[httpx.Client]:
         yield found
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=260, deadline=None, database=None)
 @given(sent=bodies())
 def test_no_body_is_a_fault_of_ours(sent: tuple[str, Any], client: httpx.Client, stage: Stage, server: Server) -> None:
     """No JSON value on a main route is answered with a 5xx."""

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from openai import OpenAI
 from scale_egp.sdk.client import EGPClient
 from scale_egp.sdk.types.model_templates import ModelTemplate
 from scale_egp.sdk.types.models import ModelDeployment, ModelInstance
@@ -137,6 +138,13 @@ def deploy(egp: EGPClient, templates: dict[str, ModelTemplate]) -> Iterator[Depl
             return model, deployment
 
         yield make
+
+
+@pytest.fixture
+def openai_client(server: Server) -> Iterator[OpenAI]:
+    """The official OpenAI client with a member's key."""
+    with OpenAI(base_url=f"{server.url}/v1", api_key=server.member_key, max_retries=0, timeout=60) as made:
+        yield made
 
 
 def text_model(deploy: Deploy, template: str) -> Deployed:

@@ -145,6 +145,26 @@ def test_a_batch_of_embeddings_is_what_the_endpoint_gives(client: OpenAI) -> Non
     assert len(found["one"]["response"]["body"]["data"]) == 1
 
 
+def test_a_batch_of_responses(client: OpenAI) -> None:
+    """Each line is answered with a response; what a response would refuse is in the errors of the batch."""
+    body: dict[str, Any] = {"model": CHAT, "input": "Hello", "max_output_tokens": 4}
+    line = {"custom_id": "a", "method": "POST", "url": "/v1/responses", "body": body}
+    made = client.batches.create(
+        input_file_id=upload(client, [line]), endpoint="/v1/responses", completion_window="24h"
+    )
+    answer = lines_of(client, ended(client, made.id).output_file_id)["a"]["response"]["body"]
+    assert (answer["object"], answer["output"][0]["type"]) == ("response", "message")
+
+    kept = {**line, "body": {**body, "store": True}}
+    made = client.batches.create(
+        input_file_id=upload(client, [kept]), endpoint="/v1/responses", completion_window="24h"
+    )
+    failed = ended(client, made.id)
+    assert failed.status == "failed"
+    assert failed.errors is not None
+    assert "store" in str(failed.errors.data)
+
+
 def test_lines_that_fail_stand_in_the_error_file(client: OpenAI) -> None:
     """A request that only running shows to be wrong is refused in its own line; the others are answered."""
     lines = [chat_line("good", "Hello"), chat_line("long", "word " * 20_000)]

@@ -195,6 +195,23 @@ def test_streamed_completion(there: httpx.Client, front: Front) -> None:
     assert events[-1]["token_usage"]["completion"] == 6 or events[-1]["completion"]["finish_reason"] == "stop"
 
 
+def test_the_vocabulary_is_the_upstreams(there: httpx.Client) -> None:
+    """Tokens of a model elsewhere cannot be told here, and that is said."""
+    refused = there.post("/v1/tokenize", json={"model": "r-chat", "prompt": "hello"})
+    assert refused.status_code == 400
+    assert "upstream" in refused.json()["detail"]
+
+
+def test_a_response_over_an_upstream(there_openai: openai.OpenAI) -> None:
+    """Items and events are made here: an upstream needs to know chat completions only."""
+    asked: dict[str, Any] = {"model": "r-chat", "input": "Hello", "temperature": 0, "max_output_tokens": 12}
+    whole = there_openai.responses.create(**asked)
+    assert whole.output_text
+    with there_openai.responses.create(**asked, stream=True) as stream:
+        last = list(stream)[-1]
+    assert last.type in {"response.completed", "response.incomplete"}
+
+
 def test_tools_streamed_and_whole(there_openai: openai.OpenAI) -> None:
     """A required call arrives as a tool call, streamed or not."""
     asked: dict[str, Any] = {"messages": ASK_WEATHER, "tools": [TOOL], "tool_choice": "required", "temperature": 0}
@@ -336,3 +353,28 @@ def test_a_plan_of_no_bytes(front: Front) -> None:
         imagined = client.post("/admin/plan", json={"model_id": front.embed.model_id}).raise_for_status().json()
     assert plan["outcome"] == "serves"
     assert (imagined["outcome"], imagined["total_bytes"], imagined["learned"]) == ("loads", 0, False)
+
+
+def test_other_dialects_reach_the_upstream_too(there: httpx.Client, front: Front) -> None:
+    """A remote model answers in Anthropic's and in Ollama's shape; what cannot be carried there is refused."""
+    tool = TOOL["function"]
+    messages = {
+        "model": front.chat.name,
+        "max_tokens": 100,
+        "messages": ASK_WEATHER,
+        "temperature": 0,
+        "tools": [{"name": tool["name"], "description": tool["description"], "input_schema": tool["parameters"]}],
+        "tool_choice": {"type": "any"},
+    }
+    answer = there.post("/v1/messages", json=messages).raise_for_status().json()
+    assert (answer["content"][0]["type"], answer["content"][0]["name"]) == ("tool_use", "get_weather")
+    begun = [*ASK_WEATHER, {"role": "assistant", "content": "It is"}]
+    refused = there.post("/v1/messages", json={"model": front.chat.name, "max_tokens": 9, "messages": begun})
+    assert (refused.status_code, "cannot go on" in refused.json()["error"]["message"]) == (400, True)
+
+    chat = {"model": front.chat.name, "messages": ASK_WEATHER, "stream": False, "options": {"num_predict": 8}}
+    told = there.post("/api/chat", json=chat).raise_for_status().json()
+    assert told["eval_count"] == newest(there, front.chat.deployment_id)["response_tokens"]
+    bounded = there.post("/api/chat", json={**chat, "options": {"num_ctx": 100}})
+    assert (bounded.status_code, "together" in bounded.json()["error"]) == (400, True)
+    assert f"{front.chat.name}:latest" in [m["name"] for m in there.get("/api/tags").json()["models"]]

@@ -38,6 +38,8 @@ class Sink:
 class Script:
     """A stream that gives these deltas, raises these errors, and waits for ever at an Ellipsis."""
 
+    marks_thoughts = False
+
     def __init__(self, *steps: object) -> None:
         self.usage = Usage(prompt_tokens=3)
         self.closed = False

@@ -212,6 +212,25 @@ async def test_sweep_unloads_idle(scheduler: Scheduler, clock: FakeClock) -> Non
     lease.release()
 
 
+async def test_an_engine_is_dismissed_when_nobody_uses_it(scheduler: Scheduler) -> None:
+    """It goes at once, and the next call loads it; a pinned one, one in use and one that is not there are let be."""
+    idle, pinned, busy = (FakeBackend(need_bytes=5) for _ in range(3))
+    scheduler.want(wanted("idle", idle))
+    scheduler.want(wanted("pinned", pinned, pinned=True))
+    scheduler.want(wanted("busy", busy))
+    (await scheduler.acquire("idle")).release()
+    (await scheduler.acquire("pinned")).release()
+    lease = await scheduler.acquire("busy")
+    assert [scheduler.dismiss(name) for name in ("idle", "pinned", "busy", "unknown")] == [True, False, False, False]
+    await until(lambda: idle.loads[0].closed)
+    assert not scheduler.dismiss("idle")
+    assert not pinned.loads[0].closed
+    assert not busy.loads[0].closed
+    lease.release()
+    (await scheduler.acquire("idle")).release()
+    assert len(idle.loads) == 2
+
+
 async def test_replace_switches_after_the_load(scheduler: Scheduler) -> None:
     """The old engine serves until the new one is loaded, and unloads when its last lease ends."""
     old, new = FakeBackend(), FakeBackend()

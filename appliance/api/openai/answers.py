@@ -9,11 +9,12 @@ from typing import Any
 from uuid import uuid4
 
 from appliance.api.openai import render, translate
+from appliance.api.vectors import cut
 from appliance.domain.clock import Clock
-from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import EmbeddingRequest
 from appliance.domain.models import Caller, ModelType
-from appliance.engines.tools import parse_tool_calls
+from appliance.engines.parts import split
+from appliance.lifecycle.execution import Text
 from appliance.lifecycle.inference import Inference
 from appliance.wire import openai as wire
 
@@ -29,8 +30,8 @@ async def chat_completion(
     )
     choices = []
     for index, text in enumerate(await execution.texts()):
-        content, calls = parse_tool_calls(text.text) if body.tools else (text.text, ())
-        choices.append(render.chat_choice(index, text, content, calls))
+        answer = split(text.text, thoughts=execution.marks_thoughts, calls=bool(requests[0].tools))
+        choices.append(render.chat_choice(index, text, answer))
     usage = render.usage_object(execution.usage)
     return {**head(clock, "chatcmpl", body.model), "object": "chat.completion", "choices": choices, "usage": usage}
 
@@ -42,12 +43,30 @@ async def completion(
     target = inference.by_name(caller, body.model)
     requests = translate.completion_requests(body, caller.account_id)
     execution = await inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=dialect)
+    texts = _best(await execution.texts(), body)
     choices = [
-        render.text_choice(i, text.text, render.finish(text.finish_reason), text.logprobs)
-        for i, text in enumerate(await execution.texts())
+        render.text_choice(
+            i, text.text, render.finish(text.finish_reason), text.logprobs if body.logprobs is not None else ()
+        )
+        for i, text in enumerate(texts)
     ]
     usage = render.usage_object(execution.usage)
     return {**head(clock, "cmpl", body.model), "object": "text_completion", "choices": choices, "usage": usage}
+
+
+def _best(texts: list[Text], body: wire.CompletionCreate) -> list[Text]:
+    """Of each prompt's texts the ``n`` with the highest log probability per token, best first."""
+    choices = body.n or 1
+    generated = body.best_of or choices
+    if generated == choices:
+        return texts
+    groups = (texts[first : first + generated] for first in range(0, len(texts), generated))
+    return [text for group in groups for text in sorted(group, key=_likelihood, reverse=True)[:choices]]
+
+
+def _likelihood(text: Text) -> float:
+    chosen = [entry.chosen.logprob for entry in text.logprobs]
+    return sum(chosen) / len(chosen) if chosen else -math.inf
 
 
 async def embeddings(
@@ -66,12 +85,7 @@ async def embeddings(
 
 
 def _vector(vector: list[float], body: wire.EmbeddingsCreate) -> list[float] | str:
-    if body.dimensions is not None:
-        if body.dimensions > len(vector):
-            raise InvalidParameter(f"dimensions {body.dimensions} is above the model's {len(vector)}")
-        vector = vector[: body.dimensions]
-        length = max(math.hypot(*vector), 1e-12)
-        vector = [value / length for value in vector]
+    vector = cut(vector, body.dimensions)
     if body.encoding_format == "base64":
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
     return vector

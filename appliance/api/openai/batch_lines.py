@@ -11,12 +11,15 @@ from msgspec import Struct
 from appliance.api.bodies import decode
 from appliance.api.errors import describe, in_openai, status_of
 from appliance.api.openai import answers, translate
+from appliance.api.openai.responses import response
+from appliance.api.openai.responses_input import chat_request
 from appliance.domain.clock import Clock
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Caller, ModelType
 from appliance.lifecycle.background import Reply
 from appliance.lifecycle.inference import Inference
 from appliance.wire import openai as wire
+from appliance.wire.openai_responses import ResponseCreate
 
 DIALECT = "openai_batch"
 
@@ -35,6 +38,7 @@ ENDPOINTS = {
     "/v1/completions": _Endpoint(
         wire.CompletionCreate, ModelType.COMPLETION, translate.completion_requests, answers.completion
     ),
+    "/v1/responses": _Endpoint(ResponseCreate, ModelType.CHAT_COMPLETION, chat_request, response),
     "/v1/embeddings": _Endpoint(
         wire.EmbeddingsCreate,
         ModelType.EMBEDDING,

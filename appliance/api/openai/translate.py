@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+from msgspec import structs
+
+from appliance.api.openai import fields, tools
 from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.domain.inference import (
     ChatRequest,
@@ -14,10 +18,9 @@ from appliance.domain.inference import (
     Sampling,
     Tool,
     ToolCall,
-    ToolConstraint,
 )
-from appliance.lifecycle.agents import check_tool_names
 from appliance.wire import openai as wire
+from appliance.wire.limits import MAX_TEXTS
 
 DEFAULT_TEMPERATURE = 1.0
 
@@ -42,65 +45,103 @@ def sampling_of(body: wire.CompletionCreate | wire.ChatCompletionCreate) -> Samp
 
 
 def completion_requests(body: wire.CompletionCreate, cache_scope: str) -> list[CompletionRequest]:
-    """One request per prompt and choice, choices of a prompt side by side. Raises InvalidParameter."""
-    _refuse("echo", body.echo)
-    _refuse("suffix", body.suffix)
-    if body.best_of not in (None, body.n, 1):
-        raise InvalidParameter(f"best_of {body.best_of} is not served; use n to get several choices")
+    """One request per prompt and text to generate, those of a prompt side by side. Raises InvalidParameter."""
+    fields.check(body)
+    check_stream_options(body)
     sampling = sampling_of(body)
     prompts = _prompts(body.prompt)
     choices = body.n or 1
-    if len(prompts) * choices > wire.MAX_PROMPTS:
+    generated = _generated(body, choices)
+    if len(prompts) * generated > wire.MAX_PROMPTS:
         raise InvalidParameter(
-            f"{len(prompts)} prompts x {choices} choices are {len(prompts) * choices} texts, "
+            f"{len(prompts)} prompts x {generated} choices are {len(prompts) * generated} texts, "
             f"one request takes {wire.MAX_PROMPTS}; send several requests"
         )
+    if body.echo and body.logprobs is not None:
+        raise fields.not_served("logprobs", "of an echoed prompt they are not computed; leave out one of the two")
+    if generated > choices and sampling.logprobs is None:
+        sampling = structs.replace(sampling, logprobs=0)  # by which the best are told
     return [
-        CompletionRequest(prompt=prompt, sampling=_choice(sampling, i), cache_scope=cache_scope)
+        CompletionRequest(prompt=prompt, sampling=_choice(sampling, i), echo=bool(body.echo), cache_scope=cache_scope)
         for prompt in prompts
-        for i in range(choices)
+        for i in range(generated)
     ]
+
+
+def _generated(body: wire.CompletionCreate, choices: int) -> int:
+    """Texts to generate for each prompt, of which the best are given."""
+    if body.best_of is None:
+        return choices
+    if body.best_of < choices:
+        raise InvalidParameter(f"best_of {body.best_of} is below n {choices}; give the number of texts to choose from")
+    if body.best_of > choices and body.stream:
+        raise fields.not_served("stream", f"the best of {body.best_of} is known when all are complete")
+    return body.best_of
+
+
+def check_stream_options(body: wire.CompletionCreate | wire.ChatCompletionCreate) -> None:
+    """Raise InvalidParameter for options of a stream that nobody asked for."""
+    if body.stream_options is not None and not body.stream:
+        raise InvalidParameter("stream_options are for streams; send stream: true with them, or leave them out")
 
 
 def chat_requests(body: wire.ChatCompletionCreate, cache_scope: str) -> list[ChatRequest]:
     """One request per choice. Raises InvalidParameter."""
+    fields.check(body)
+    check_stream_options(body)
     sampling = sampling_of(body)
-    tools = tuple(_tool(tool) for tool in body.tools or ())
-    check_tool_names(tools)
-    constraint = _constraint(body, tools)
-    messages = tuple(_message(i, message) for i, message in enumerate(body.messages))
+    tools, constraint = _offered(body)
+    messages = conversation(body.messages)
     return [
         ChatRequest(
             messages=messages,
-            tools=() if body.tool_choice == "none" else tools,
+            tools=tools,
             sampling=_choice(sampling, i),
             constraint=constraint,
             template_arguments=body.chat_template_kwargs or {},
+            reasoning_effort=body.reasoning_effort,
+            tells_thoughts=True,
             cache_scope=cache_scope,
         )
         for i in range(body.n or 1)
     ]
 
 
-def embedding_texts(value: str | Sequence[object]) -> tuple[str, ...]:
-    """The texts of an embeddings request. Token ids are refused: they belong to another vocabulary."""
-    texts = [value] if isinstance(value, str) else list(value)
-    strings = tuple(text for text in texts if isinstance(text, str))
-    if len(strings) != len(texts):
-        raise InvalidParameter("input: token ids belong to another model's vocabulary; send text")
-    return strings
+def conversation(messages: Sequence[wire.Message]) -> tuple[Message, ...]:
+    """The turns. Raises InvalidParameter, InvalidRequest (content that is no text)."""
+    return tuple(_message(i, message) for i, message in enumerate(messages))
 
 
-def document_text(document: str | wire.Document) -> str:
-    """A document to rank as text."""
-    return document if isinstance(document, str) else document.text
+def embedding_texts(value: str | Sequence[object]) -> tuple[str | tuple[int, ...], ...]:
+    """The texts of an embeddings request; a list of numbers is one text in token ids of the model's own vocabulary."""
+    texts = _prompts(value)
+    if not texts:
+        raise InvalidParameter("input is empty; send a text, token ids, or a list of either")
+    if len(texts) > MAX_TEXTS:
+        raise InvalidParameter(f"input: {len(texts)} texts, one request takes {MAX_TEXTS}; send several requests")
+    return tuple(texts)
+
+
+def document_text(index: int, document: str | dict[str, Any], rank_fields: Sequence[str] | None) -> str:
+    """A document to rank as text: its field ``text``, or those that are named, each on a line of its own."""
+    if isinstance(document, str):
+        return document
+    wanted = ["text"] if rank_fields is None else list(rank_fields)
+    missing = [name for name in wanted if not isinstance(document.get(name), str)]
+    if missing:
+        raise InvalidParameter(
+            f"documents[{index}]: the field '{missing[0][:64]}' is no text; send it, or name others in rank_fields"
+        )
+    if rank_fields is None:
+        return str(document["text"])
+    return "\n".join(f"{name}: {document[name]}" for name in wanted)
 
 
 def _choice(sampling: Sampling, index: int) -> Sampling:
     """The sampling of the n-th choice: a given seed must not make all choices equal."""
     if sampling.seed is None or index == 0:
         return sampling
-    return Sampling(**{f: getattr(sampling, f) for f in sampling.__struct_fields__} | {"seed": sampling.seed + index})
+    return structs.replace(sampling, seed=sampling.seed + index)
 
 
 def _max_tokens(body: wire.CompletionCreate | wire.ChatCompletionCreate) -> int | None:
@@ -128,14 +169,15 @@ def _logprobs(body: wire.CompletionCreate | wire.ChatCompletionCreate) -> int | 
     return (body.top_logprobs or 0) if body.logprobs else None
 
 
-def _prompts(prompt: str | list[str | list[int] | int]) -> list[str | tuple[int, ...]]:
+def _prompts(prompt: str | Sequence[object]) -> list[str | tuple[int, ...]]:
+    """Texts or lists of token ids; a bare list of ids is one."""
     if isinstance(prompt, str):
         return [prompt]
-    if all(isinstance(item, int) for item in prompt):
+    if prompt and all(isinstance(item, int) for item in prompt):
         return [tuple(item for item in prompt if isinstance(item, int))]
     if any(isinstance(item, int) for item in prompt):
-        raise InvalidParameter("prompt: either token ids, or a list of texts or of token id lists; not both mixed")
-    return [item if isinstance(item, str) else tuple(item) for item in prompt if not isinstance(item, int)]
+        raise InvalidParameter("send either token ids, or a list of texts or of token id lists; not both mixed")
+    return [item if isinstance(item, str) else tuple(item) for item in prompt if isinstance(item, str | list)]
 
 
 def _message(index: int, message: wire.Message) -> Message:
@@ -143,7 +185,8 @@ def _message(index: int, message: wire.Message) -> Message:
         ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
         for call in message.tool_calls or ()
     )
-    content = _content(index, message.content)
+    fields.check(message, f"messages[{index}].")
+    content = _content(index, message.content if message.content is not None else message.refusal)
     if message.role == "tool" and not message.tool_call_id and not message.name:
         raise InvalidParameter(f"messages[{index}]: a tool message needs 'tool_call_id'")
     if content is None and not calls:
@@ -154,42 +197,66 @@ def _message(index: int, message: wire.Message) -> Message:
         name=message.name,
         tool_calls=calls,
         tool_call_id=message.tool_call_id,
+        reasoning=message.reasoning_content or message.reasoning,
     )
 
 
 def _content(index: int, content: str | list[wire.ContentPart] | None) -> str | None:
     if not isinstance(content, list):
         return content
-    for part in content:
-        if part.type != "text" or part.text is None:
-            raise InvalidRequest(
-                f"messages[{index}]: this model takes text only, and a part of type '{part.type[:32]}' was sent"
-            )
-    return "".join(part.text or "" for part in content)
+    return "".join(_part_text(index, part) for part in content)
 
 
-def _tool(tool: wire.ToolDefinition) -> Tool:
+def _part_text(index: int, part: wire.ContentPart) -> str:
+    text = part.refusal if part.type == "refusal" else part.text
+    if part.type not in ("text", "refusal") or text is None:
+        raise InvalidRequest(
+            f"messages[{index}]: this model takes text only, and a part of type '{part.type[:32]}' was sent"
+        )
+    return text
+
+
+def _offered(body: wire.ChatCompletionCreate) -> tuple[tuple[Tool, ...], Constraint | None]:
+    parallel = body.parallel_tool_calls is not False
+    answer = _format_constraint(body.response_format)
+    return tools.offered(tools_of(body.tools), _tool_choice(body.tool_choice), parallel=parallel, answer=answer)
+
+
+def tools_of(given: Sequence[wire.ToolDefinition] | None) -> list[Tool]:
+    """The tools. Raises Unsupported for other kinds than functions."""
+    return [_tool(f"tools[{index}]", tool) for index, tool in enumerate(given or ())]
+
+
+def _tool(where: str, tool: wire.ToolDefinition) -> Tool:
     function = tool.function
+    if tool.type != "function":
+        raise fields.not_served(f"{where}.type", f"'{tool.type[:32]}' is none of ours; functions are the only tools")
+    if function is None:
+        raise InvalidParameter(f"{where}: a tool of type function needs 'function'")
     parameters = function.parameters or {"type": "object", "properties": {}}
     return Tool(name=function.name, description=function.description or "", parameters=parameters)
 
 
-def _constraint(body: wire.ChatCompletionCreate, tools: tuple[Tool, ...]) -> Constraint | None:
-    answer_format = _format_constraint(body.response_format)
-    choice = body.tool_choice
-    if not tools or choice == "none":
-        if isinstance(choice, wire.NamedToolChoice) or choice == "required":
-            raise InvalidParameter("tool_choice asks for a tool call, and no tools are given")
-        return answer_format
-    if answer_format is not None:
-        raise InvalidParameter("response_format and tools exclude each other here; send one, or tool_choice: none")
-    if isinstance(choice, wire.NamedToolChoice):
-        named = tuple(tool for tool in tools if tool.name == choice.function.name)
-        if not named:
-            raise InvalidParameter(f"tool_choice names '{choice.function.name[:64]}', which is not among the tools")
-        return ToolConstraint(tools=named, required=True)
-    parallel = body.parallel_tool_calls is not False
-    return ToolConstraint(tools=tools, required=choice == "required", parallel=parallel)
+def _tool_choice(choice: str | wire.ToolChoice | None) -> tools.Choice:
+    if not isinstance(choice, wire.ToolChoice):
+        return tools.Choice(may_call=choice != "none", must_call=choice == "required")
+    if choice.type == "function" and choice.function is not None:
+        return tools.Choice(must_call=True, names=(choice.function.name,), is_named=True)
+    if choice.type == "allowed_tools" and choice.allowed_tools is not None:
+        names = tuple(_name(index, tool) for index, tool in enumerate(choice.allowed_tools.tools))
+        return tools.Choice(must_call=choice.allowed_tools.mode == "required", names=names)
+    if choice.type in ("function", "allowed_tools"):
+        raise InvalidParameter(f"tool_choice: of type {choice.type} it needs '{choice.type}'")
+    raise fields.not_served("tool_choice.type", f"'{choice.type[:32]}' is none of ours; function or allowed_tools")
+
+
+def _name(index: int, tool: wire.NamedTool) -> str:
+    where = f"tool_choice.allowed_tools.tools[{index}]"
+    if tool.type != "function":
+        raise fields.not_served(f"{where}.type", f"'{tool.type[:32]}' is none of ours; functions are the only tools")
+    if tool.function is None:
+        raise InvalidParameter(f"{where}: it needs 'function' with the name")
+    return tool.function.name
 
 
 def _format_constraint(asked: wire.ResponseFormat | None) -> JsonConstraint | None:
@@ -200,8 +267,3 @@ def _format_constraint(asked: wire.ResponseFormat | None) -> JsonConstraint | No
     if asked.json_schema is None:
         raise InvalidParameter("response_format json_schema needs 'json_schema' with the schema")
     return JsonConstraint(schema=asked.json_schema.schema)
-
-
-def _refuse(name: str, value: object) -> None:
-    if value:
-        raise InvalidParameter(f"{name} is not served; leave it out")

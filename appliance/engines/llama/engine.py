@@ -18,17 +18,26 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock, SystemClock
 from appliance.domain.errors import ApplianceError, InvalidParameter, PromptTooLong
-from appliance.domain.inference import ChatRequest, CompletionRequest, Constraint, Sampling
+from appliance.domain.inference import (
+    ChatRequest,
+    CompletionRequest,
+    Constraint,
+    GrammarConstraint,
+    Sampling,
+    Tokens,
+    ToolConstraint,
+)
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget
-from appliance.engines.llama.chat import Marks, prompt_text
-from appliance.engines.llama.grammar import to_gbnf
+from appliance.engines.llama.chat import Marks, prompt_text, source_of, thoughts_of
+from appliance.engines.llama.grammar import Thoughts, to_gbnf
 from appliance.engines.llama.prefix import PrefixStore
 from appliance.engines.llama.runtime import Context, ContextOptions, Grammar, Model, Vocabulary
 from appliance.engines.llama.sampler import Law, Sampler
 from appliance.engines.llama.sequence import Cancel, Start
 from appliance.engines.llama.stepper import Command, TextStepper
 from appliance.engines.llama.text import Pieces
+from appliance.engines.parts import THOUGHT_OPENING
 from appliance.engines.stream import GenerationStream, Outbox
 from appliance.engines.thread import EngineThread
 
@@ -52,6 +61,14 @@ class TextOptions(Struct, frozen=True, kw_only=True):
     """About how long a step may take while somebody's stream waits for it."""
     prefix_bytes: int = 0
     """RAM for what finished requests had computed, so that those which begin the same need not compute it again."""
+
+
+class _Prompt(Struct, frozen=True, kw_only=True):
+    """What enters the model, and what of the answer is in it already."""
+
+    tokens: Ints
+    opening: str = ""
+    thoughts: Thoughts = Thoughts.NONE
 
 
 class LlamaTextEngine:
@@ -124,67 +141,85 @@ class LlamaTextEngine:
     async def complete(self, request: CompletionRequest) -> GenerationStream:
         """Start continuing a text. Raises PromptTooLong, InvalidParameter."""
         prompt = await self._prompt(request)
-        return await self._start(request, prompt, request.sampling, request.constraint)
+        opening = await self._echoed(request.prompt) if request.echo else ""
+        return await self._start(request, _Prompt(tokens=prompt, opening=opening))
 
     async def chat(self, request: ChatRequest) -> GenerationStream:
         """Start answering a conversation. Raises PromptTooLong, InvalidParameter."""
-        prompt = await self._prompt(request)
-        return await self._start(request, prompt, request.sampling, request.constraint)
+        prompt = await asyncio.to_thread(self._chat_prompt, request)
+        if not _may_think(request):
+            prompt = _Prompt(tokens=prompt.tokens)
+        return await self._start(request, prompt)
 
     async def count_tokens(self, request: Request) -> int:
         """Tokens of the prompt as it would enter the model."""
         return len(await self._prompt(request))
 
+    async def tokenize(self, request: Request, *, add_special: bool = True) -> Tokens:
+        """The prompt's tokens as they would enter the model; ``add_special`` False: without the marks around a text."""
+        if isinstance(request, CompletionRequest) and isinstance(request.prompt, str):
+            ids = await asyncio.to_thread(self._vocabulary.tokenize, request.prompt, add_special=add_special)
+        else:
+            ids = await self._prompt(request)
+        numbers = tuple(ids.tolist())
+        return Tokens(ids=numbers, pieces=await asyncio.to_thread(self._vocabulary.pieces, numbers))
+
+    async def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of token ids, control tokens included. Raises InvalidParameter."""
+        return await asyncio.to_thread(self._vocabulary.text, self._vocabulary.checked(tokens, "tokens"))
+
     # --- the prompt ----------------------------------------------------------------------------------------------
 
     async def _prompt(self, request: Request) -> Ints:
         if isinstance(request, ChatRequest):
-            return await asyncio.to_thread(self._chat_tokens, request)
+            return (await asyncio.to_thread(self._chat_prompt, request)).tokens
         if not isinstance(request.prompt, str):
-            return self._given_tokens(request.prompt)
+            return self._vocabulary.checked(request.prompt, "prompt")
         if len(request.prompt) <= QUICK_CHARACTERS:
             return self._vocabulary.tokenize(request.prompt)
         return await asyncio.to_thread(self._vocabulary.tokenize, request.prompt)
 
-    def _chat_tokens(self, request: ChatRequest) -> Ints:
+    def _chat_prompt(self, request: ChatRequest) -> _Prompt:
         text = prompt_text(request, self._template, self._marks)
         # many templates write the beginning mark themselves; it must not be there twice
         has_mark = bool(self._marks.bos) and text.startswith(self._marks.bos)
-        return self._vocabulary.tokenize(text, add_special=not has_mark)
+        tokens = self._vocabulary.tokenize(text, add_special=not has_mark)
+        thoughts = thoughts_of(text, source_of(request, self._template))
+        return _Prompt(tokens=tokens, thoughts=thoughts, opening=THOUGHT_OPENING if thoughts is Thoughts.OPEN else "")
 
-    def _given_tokens(self, tokens: tuple[int, ...]) -> Ints:
-        size = self._vocabulary.size
-        for index, token in enumerate(tokens):
-            if not 0 <= token < size:
-                raise InvalidParameter(f"prompt: token {token} at {index} is not in the vocabulary of {size} tokens")
-        return np.array(tokens, dtype=np.int32)
+    async def _echoed(self, prompt: str | tuple[int, ...]) -> str:
+        return prompt if isinstance(prompt, str) else await self.detokenize(prompt)
 
     # --- the start -----------------------------------------------------------------------------------------------
 
-    async def _start(
-        self, request: Request, prompt: Ints, sampling: Sampling, constraint: Constraint | None
-    ) -> GenerationStream:
-        self._check(prompt, sampling, constraint)
+    async def _start(self, request: Request, prompt: _Prompt) -> GenerationStream:
+        sampling, constraint, tokens = request.sampling, request.constraint, prompt.tokens
+        self._check(tokens, sampling, constraint)
+        limit = self._limit(tokens, request)
         submitted_seconds = self._clock.monotonic_seconds()
         law: Law | None = None
         banned: tuple[int, ...] = ()
         if sampling.ignore_eos:
             banned = self._ends or await asyncio.to_thread(self._find_ends)
         if constraint is not None:
-            grammar, banned = await asyncio.to_thread(self._grammars.of, constraint)
+            thoughts = prompt.thoughts if _tells_thoughts(request) else Thoughts.NONE
+            grammar, banned = await asyncio.to_thread(self._grammars.of, constraint, thoughts)
             law = Law(grammar, self._pieces)
         stream = GenerationStream(lambda: self._thread.post(Cancel(stream)))
+        stream.marks_thoughts = prompt.thoughts is not Thoughts.NONE
         start = Start(
             receiver=stream,
-            prompt=prompt,
-            limit_tokens=self._limit(prompt, sampling),
+            prompt=tokens,
+            limit_tokens=limit,
             scope=request.cache_scope,
-            sampler=Sampler(sampling, prompt, law=law, banned=banned),
+            sampler=Sampler(sampling, tokens, law=law, banned=banned),
             stops=sampling.stop,
             logprobs=sampling.logprobs,
             submitted_seconds=submitted_seconds,
+            may_think=stream.marks_thoughts,
+            opening=prompt.opening,
         )
-        stream.usage.prompt_tokens = len(prompt)
+        stream.usage.prompt_tokens = len(tokens)
         self._thread.submit(start, stream)
         return stream
 
@@ -205,10 +240,27 @@ class LlamaTextEngine:
             if not 0 <= token < size:
                 raise InvalidParameter(f"logit_bias: token {token} is not in the vocabulary of {size} tokens")
 
-    def _limit(self, prompt: Ints, sampling: Sampling) -> int:
-        if sampling.max_tokens is None:
-            return self.context_length_tokens
-        return min(self.context_length_tokens, len(prompt) + max(sampling.max_tokens, 1))
+    def _limit(self, prompt: Ints, request: Request) -> int:
+        """Prompt and answer together. Raises PromptTooLong when the request's own bound leaves no room."""
+        context = self.context_length_tokens
+        if request.context_tokens is not None and request.context_tokens < context:
+            context = request.context_tokens
+            if len(prompt) >= context:
+                hint = f"shorten the prompt, or allow for more; this deployment takes {self.context_length_tokens}"
+                raise PromptTooLong(len(prompt), context, hint, limit=f"the request allows for {context}")
+        most = request.sampling.max_tokens
+        return context if most is None else min(context, len(prompt) + max(most, 1))
+
+
+def _tells_thoughts(request: Request) -> bool:
+    return isinstance(request, ChatRequest) and request.tells_thoughts
+
+
+def _may_think(request: ChatRequest) -> bool:
+    """Whether the constraint leaves room for thoughts before the answer, where the model has any."""
+    constraint = request.constraint
+    is_free = constraint is None or (isinstance(constraint, ToolConstraint) and not constraint.required)
+    return is_free or (_tells_thoughts(request) and not isinstance(constraint, GrammarConstraint))
 
 
 def _context_options(options: TextOptions) -> ContextOptions:
@@ -229,19 +281,19 @@ class _Grammars:
         self._compiled: OrderedDict[bytes, Grammar] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, constraint: Constraint) -> tuple[Grammar, tuple[int, ...]]:
+    def of(self, constraint: Constraint, thoughts: Thoughts) -> tuple[Grammar, tuple[int, ...]]:
         """A fresh grammar for this constraint, and the tokens to ban beside it. Raises InvalidParameter."""
         with self._vocabulary.in_use():
             banned = self._pieces.hidden()
-        return self._fresh(constraint), banned
+        return self._fresh(constraint, thoughts), banned
 
-    def _fresh(self, constraint: Constraint) -> Grammar:
-        key = type(constraint).__name__.encode() + msgspec.json.encode(constraint)
+    def _fresh(self, constraint: Constraint, thoughts: Thoughts) -> Grammar:
+        key = f"{type(constraint).__name__} {thoughts.value} ".encode() + msgspec.json.encode(constraint)
         with self._lock:
             if key in self._compiled:
                 self._compiled.move_to_end(key)
                 return self._compiled[key].clone()
-        compiled = Grammar.compile(self._vocabulary, to_gbnf(constraint))
+        compiled = Grammar.compile(self._vocabulary, to_gbnf(constraint, thoughts))
         with self._lock:
             self._compiled[key] = compiled
             if len(self._compiled) > KEPT_GRAMMARS:

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from enum import Enum
 from typing import Any, TypeAlias
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Constraint, GrammarConstraint, JsonConstraint, Tool, ToolConstraint
-from appliance.engines.llama.schema import MAX_REPETITIONS, Path, Schema, SchemaReader, refuse
+from appliance.engines.llama import ranges
+from appliance.engines.llama.patterns import NotHeld, pattern_body
+from appliance.engines.llama.schema import MAX_REPETITIONS, Path, Schema, SchemaReader, refuse, unsupported
+from appliance.engines.parts import THOUGHT_CLOSING, THOUGHT_OPENING
 from appliance.engines.tools import CLOSING, OPENING
 
 MAX_GRAMMAR_BYTES = 65_536
@@ -42,16 +46,26 @@ _COMMON_RULES = {
 Rules: TypeAlias = dict[str, str]
 
 
-def to_gbnf(constraint: Constraint) -> str:
+class Thoughts(Enum):
+    """What a constraint says nothing of: whether thoughts stand before the answer."""
+
+    NONE = "none"
+    MAY = "may"
+    """The model may begin with ``<think>``."""
+    OPEN = "open"
+    """The prompt ends with ``<think>``: the answer begins with the thoughts."""
+
+
+def to_gbnf(constraint: Constraint, thoughts: Thoughts = Thoughts.NONE) -> str:
     """The grammar of a constraint; its root rule is ``root``. Raises InvalidParameter."""
     if isinstance(constraint, GrammarConstraint):
         return _checked(constraint.gbnf)
     builder = _Builder()
     if isinstance(constraint, JsonConstraint):
-        root = "object" if constraint.schema is None else builder.document(constraint.schema, ("schema",))
+        root = _json_root(builder, constraint)
     else:
         root = _tool_root(builder, constraint)
-    text = builder.text(root)
+    text = builder.text(_with_thoughts(builder, root, thoughts))
     if len(text) > MAX_GENERATED_BYTES:
         raise InvalidParameter(
             f"the schema becomes a grammar of {len(text)} bytes, {MAX_GENERATED_BYTES} are allowed; simplify it"
@@ -105,37 +119,68 @@ def json_literal(value: Any) -> str:
     return literal(json.dumps(value, ensure_ascii=False))
 
 
-# --- tool calls ----------------------------------------------------------------------------------------------------
+# --- answers -------------------------------------------------------------------------------------------------------
+
+
+def _json_root(builder: _Builder, constraint: JsonConstraint) -> str:
+    return "object" if constraint.schema is None else builder.document(constraint.schema, ("schema",))
+
+
+def _with_thoughts(builder: _Builder, root: str, thoughts: Thoughts) -> str:
+    """The answer after thoughts, which may be any text that does not end them."""
+    if thoughts is Thoughts.NONE:
+        return root
+    answer = builder.rule("answer", root)
+    thought = _until(builder, "thought", THOUGHT_CLOSING, f'"\\n"{{0,2}} {answer}')
+    return thought if thoughts is Thoughts.OPEN else f"{literal(THOUGHT_OPENING)} {thought} | {answer}"
 
 
 def _tool_root(builder: _Builder, constraint: ToolConstraint) -> str:
     if not constraint.tools:
         raise InvalidParameter("tools: a tool constraint needs at least one tool")
-    calls = [_call(builder, index, tool) for index, tool in enumerate(constraint.tools)]
+    strict = [tool.name not in constraint.loose for tool in constraint.tools]
+    calls = [_call(builder, index, tool, strict=strict[index]) for index, tool in enumerate(constraint.tools)]
     call = builder.rule("call", " | ".join(calls))
-    block = builder.rule("block", f"{literal(OPENING + chr(10))} {call} {literal(chr(10) + CLOSING)}")
-    blocks = f'{block} ("\\n" {block})*' if constraint.parallel else block
-    return blocks if constraint.required else f"{blocks} | {_content(builder)}"
+    body = builder.rule("body", f"{literal(chr(10))} {call} {literal(chr(10) + CLOSING)}")
+    block = builder.rule("block", f"{literal(OPENING)} {body}")
+    more = f' ("\\n" {block})*' if constraint.parallel else ""
+    if constraint.required:
+        return f"{block}{more}"
+    if constraint.answer is not None:
+        return f"{block}{more} | {_json_root(builder, constraint.answer)}"
+    return _until(builder, "content", OPENING, f"{body}{more}", may_end=True)
 
 
-def _call(builder: _Builder, index: int, tool: Tool) -> str:
+def _until(builder: _Builder, name: str, mark: str, then: str, *, may_end: bool = False) -> str:
+    """Any text up to a mark, and what follows the mark. With ``may_end`` it may also end before.
+
+    One rule for each character of the mark: how much of it was just said. Only its first character occurs once, so
+    that a text that strays from the mark is at its beginning again, or one character in.
+    """
+    first, end = mark[0], ' | ""' if may_end else ""
+    after = builder.rule(f"{name}-after", then)
+    for position in range(len(mark) - 1, -1, -1):
+        char = mark[position]
+        onward = f"{literal(char)} {after if position == len(mark) - 1 else f'{name}-{position + 1}'}"
+        again = f"{literal(first)} {name}-1 | " if position else ""
+        others = first if char == first else f"{char}{first}"
+        builder.rule(f"{name}-{position}", f"[^{others}] {name}-0 | {again}{onward}{end}")
+    return f"{name}-0"
+
+
+def _call(builder: _Builder, index: int, tool: Tool, *, strict: bool) -> str:
     path: Path = ("tools", index, "parameters")
     schema = tool.parameters or {"type": "object", "properties": {}}
     if schema.get("type", "object") != "object":
         raise refuse(path, "the arguments of a tool are an object; give a schema of type object")
-    arguments = builder.document({"type": "object", **schema}, path)
+    try:
+        arguments = builder.document({"type": "object", **schema}, path, strict=strict)
+    except InvalidParameter:
+        if strict:
+            raise
+        arguments = "object"  # no grammar holds any of it: the model is left with what it was shown
     head = f'{{"name": {json.dumps(tool.name, ensure_ascii=False)}, "arguments": '
     return builder.rule(f"call-{index}", f'{literal(head)} {arguments} "}}"')
-
-
-def _content(builder: _Builder) -> str:
-    """Any text that does not begin with the mark of a call. It may end while it still looks like one."""
-    rest = f"[^{OPENING[-1]}] .*"
-    name = builder.rule(f"content-{len(OPENING) - 1}", f"({rest})?")
-    for position in range(len(OPENING) - 2, -1, -1):
-        char = OPENING[position]
-        name = builder.rule(f"content-{position}", f"([^{char}] .* | {literal(char)} {name})?")
-    return name
 
 
 # --- schemas -------------------------------------------------------------------------------------------------------
@@ -160,9 +205,10 @@ class _Builder:
         rules = {"root": root, **self._rules, **_COMMON_RULES}
         return "".join(f"{name} ::= {body}\n" for name, body in rules.items())
 
-    def document(self, schema: Any, path: Path) -> str:
+    def document(self, schema: Any, path: Path, *, strict: bool = True) -> str:
         """The rule of a whole schema document, with definitions of its own."""
-        return _Document(self, SchemaReader(schema, path), prefix=f"s{len(self._rules)}").rule_of(schema, path)
+        reader = SchemaReader(schema, path, strict=strict)
+        return _Document(self, reader, prefix=f"s{len(self._rules)}").rule_of(schema, path)
 
 
 class _Document:
@@ -178,8 +224,8 @@ class _Document:
             "object": self._object,
             "array": self._array,
             "string": self._string,
-            "integer": lambda _schema, _path: "integer",
-            "number": lambda _schema, _path: "number",
+            "integer": self._integer,
+            "number": self._number,
             "boolean": lambda _schema, _path: "boolean",
             "null": lambda _schema, _path: "null",
         }
@@ -195,6 +241,8 @@ class _Document:
             return self._reference(schema["$ref"], path)
         if "enum" in schema or "const" in schema:
             return self._add(" | ".join(json_literal(value) for value in self._reader.choices(schema, path)))
+        if "allOf" in schema:
+            return self.rule_of(self._reader.only_of_all(schema, path), (*path, "allOf", 0))
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
                 alternatives = self._reader.alternatives(schema, keyword, path)
@@ -214,17 +262,38 @@ class _Document:
             self._builder.rule(name, self.rule_of(target, target_path))
         return name
 
+    def _integer(self, schema: Schema, path: Path) -> str:
+        limits = self._reader.limits(schema, path, whole=True)
+        return "integer" if limits is None else self._add(ranges.whole_numbers(limits.least, limits.most))
+
+    def _number(self, schema: Schema, path: Path) -> str:
+        limits = self._reader.limits(schema, path, whole=False)
+        if limits is None:
+            return "number"
+        between = ranges.numbers(limits.least, limits.most, with_least=limits.with_least, with_most=limits.with_most)
+        return self._add(between)
+
     def _string(self, schema: Schema, path: Path) -> str:
+        form = self._reader.string_format(schema, ranges.FORMATS, path)
+        if form is not None:
+            return self._add(f'"\\"" {ranges.FORMATS[form]} "\\""')
+        pattern = self._reader.pattern(schema, path)
+        if pattern is not None:
+            return self._add(f'"\\"" ({_pattern_body(pattern, path)}) "\\""')
         least, most = self._reader.bounds(schema, "minLength", "maxLength", path)
         if least == 0 and most is None:
             return "string"
         return self._add(f'"\\"" {_repeated("char", least, most)} "\\""')
 
     def _array(self, schema: Schema, path: Path) -> str:
+        places = self._reader.tuple_items(schema, path)
+        if places is not None:
+            rules = [self.rule_of(each, (*path, "prefixItems", place)) for place, each in enumerate(places)]
+            return self._add('"[" ' + ' ", " '.join(rules) + ' "]"')
         least, most = self._reader.bounds(schema, "minItems", "maxItems", path)
+        item = self.rule_of(schema["items"], (*path, "items")) if "items" in schema else "value"
         if most == 0:
             return self._add('"[]"')
-        item = self.rule_of(schema["items"], (*path, "items")) if "items" in schema else "value"
         more = None if most is None else most - 1
         others = f'(", " {item})'
         items = f"{item} {_repeated(others, max(least - 1, 0), more)}"
@@ -262,11 +331,20 @@ class _Document:
                 raise refuse(path, "asks for members and allows none")
             return self._add('"{}"')
         if schema.get("required") or least or most is not None:
-            raise refuse(path, "'required', 'minProperties' or 'maxProperties' without 'properties' is not supported")
+            raise unsupported(
+                path, "'required', 'minProperties' or 'maxProperties' without 'properties' is not supported"
+            )
         if extra is True:
             return "object"
         member = f'string ": " {self.rule_of(extra, (*path, "additionalProperties"))}'
         return self._add(f'"{{" ({member} (", " {member})*)? "}}"')
+
+
+def _pattern_body(pattern: str, path: Path) -> str:
+    try:
+        return pattern_body(pattern)
+    except NotHeld as error:
+        raise unsupported((*path, "pattern"), f"the 'pattern' is not supported: {error}") from None
 
 
 def _repeated(item: str, least: int, most: int | None) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 import numpy as np
@@ -24,14 +24,24 @@ from appliance.domain.errors import (
     NotReady,
     PromptTooLong,
 )
-from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, RerankingRequest, RerankingResult
-from appliance.engines.base import EngineStats
+from appliance.domain.inference import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    EmbeddingResult,
+    RerankingRequest,
+    RerankingResult,
+    Tokens,
+)
+from appliance.engines.base import EngineStats, plain_text
 from appliance.engines.llama.runtime import Context, ContextOptions, Model, Vocabulary
 from appliance.engines.stream import Outbox, Receiver, Reply
 from appliance.engines.thread import EngineThread
 
 Ints: TypeAlias = npt.NDArray[np.int32]
 Vectors: TypeAlias = list[list[float]]
+
+Item = TypeVar("Item", str, str | tuple[int, ...])
 
 MAX_TEXTS_PER_STEP = 64
 
@@ -208,6 +218,24 @@ class _PooledEngine:
         """Drop what runs and free everything. Blocks; twice is fine."""
         self._thread.close()
 
+    @property
+    def context_length_tokens(self) -> int:
+        """Tokens that one text may have."""
+        return self._options.text_tokens
+
+    async def tokenize(self, request: CompletionRequest | ChatRequest, *, add_special: bool = True) -> Tokens:
+        """The tokens of a text as it would enter the model. Raises InvalidRequest for a conversation."""
+        ids = await asyncio.to_thread(
+            lambda: self._vocabulary.tokenize(plain_text(request), add_special=add_special, parse_special=False)
+        )
+        numbers = tuple(ids.tolist())
+        return Tokens(ids=numbers, pieces=await asyncio.to_thread(self._vocabulary.pieces, numbers))
+
+    async def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of token ids, control tokens included. Raises InvalidParameter."""
+        ids = self._vocabulary.checked(tokens, "tokens")
+        return await asyncio.to_thread(self._vocabulary.text, ids)
+
     async def _pool(self, texts: Sequence[Ints], *, normalize: bool) -> Vectors:
         reply: Reply[Vectors] = Reply()
         self._thread.submit(Job(reply, texts, normalize), reply)
@@ -217,7 +245,7 @@ class _PooledEngine:
             self._thread.post(Drop(reply))
             raise
 
-    def _tokenized(self, texts: Sequence[str], what: str, tokenize: Callable[[str], Ints]) -> list[Ints]:
+    def _tokenized(self, texts: Sequence[Item], what: str, tokenize: Callable[[Item], Ints]) -> list[Ints]:
         """Tokens of every text. Raises PromptTooLong or InvalidParameter naming the text."""
         found = []
         for index, text in enumerate(texts):
@@ -243,7 +271,9 @@ class LlamaEmbeddingEngine(_PooledEngine):
         vectors = await self._pool(texts, normalize=normalize)
         return EmbeddingResult(vectors=vectors, tokens=sum(map(len, texts)))
 
-    def _text_tokens(self, text: str) -> Ints:
+    def _text_tokens(self, text: str | tuple[int, ...]) -> Ints:
+        if not isinstance(text, str):
+            return self._vocabulary.checked(text, "texts")
         return self._vocabulary.tokenize(text, parse_special=False)
 
 

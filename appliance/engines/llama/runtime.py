@@ -14,7 +14,7 @@ import ctypes
 import logging
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -211,6 +211,24 @@ class Vocabulary:
         if count < 0:
             raise Internal("llama.cpp could not tokenize the text")
         return tokens[:count].copy()
+
+    def pieces(self, tokens: Iterable[int]) -> tuple[bytes, ...]:
+        """Bytes of each token, control tokens included; from any thread."""
+        with self.in_use():
+            return tuple(self.piece(token, special=True) for token in tokens)
+
+    def text(self, tokens: Iterable[int]) -> str:
+        """The text of tokens, control tokens included, detached from words around it; from any thread."""
+        return b"".join(self.pieces(int(token) for token in tokens)).decode("utf-8", "replace")
+
+    def checked(self, tokens: Sequence[int], what: str) -> Ints:
+        """Token ids from outside. Raises InvalidParameter for one that is none of the vocabulary's."""
+        for index, token in enumerate(tokens):
+            if not 0 <= token < self.size:
+                raise InvalidParameter(
+                    f"{what}: token {token} at {index} is not in the vocabulary of {self.size} tokens"
+                )
+        return np.array(tokens, dtype=np.int32)
 
     def _tokenize(self, raw: bytes, tokens: Ints, add_special: bool, parse_special: bool) -> int:
         pointer = tokens.ctypes.data_as(ctypes.POINTER(c.llama_token))

@@ -1,16 +1,18 @@
 """Reading JSON schemas carefully: what is supported, within which bounds, and what is refused by name.
 
 Called by ``grammar``, which turns what it gets into rules. Nothing is ignored silently: a keyword is an annotation,
-supported, or refused with its path.
+supported, or refused with its path. Only where the caller says that a schema is not strict, keywords that are not
+supported are left to the model.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, TypeAlias
 
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, Unsupported
+from appliance.engines.llama.ranges import LARGEST, LARGEST_BOUND, Limits, limits_of
 
 MAX_DEPTH = 24
 MAX_NODES = 2000
@@ -23,35 +25,52 @@ MAX_COUNTED = 20_000
 Schema: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str | int, ...]
 
-_ANNOTATIONS = frozenset(
+ANNOTATIONS = frozenset(
     {"title", "description", "default", "examples", "example", "deprecated", "readOnly", "writeOnly"}
-    | {"$schema", "$id", "$comment", "$defs", "definitions", "strict"}
+    | {"$schema", "$id", "$comment", "$defs", "definitions", "strict", "discriminator"}
 )
-_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
-_KEYWORDS_OF = {
+TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
+KEYWORDS_OF = {
     "object": ("properties", "required", "additionalProperties", "minProperties", "maxProperties"),
-    "array": ("items", "minItems", "maxItems"),
-    "string": ("minLength", "maxLength"),
+    "array": ("items", "prefixItems", "minItems", "maxItems"),
+    "string": ("minLength", "maxLength", "format", "pattern"),
+    "number": ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum"),
 }
 _CLASSES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "number": (int, float)}
-_SUPPORTED = frozenset(
-    {"type", "enum", "const", "anyOf", "oneOf", "$ref", *(k for keys in _KEYWORDS_OF.values() for k in keys)}
+SUPPORTED = frozenset(
+    {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref", *(k for keys in KEYWORDS_OF.values() for k in keys)}
 )
-_ALONE = ("$ref", "enum", "const", "anyOf", "oneOf")
+_FORMS: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("$ref", "format", "pattern"), (str,)),
+    **dict.fromkeys(("enum", "anyOf", "oneOf", "allOf", "prefixItems", "required"), (list,)),
+    "properties": (dict,),
+    "type": (str, list),
+}
+_NAMES_OF: dict[type, str] = {str: "a text", list: "a list", dict: "an object"}
+ALONE = ("$ref", "enum", "const", "anyOf", "oneOf", "allOf")
 
 
 def refuse(path: Path, why: str) -> InvalidParameter:
-    """The error for a place in a schema."""
-    where = ".".join(map(str, path))
-    return InvalidParameter(f"{where}: {why}", errors=[(path, why)])
+    """The error for a place in a schema that is wrong or above a bound."""
+    return InvalidParameter(f"{_place(path)}: {why}", errors=[(path, why)])
+
+
+def unsupported(path: Path, why: str) -> Unsupported:
+    """The error for a place in a sound schema that a grammar cannot hold."""
+    return Unsupported(f"{_place(path)}: {why}", errors=[(path, why)])
+
+
+def _place(path: Path) -> str:
+    return ".".join(map(str, path))
 
 
 class SchemaReader:
     """Reads the parts of one schema document and counts how many there are."""
 
-    def __init__(self, root: Any, path: Path) -> None:
+    def __init__(self, root: Any, path: Path, *, strict: bool = True) -> None:
         self._root = root
         self._path = path
+        self._strict = strict
         self._nodes = 0
         self._counted = 0
 
@@ -64,20 +83,36 @@ class SchemaReader:
             raise refuse(path, f"nests deeper than {MAX_DEPTH} levels")
         if raw is True:
             return {}
+        if raw is False:
+            raise unsupported(path, "the schema 'false' is not supported; leave the member out")
         if not isinstance(raw, dict):
             raise refuse(path, f"a schema is an object, this is {json.dumps(raw)[:64]}")
-        self._check_keywords(raw, path)
-        return raw
+        schema: Schema = raw
+        if self._strict:
+            self._check_keywords(schema, path)
+        else:
+            schema = {keyword: value for keyword, value in schema.items() if keyword in SUPPORTED}
+        self._check_forms(schema, path)
+        return schema
+
+    def _check_forms(self, schema: Schema, path: Path) -> None:
+        """What the values of keywords are, so that one can go on reading."""
+        for keyword, kinds in _FORMS.items():
+            if keyword in schema and not isinstance(schema[keyword], kinds):
+                wanted = " or ".join(_NAMES_OF[kind] for kind in kinds)
+                raise refuse((*path, keyword), f"must be {wanted}, is {json.dumps(schema[keyword])[:64]}")
+        if any(not isinstance(name, str) for name in schema.get("required", ())):
+            raise refuse((*path, "required"), "must be a list of names")
 
     def _check_keywords(self, schema: Schema, path: Path) -> None:
         for keyword in schema:
-            if keyword not in _SUPPORTED and keyword not in _ANNOTATIONS:
-                raise refuse((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
-        present = [keyword for keyword in schema if keyword in _SUPPORTED]
-        for alone in (keyword for keyword in _ALONE if keyword in schema):
+            if keyword not in SUPPORTED and keyword not in ANNOTATIONS:
+                raise unsupported((*path, keyword), f"the keyword '{keyword}' is not supported in constrained answers")
+        present = [keyword for keyword in schema if keyword in SUPPORTED]
+        for alone in (keyword for keyword in ALONE if keyword in schema):
             beside = [k for k in present if k != alone and not (k == "type" and alone in ("enum", "const"))]
             if beside:
-                raise refuse(
+                raise unsupported(
                     (*path, alone), f"'{alone}' beside '{beside[0]}' is not supported; move one into the other"
                 )
 
@@ -85,31 +120,27 @@ class SchemaReader:
         """The types that a value may have; empty when any will do."""
         given = schema.get("type")
         if given is None:
-            implied = [kind for kind, keywords in _KEYWORDS_OF.items() if any(k in schema for k in keywords)]
+            implied = [kind for kind, keywords in KEYWORDS_OF.items() if any(k in schema for k in keywords)]
             if len(implied) > 1:
-                raise refuse(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
+                raise unsupported(path, f"give a 'type': the keywords fit {' and '.join(implied)}")
             return implied
         types = given if isinstance(given, list) else [given]
-        if not types or any(kind not in _TYPES for kind in types):
-            raise refuse((*path, "type"), f"must be among {', '.join(_TYPES)}; is {json.dumps(given)[:64]}")
+        if not types or any(kind not in TYPES for kind in types):
+            raise refuse((*path, "type"), f"must be among {', '.join(TYPES)}; is {json.dumps(given)[:64]}")
         return list(dict.fromkeys(types))
 
     def properties(self, schema: Schema, path: Path) -> Schema:
         """The members' schemas by name, in order."""
-        properties = schema.get("properties", {})
-        if not isinstance(properties, dict):
-            raise refuse((*path, "properties"), "must be an object of schemas")
+        properties: Schema = schema.get("properties", {})
         if len(properties) > MAX_PROPERTIES:
             raise refuse((*path, "properties"), f"{len(properties)} properties, {MAX_PROPERTIES} are allowed")
         if properties and any(k in schema for k in ("minProperties", "maxProperties")):
-            raise refuse(path, "'minProperties' and 'maxProperties' beside 'properties' are not supported")
+            raise unsupported(path, "'minProperties' and 'maxProperties' beside 'properties' are not supported")
         return properties
 
     def required(self, schema: Schema, properties: Schema, path: Path) -> frozenset[str]:
         """Names of the members that must be there."""
         required = schema.get("required", [])
-        if not isinstance(required, list) or any(not isinstance(name, str) for name in required):
-            raise refuse((*path, "required"), "must be a list of names")
         missing = [name for name in required if name not in properties]
         if missing:
             raise refuse((*path, "required"), f"'{missing[0]}' is required and not among the properties")
@@ -134,6 +165,80 @@ class SchemaReader:
         if self._counted > MAX_COUNTED:
             raise refuse(self._path, f"the bounds on lengths add up to more than {MAX_COUNTED}; lower them")
         return value
+
+    def only_of_all(self, schema: Schema, path: Path) -> Any:
+        """The one schema of ``allOf``."""
+        options = schema["allOf"]
+        if not isinstance(options, list) or not options:
+            raise refuse((*path, "allOf"), "must be a list of schemas")
+        if len(options) > 1:
+            raise unsupported((*path, "allOf"), f"'allOf' of {len(options)} schemas is not supported; make them one")
+        return options[0]
+
+    def string_format(self, schema: Schema, known: Collection[str], path: Path) -> str | None:
+        """The ``format``, if there is one. It says how long a string is: no bounds stand beside it."""
+        name = schema.get("format")
+        if name is None:
+            return None
+        if name not in known:
+            raise unsupported(
+                (*path, "format"),
+                f"the 'format' {json.dumps(name)[:64]} is not supported; known are {', '.join(known)}",
+            )
+        self._check_alone(schema, "format", path)
+        return str(name)
+
+    def pattern(self, schema: Schema, path: Path) -> str | None:
+        """The ``pattern``, if there is one; it stands alone, too."""
+        if "pattern" not in schema:
+            return None
+        self._check_alone(schema, "pattern", path)
+        return str(schema["pattern"])
+
+    def _check_alone(self, schema: Schema, keyword: str, path: Path) -> None:
+        beside = [k for k in KEYWORDS_OF["string"] if k in schema and k != keyword]
+        if beside:
+            raise unsupported((*path, keyword), f"'{keyword}' beside '{beside[0]}' is not supported; keep one")
+
+    def limits(self, schema: Schema, path: Path, *, whole: bool) -> Limits | None:
+        """The bounds on a number, if there are any."""
+        given = {keyword: self._bound(schema, keyword, path, whole=whole) for keyword in KEYWORDS_OF["number"]}
+        if all(value is None for value in given.values()):
+            return None
+        limits = limits_of(given, whole=whole)
+        if limits.least > limits.most or (limits.least == limits.most and not (limits.with_least and limits.with_most)):
+            raise refuse(path, "no number lies between the bounds")
+        return limits
+
+    def _bound(self, schema: Schema, keyword: str, path: Path, *, whole: bool) -> float | None:
+        value = schema.get(keyword)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise refuse((*path, keyword), f"must be a number, is {json.dumps(value)[:64]}")
+        if not whole and (not float(value).is_integer() or abs(value) > LARGEST_BOUND):
+            raise unsupported(
+                (*path, keyword), f"'{keyword}' of a number that may have a fraction is a whole one to {LARGEST_BOUND}"
+            )
+        if abs(value) > LARGEST:
+            raise refuse((*path, keyword), f"is {value}, a grammar counts to {LARGEST}")
+        return value
+
+    def tuple_items(self, schema: Schema, path: Path) -> list[Any] | None:
+        """The schemas of ``prefixItems``, each of one place; nothing may follow or be left out."""
+        items = schema.get("prefixItems")
+        if items is None:
+            return None
+        if not isinstance(items, list) or not items:
+            raise refuse((*path, "prefixItems"), "must be a list of schemas")
+        least, most = self.bounds(schema, "minItems", "maxItems", path)
+        closed = most == len(items) or ("items" in schema and schema["items"] is False)
+        if least != len(items) or not closed or schema.get("items", False) is not False:
+            raise unsupported(
+                (*path, "prefixItems"),
+                f"'prefixItems' is supported for exactly so many items; set minItems and maxItems to {len(items)}",
+            )
+        return items
 
     def choices(self, schema: Schema, path: Path) -> list[Any]:
         """The values of ``enum`` or ``const`` that also have the right type."""
@@ -166,7 +271,7 @@ class SchemaReader:
                     why = (
                         f"alternatives {other_index} and {index} may both hold for one value; use anyOf if that is fine"
                     )
-                    raise refuse(path, why)
+                    raise unsupported(path, why)
 
     def _exclude(self, one: Any, other: Any, path: Path) -> bool:
         """Whether no value can be valid under both, as far as types, values and a common tag tell."""
@@ -184,12 +289,15 @@ class SchemaReader:
             if not (isinstance(schema, dict) and "$ref" in schema):
                 break
             schema, _path = self.resolve(schema["$ref"], path)
-        return schema if isinstance(schema, dict) else {}
+        if not isinstance(schema, dict):
+            return {}
+        self._check_forms(schema, path)
+        return schema
 
     def _possible_types(self, schema: Schema, path: Path) -> set[str]:
         values = schema.get("enum", [schema["const"]] if "const" in schema else None)
         if isinstance(values, list):
-            return {kind for value in values for kind in _TYPES if _is(value, kind)}
+            return {kind for value in values for kind in TYPES if _is(value, kind)}
         types = set(self.types(schema, path))
         return types | {"integer"} if "number" in types else types
 
@@ -204,7 +312,9 @@ class SchemaReader:
     def resolve(self, reference: Any, path: Path) -> tuple[Any, Path]:
         """The schema that a local ``$ref`` names, and its place. Raises InvalidParameter."""
         if not isinstance(reference, str) or not reference.startswith("#"):
-            raise refuse((*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}")
+            raise unsupported(
+                (*path, "$ref"), f"only references into the same schema are supported, not {reference!r:.64}"
+            )
         found: Any = self._root
         parts = [part.replace("~1", "/").replace("~0", "~") for part in reference[1:].split("/")[1:]]
         for part in parts:

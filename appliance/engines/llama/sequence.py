@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from appliance.domain.inference import Usage
 from appliance.engines.llama.sampler import Sampler
-from appliance.engines.llama.text import Assembler
+from appliance.engines.llama.text import Assembler, ThoughtMeter
 from appliance.engines.stream import Receiver
 
 Ints = npt.NDArray[np.int32]
@@ -29,6 +29,10 @@ class Start(Struct, frozen=True, kw_only=True):
     stops: tuple[str, ...]
     logprobs: int | None
     submitted_seconds: float
+    may_think: bool = False
+    """The answer may begin with thoughts, whose tokens are counted by themselves."""
+    opening: str = ""
+    """What the answer's text begins with before any token: an echoed prompt, or the mark of a thought begun there."""
 
 
 class Cancel(Struct, frozen=True):
@@ -46,7 +50,8 @@ class Sequence:
         self.scope = start.scope
         self.sampler = start.sampler
         self.logprobs = start.logprobs
-        self.text = Assembler(start.stops)
+        self.text = Assembler(start.stops, start.opening)
+        self.thoughts = ThoughtMeter(begun=bool(start.opening)) if start.may_think else None
         self.prompt_length = self.length = len(start.prompt)
         self.limit_tokens = start.limit_tokens
         self.computed = 0

@@ -304,6 +304,8 @@ class TextStepper:
             self._note_first_token(sequence)
         sequence.append(token)
         sequence.usage.response_tokens += 1
+        if sequence.thoughts is not None:
+            sequence.usage.reasoning_tokens += sequence.thoughts.tokens_with(self._pieces.shown(token))
         logprobs: tuple[Logprobs, ...] = ()
         if log_probs is not None and sequence.logprobs is not None:
             logprobs = (self._logprobs(token, log_probs, sequence.logprobs),)
@@ -342,7 +344,8 @@ class TextStepper:
     ) -> None:
         if not sequence.text.stopped:
             text += sequence.text.finish()
-        self._tell(sequence, Delta(text=text, logprobs=logprobs, finish_reason=reason))
+        stop = sequence.text.stop if reason is FinishReason.STOP else None
+        self._tell(sequence, Delta(text=text, logprobs=logprobs, finish_reason=reason, stop_text=stop))
         self._leave(sequence)
 
     def _fail(self, sequence: Sequence, error: ApplianceError) -> None:

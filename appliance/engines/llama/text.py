@@ -11,35 +11,49 @@ from typing import Protocol
 
 
 class Assembler:
-    """Joins pieces. Text is held back while it could still become a stop string or is half a character."""
+    """Joins pieces. Text is held back while it could still become a stop string or is half a character.
 
-    def __init__(self, stops: tuple[str, ...] = ()) -> None:
+    ``opening`` comes before all of it, and holds no stop string.
+    """
+
+    def __init__(self, stops: tuple[str, ...] = (), opening: str = "") -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._stops = tuple(stop for stop in stops if stop)
         self._held = ""
-        self.stopped = False
-        """A stop string was met; nothing comes after it."""
+        self._opening = opening
+        self.stop: str | None = None
+        """The stop string that was met; nothing comes after it."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string was met."""
+        return self.stop is not None
 
     def feed(self, piece: bytes) -> str:
         """Add a token's bytes; return the text that may leave now."""
+        opening, self._opening = self._opening, ""
+        return opening + self._feed(piece)
+
+    def _feed(self, piece: bytes) -> str:
         fresh = self._decoder.decode(piece)
         if not self._stops:
             return fresh
         if self.stopped or not fresh:
             return ""
         text = self._held + fresh
-        found = [position for stop in self._stops if (position := text.find(stop)) >= 0]
+        found = [(position, -len(stop), stop) for stop in self._stops if (position := text.find(stop)) >= 0]
         if found:
-            self.stopped = True
+            position, _, self.stop = min(found)  # the first one met; of those that begin there, the longest
             self._held = ""
-            return text[: min(found)]
+            return text[:position]
         keep = max(_overlap(text, stop) for stop in self._stops)
         self._held = text[len(text) - keep :]
         return text[: len(text) - keep]
 
     def finish(self) -> str:
         """What was held back and turned out to be plain text. Half a character at the end is dropped."""
-        held, self._held = self._held, ""
+        held, self._held = self._opening + self._held, ""
+        self._opening = ""
         return held
 
 
@@ -49,6 +63,34 @@ def _overlap(text: str, stop: str) -> int:
         if text.endswith(stop[:length]):
             return length
     return 0
+
+
+class ThoughtMeter:
+    """Which tokens of an answer are its thoughts, the marks around them included."""
+
+    def __init__(self, *, begun: bool) -> None:
+        self._read = b"<think>" if begun else b""
+        self._is_thinking = begun
+        self._is_over = False
+        self._pending = 0
+
+    def tokens_with(self, piece: bytes) -> int:
+        """Tokens of thoughts up to and with this one that are not counted yet."""
+        if self._is_over:
+            return 0
+        self._read += piece
+        if not self._is_thinking:
+            return self._begin()
+        self._is_over = b"</think>" in self._read
+        self._read = self._read[-len(b"</think>") :]
+        return 1
+
+    def _begin(self) -> int:
+        begun = self._read.lstrip()
+        self._is_thinking = begun.startswith(b"<think>")
+        self._is_over = b"</think>" in begun if self._is_thinking else not b"<think>".startswith(begun)
+        self._pending += 1
+        return self._pending if self._is_thinking else 0
 
 
 class Lexicon(Protocol):

@@ -14,10 +14,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from appliance.domain.errors import ApplianceError, BadWeights, WrongWeights
-from appliance.domain.inference import EmbeddingRequest, EmbeddingResult, RerankingRequest, RerankingResult
+from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter, WrongWeights
+from appliance.domain.inference import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    EmbeddingResult,
+    RerankingRequest,
+    RerankingResult,
+    Tokens,
+)
 from appliance.domain.models import ModelType
-from appliance.engines.base import CPU, EngineSpec, EngineStats, Placement
+from appliance.engines.base import CPU, EngineSpec, EngineStats, Placement, plain_text
 from appliance.engines.onnx.collector import Collector, Work
 from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.session import Session
@@ -109,6 +117,30 @@ class _OnnxEngine:
             encoded += await asyncio.to_thread(tokenizer.encode, some, subject, start)
         return encoded
 
+    async def _given(self, texts: Sequence[str | tuple[int, ...]], subject: str) -> list[EncodedText]:
+        """Token ids of texts, of which some may be ids already. Raises PromptTooLong, InvalidParameter."""
+        words = [text for text in texts if isinstance(text, str)]
+        if len(words) == len(texts):
+            return await self._encode(words, subject)
+        if words:
+            raise InvalidParameter("texts and token ids cannot be mixed in one request; send two")
+        ids = [text for text in texts if not isinstance(text, str)]
+        return self._encoder.tokenizer.given(ids, subject)
+
+    @property
+    def context_length_tokens(self) -> int:
+        """Tokens that one text may have."""
+        return self._encoder.tokenizer.max_tokens
+
+    async def tokenize(self, request: CompletionRequest | ChatRequest, *, add_special: bool = True) -> Tokens:
+        """The tokens of a text as it would enter the model. Raises InvalidRequest for a conversation."""
+        text = plain_text(request)
+        return await asyncio.to_thread(self._encoder.tokenizer.tokens, text, add_special=add_special)
+
+    async def detokenize(self, tokens: tuple[int, ...]) -> str:
+        """The text of token ids, as far as the tokenizer can restore it. Raises InvalidParameter."""
+        return await asyncio.to_thread(self._encoder.tokenizer.text, tokens)
+
     @property
     def device(self) -> str:
         """The device of the built session."""
@@ -154,7 +186,7 @@ class OnnxEmbeddingEngine(_OnnxEngine):
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
         """One vector per text. Raises PromptTooLong naming the text's index. Cancelling the task cancels the work."""
-        texts = await self._encode(request.texts, "text {index}")
+        texts = await self._given(request.texts, "text {index}")
         finish = self._unit_vector if _either(request.normalize, self._normalize) else self._vector
         vectors = await self._collector.submit([Work(text, finish) for text in texts])
         return EmbeddingResult(vectors=vectors, tokens=sum(map(len, texts)))

@@ -14,7 +14,8 @@ from typing import Any, Final
 import numpy as np
 import tokenizers
 
-from appliance.domain.errors import BadWeights, PromptTooLong, WrongWeights
+from appliance.domain.errors import BadWeights, InvalidParameter, PromptTooLong, WrongWeights
+from appliance.domain.inference import Tokens
 from appliance.engines.onnx.tasks import EncodedText
 
 _PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|endoftext|>")
@@ -33,7 +34,7 @@ class Tokenizer:
         self.pad_id = self._find_pad_id()
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
-        known = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        known = self.size = int(self._tokenizer.get_vocab_size(with_added_tokens=True))
         if vocabulary_size is not None and known > vocabulary_size:
             raise WrongWeights(
                 f"tokenizer.json has {known} tokens, the model's vocabulary {vocabulary_size}; "
@@ -53,8 +54,37 @@ class Tokenizer:
         """The same in this thread alone, for few and short texts: never waits while others' texts are encoded."""
         return self._checked([self._tokenizer.encode(*_sides(text)) for text in texts], subject, 0)
 
+    def given(self, texts: Sequence[tuple[int, ...]], subject: str) -> list[EncodedText]:
+        """Token ids from outside, as they are. Raises InvalidParameter, PromptTooLong."""
+        encoded = []
+        for index, ids in enumerate(texts):
+            self.check_ids(ids, subject.format(index=index))
+            zeros = np.zeros(len(ids), np.int64)
+            encoded.append(EncodedText(np.array(ids, np.int64), zeros, zeros.astype(np.bool_)))
+        return self._within(encoded, subject, 0)
+
+    def check_ids(self, ids: Sequence[int], what: str) -> None:
+        """Raise InvalidParameter for ids that are none of the vocabulary's, or are none at all."""
+        if not ids:
+            raise InvalidParameter(f"{what} has no tokens; send some")
+        wrong = next((token for token in ids if not 0 <= token < self.size), None)
+        if wrong is not None:
+            raise InvalidParameter(f"{what}: token {wrong} is not in the vocabulary of {self.size} tokens")
+
+    def tokens(self, text: str, *, add_special: bool) -> Tokens:
+        """A text's ids and the vocabulary's spelling of each."""
+        found = self._tokenizer.encode(text, add_special_tokens=add_special)
+        return Tokens(ids=tuple(found.ids), pieces=tuple(token.encode() for token in found.tokens))
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of ids, special tokens included, as far as the tokenizer can restore it."""
+        self.check_ids(ids, "tokens")
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False))
+
     def _checked(self, encodings: Sequence[Any], subject: str, first_index: int) -> list[EncodedText]:
-        encoded = [_plain(each) for each in encodings]
+        return self._within([_plain(each) for each in encodings], subject, first_index)
+
+    def _within(self, encoded: list[EncodedText], subject: str, first_index: int) -> list[EncodedText]:
         for index, text in enumerate(encoded, first_index):
             if len(text) > self.max_tokens:
                 raise PromptTooLong(

@@ -82,11 +82,14 @@ class _Choice(Struct):
     delta: _Piece | None = None
     text: str | None = None
     finish_reason: str | None = None
+    stop_reason: str | int | None = None
+    """vLLM's: the stop text that was met, or a token."""
     logprobs: _Logprobs | None = None
 
 
 class _Details(Struct):
     cached_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
 
 
 class _Usage(Struct):
@@ -94,6 +97,7 @@ class _Usage(Struct):
     completion_tokens: Count | None = None
     total_tokens: Count | None = None
     prompt_tokens_details: _Details | None = None
+    completion_tokens_details: _Details | None = None
 
 
 class _Chunk(Struct):
@@ -115,6 +119,7 @@ class AnswerReader:
         self._thinking = False
         self._calls: dict[int, _Function] = {}
         self._reason: str | None = None
+        self._stop: str | None = None
 
     def feed(self, data: bytes) -> Delta | None:
         """One event; a delta when it holds news. Raises Malformed, Failed, InvalidRequest."""
@@ -127,6 +132,7 @@ class AnswerReader:
             return None
         choice = chunk.choices[0]
         self._reason = choice.finish_reason or self._reason
+        self._stop = choice.stop_reason if isinstance(choice.stop_reason, str) else self._stop
         text = self._text(choice)
         logprobs = _logprobs(choice.logprobs) if choice.logprobs is not None else ()
         self._check_logprobs(text, logprobs)
@@ -142,7 +148,8 @@ class AnswerReader:
         if reason is None:
             raise Malformed(f"the answer ended with '{self._reason[:64]}'")
         calls = "".join(_call_text(self._calls[index]) for index in sorted(self._calls))
-        return Delta(text=self._mark(thinking=False) + calls, finish_reason=reason)
+        stop = self._stop if reason is FinishReason.STOP else None
+        return Delta(text=self._mark(thinking=False) + calls, finish_reason=reason, stop_text=stop)
 
     def _text(self, choice: _Choice) -> str:
         piece = choice.delta
@@ -179,6 +186,8 @@ class AnswerReader:
         self.usage.response_tokens = reported.completion_tokens or 0
         details = reported.prompt_tokens_details
         self.usage.cached_tokens = (details.cached_tokens or 0) if details is not None else 0
+        details = reported.completion_tokens_details
+        self.usage.reasoning_tokens = (details.reasoning_tokens or 0) if details is not None else 0
 
 
 def _call_text(call: _Function) -> str:

@@ -41,13 +41,16 @@ SPELLINGS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def completion(request: CompletionRequest, model: str, max_tokens: int | None, owned_by: str = "") -> Body:
-    """Body of ``POST /completions``. Raises InvalidRequest for a constraint."""
+    """Body of ``POST /completions``. Raises InvalidRequest for what it cannot carry."""
     if request.constraint is not None:
         raise InvalidRequest("an upstream's completions take no constraint on the answer; ask in a chat completion")
+    _refuse_bound(request.context_tokens)
     prompt = request.prompt if isinstance(request.prompt, str) else list(request.prompt)
     body = {"model": model, "prompt": prompt, **_sampling(request.sampling, max_tokens), **_STREAMED}
     if request.sampling.logprobs is not None:
         body["logprobs"] = request.sampling.logprobs
+    if request.echo:
+        body["echo"] = True
     return _spelled(body, "" if owned_by in ("openai", "system") else owned_by)  # theirs is for chat alone
 
 
@@ -55,8 +58,13 @@ def chat(request: ChatRequest, model: str, max_tokens: int | None, owned_by: str
     """Body of ``POST /chat/completions``. Raises InvalidRequest for what it cannot carry."""
     if request.chat_template is not None:
         raise InvalidRequest("the chat template is the upstream's own and cannot be replaced; leave chat_template out")
+    _refuse_bound(request.context_tokens)
     body = {"model": model, "messages": _messages(request.messages), **_sampling(request.sampling, max_tokens)}
     body |= _STREAMED | _constraint(request.constraint, request.tools)
+    if request.continues_last:
+        body |= _continuing(owned_by)
+    if request.reasoning_effort is not None:
+        body["reasoning_effort"] = request.reasoning_effort
     if request.template_arguments:
         body["chat_template_kwargs"] = request.template_arguments
     if request.sampling.logprobs is not None:
@@ -66,7 +74,21 @@ def chat(request: ChatRequest, model: str, max_tokens: int | None, owned_by: str
     return _spelled(body, owned_by)
 
 
-def embedding(texts: Sequence[str], model: str) -> Body:
+def _refuse_bound(context_tokens: int | None) -> None:
+    if context_tokens is not None:
+        raise InvalidRequest("an upstream cannot be told how many tokens prompt and answer may take together")
+
+
+def _continuing(owned_by: str) -> Body:
+    """How servers are told to go on with the last message. Raises InvalidRequest for those that cannot be."""
+    if owned_by == "vllm":
+        return {"continue_final_message": True, "add_generation_prompt": False}
+    if owned_by == "llamacpp":
+        return {}  # it does so by itself
+    raise InvalidRequest("this upstream cannot go on with an answer that was begun; end with a user's message")
+
+
+def embedding(texts: Sequence[str | tuple[int, ...]], model: str) -> Body:
     """Body of ``POST /embeddings``."""
     return {"model": model, "input": list(texts), "encoding_format": "float"}
 
@@ -109,7 +131,11 @@ def _constraint(constraint: Constraint | None, tools: Sequence[Tool]) -> Body:
     if isinstance(constraint, JsonConstraint):
         return offered | {"response_format": _response_format(constraint)}
     if isinstance(constraint, ToolConstraint):
-        return offered | {"tool_choice": _choice(constraint, tools), "parallel_tool_calls": constraint.parallel}
+        if len(constraint.tools) > 1 or not constraint.required:
+            offered = {"tools": [_tool(tool) for tool in constraint.tools]}  # no other may be called
+        answer = {} if constraint.answer is None else {"response_format": _response_format(constraint.answer)}
+        choice = {"tool_choice": _choice(constraint, tools), "parallel_tool_calls": constraint.parallel}
+        return offered | choice | answer
     raise InvalidRequest("an upstream takes no GBNF grammar; ask for JSON under a schema instead")
 
 
@@ -138,6 +164,8 @@ def _messages(messages: Sequence[Message]) -> list[Body]:
         turn: Body = {"role": message.role, "content": message.content}
         if message.name is not None:
             turn["name"] = message.name
+        if message.reasoning is not None:
+            turn["reasoning_content"] = message.reasoning
         if message.tool_calls:
             calls = [(call.id or f"call_{index}_{n}", call) for n, call in enumerate(message.tool_calls)]
             unanswered = [(call_id, call.name) for call_id, call in calls]

@@ -264,6 +264,7 @@ class RemoteTextEngine(_Remote):
             task.cancel()
 
         stream = GenerationStream(cancel)
+        stream.marks_thoughts = True
         task = asyncio.create_task(self._generate(stream, path, body, reader))
         self._tasks.add(task)
 

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from appliance.domain.errors import Internal, InvalidParameter, PromptTooLong
 from appliance.domain.inference import (
@@ -19,9 +20,10 @@ from appliance.domain.inference import (
     Tool,
     ToolConstraint,
 )
-from appliance.engines.base import TextEngine, TextStream
+from appliance.engines.base import TextEngine, TextStream, Tokenizing
 from appliance.engines.llama.engine import LlamaTextEngine
 from appliance.engines.llama.runtime import Model
+from appliance.engines.parts import split
 from appliance.engines.tools import parse_tool_calls
 from tests.engines.llama.conftest import OPTIONS
 from tests.support.tiny_models import write_llama
@@ -105,6 +107,30 @@ async def test_a_stop_string_ends_the_answer_and_is_not_said(engine: LlamaTextEn
     assert 0 < stream.usage.response_tokens < 12
 
 
+async def test_the_last_increment_names_the_stop_string(engine: LlamaTextEngine) -> None:
+    """A reader learns which of several ended the answer, and nothing where the length did."""
+    whole, _ = await told(await engine.complete(CompletionRequest(prompt="hello", sampling=GREEDY)))
+    stops = Sampling(temperature=0.0, max_tokens=12, stop=("never said", whole[3:6]))
+    deltas = [delta async for delta in await engine.complete(CompletionRequest(prompt="hello", sampling=stops))]
+    assert deltas[-1].stop_text == whole[3:6]
+    free = Sampling(temperature=0.0, max_tokens=2, stop=("never said",))
+    deltas = [delta async for delta in await engine.complete(CompletionRequest(prompt="hello", sampling=free))]
+    assert deltas[-1].stop_text is None
+
+
+async def test_a_request_may_bound_its_context(engine: LlamaTextEngine) -> None:
+    """Prompt and answer keep to the request's own bound; one that leaves no room is refused with the numbers."""
+    bounded = CompletionRequest(prompt="hello", sampling=Sampling(temperature=0.0), context_tokens=20)
+    stream = await engine.complete(bounded)
+    assert (await told(stream))[1] is FinishReason.LENGTH
+    assert stream.usage.prompt_tokens + stream.usage.response_tokens == 20
+    taken = stream.usage.prompt_tokens
+    with pytest.raises(PromptTooLong, match=f"the request allows for {taken} .* this deployment takes 256"):
+        await engine.complete(CompletionRequest(prompt="hello", context_tokens=taken))
+    wide = CompletionRequest(prompt="hello", sampling=Sampling(temperature=0.0, max_tokens=2), context_tokens=9999)
+    assert (await told(await engine.complete(wide)))[1] is FinishReason.LENGTH
+
+
 async def test_the_end_token_ends_the_answer(talkative_weights: Path) -> None:
     """A model that says its end of turn stops there, with nothing of the mark in the text."""
     engine = LlamaTextEngine(Model(talkative_weights), OPTIONS)
@@ -177,6 +203,64 @@ async def test_a_required_tool_call_can_be_read_back(tmp_path: Path, control_mar
     engine.close()
 
 
+THINKING = "{{ messages[0].content }}<think>\n"
+
+
+async def test_thoughts_begun_by_the_prompt_are_marked(engine: LlamaTextEngine) -> None:
+    """Where the template opens the thought, the text begins with its mark, and its tokens are counted as thoughts."""
+    stream = await engine.chat(ChatRequest(messages=HELLO, chat_template=THINKING, sampling=GREEDY))
+    text, _ = await told(stream)
+    assert stream.marks_thoughts
+    assert text.startswith("<think>")
+    assert stream.usage.reasoning_tokens == stream.usage.response_tokens == 12
+
+
+async def test_what_is_asked_for_comes_after_the_thoughts(engine: LlamaTextEngine) -> None:
+    """Whoever tells thoughts apart gets the answer under its schema behind them; else nothing but the answer."""
+    said = [int(token) for token in engine._vocabulary.tokenize("</think>1", add_special=False)]
+    bias = Sampling(temperature=0.0, max_tokens=60, logit_bias=dict.fromkeys(said, 8.0))
+    request = ChatRequest(
+        messages=HELLO, chat_template=THINKING, sampling=bias, constraint=JsonConstraint(schema={"const": 1})
+    )
+    assert (await told(await engine.chat(request)))[0] == "1"
+    free = structs.replace(request, tells_thoughts=True)
+    stream = await engine.chat(free)
+    text, reason = await told(stream)
+    answer = split(text, thoughts=stream.marks_thoughts, calls=False)
+    assert answer.text == "1" or (reason is FinishReason.LENGTH and not answer.text)
+
+
+async def test_a_model_that_marks_no_thoughts_has_none(engine: LlamaTextEngine) -> None:
+    """Nothing of its text is taken for them."""
+    stream = await engine.chat(ChatRequest(messages=HELLO, sampling=GREEDY))
+    await told(stream)
+    assert not stream.marks_thoughts
+    assert stream.usage.reasoning_tokens == 0
+
+
+@pytest.mark.parametrize("prompt", ["hello the world", (40, 41, 42)])
+async def test_an_echo_is_the_prompt_before_the_answer(engine: LlamaTextEngine, prompt: str | tuple[int, ...]) -> None:
+    """As text, or as the text of its token ids; the answer behind it is the same."""
+    plain, _ = await told(await engine.complete(CompletionRequest(prompt=prompt, sampling=GREEDY)))
+    echoed, _ = await told(await engine.complete(CompletionRequest(prompt=prompt, sampling=GREEDY, echo=True)))
+    shown = prompt if isinstance(prompt, str) else await engine.detokenize(prompt)
+    assert echoed == shown + plain
+
+
+async def test_tokens_and_back(engine: LlamaTextEngine) -> None:
+    """With the beginning mark as it enters the model, or without; the pieces join to the text."""
+    assert isinstance(engine, Tokenizing)
+    bare = await engine.tokenize(CompletionRequest(prompt="héllo <x>"), add_special=False)
+    assert b"".join(bare.pieces).decode() == "héllo <x>" == await engine.detokenize(bare.ids)
+    whole = await engine.tokenize(CompletionRequest(prompt="héllo <x>"))
+    assert whole.ids == (0, *bare.ids)
+    assert len(whole.ids) == await engine.count_tokens(CompletionRequest(prompt="héllo <x>"))
+    chat = ChatRequest(messages=HELLO)
+    assert len((await engine.tokenize(chat)).ids) == await engine.count_tokens(chat)
+    with pytest.raises(InvalidParameter, match="token 99999"):
+        await engine.detokenize((99_999,))
+
+
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
@@ -187,7 +271,7 @@ async def test_a_required_tool_call_can_be_read_back(tmp_path: Path, control_mar
         (CompletionRequest(prompt="x", sampling=Sampling(ignore_eos=True), constraint=JsonConstraint()), "ignore_eos"),
         (CompletionRequest(prompt="x", constraint=GrammarConstraint(gbnf="root ::= nowhere")), "grammar"),
         (CompletionRequest(prompt="x", constraint=GrammarConstraint(gbnf="root ::= root")), "grammar"),
-        (CompletionRequest(prompt="x", constraint=JsonConstraint(schema={"pattern": "a"})), "pattern"),
+        (CompletionRequest(prompt="x", constraint=JsonConstraint(schema={"pattern": "(?=a)"})), "pattern"),
         (ChatRequest(messages=HELLO, chat_template="{{ nothing.at.all }}"), "template"),
     ],
 )

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from appliance.domain.errors import Internal, NotReady, PromptTooLong
-from appliance.domain.inference import EmbeddingRequest, RerankingRequest
-from appliance.engines.base import EmbeddingEngine, RerankingEngine
+from appliance.domain.errors import Internal, InvalidParameter, InvalidRequest, NotReady, PromptTooLong
+from appliance.domain.inference import ChatRequest, CompletionRequest, EmbeddingRequest, Message, RerankingRequest
+from appliance.engines.base import EmbeddingEngine, RerankingEngine, Tokenizing
 from appliance.engines.llama.pooling import (
     MAX_TEXTS_PER_STEP,
     Drop,
@@ -61,6 +61,26 @@ async def test_requests_share_batches_and_get_their_own(embedder: LlamaEmbedding
     results = await asyncio.gather(*(embedder.embed(each) for each in (one, other, one)))
     assert np.allclose(results[0].vectors, results[2].vectors, atol=1e-5)
     assert np.allclose(results[0].vectors[1], results[1].vectors[0], atol=1e-5)
+
+
+async def test_token_ids_are_a_text(embedder: LlamaEmbeddingEngine) -> None:
+    """The ids that a text has give its vector; ids of no token are refused by their number."""
+    tokens = await embedder.tokenize(CompletionRequest(prompt=TEXTS[0]))
+    words, ids = [await embedder.embed(EmbeddingRequest(texts=(each,))) for each in (TEXTS[0], tokens.ids)]
+    assert np.allclose(words.vectors, ids.vectors, atol=1e-5)
+    assert words.tokens == ids.tokens == len(tokens.ids)
+    with pytest.raises(InvalidParameter, match="token 9999"):
+        await embedder.embed(EmbeddingRequest(texts=((9999,),)))
+
+
+async def test_pooling_engines_hold_no_conversations(ranker: LlamaRerankingEngine) -> None:
+    """They count texts, and say so when they are sent messages."""
+    assert isinstance(ranker, Tokenizing)
+    assert ranker.context_length_tokens == 32
+    bare = await ranker.tokenize(CompletionRequest(prompt="the model"), add_special=False)
+    assert (await ranker.detokenize(bare.ids)).replace("▁", " ").strip() == "the model"
+    with pytest.raises(InvalidRequest, match="messages"):
+        await ranker.tokenize(ChatRequest(messages=(Message(role="user", content="hello"),)))
 
 
 async def test_vectors_have_length_one_unless_asked_otherwise(embedder: LlamaEmbeddingEngine) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engines.llama.text import Assembler, Pieces
+from appliance.engines.llama.text import Assembler, Pieces, ThoughtMeter
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -63,6 +64,33 @@ def test_half_a_character_at_the_end_is_dropped() -> None:
     assert assembler.finish() == ""
 
 
+def test_an_opening_comes_first_and_holds_no_stop_string() -> None:
+    """It leaves with the first token, or at the end of an answer without one."""
+    assembler = Assembler(("END",), "the END ")
+    assert assembler.feed(b"of it") == "the END of it"
+    assert not assembler.stopped
+    assert assembler.feed(b"END") == ""
+    assert assembler.stopped
+    assert Assembler((), "prompt").finish() == "prompt"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "begun", "counts"),
+    [
+        ([b"<think>", b"hm", b"</think>", b"yes"], False, [1, 1, 1, 0]),
+        ([b"\n", b"<th", b"ink>hm", b"</th", b"ink>", b"yes"], False, [0, 0, 3, 1, 1, 0]),
+        ([b"hm", b"</think>", b"yes"], True, [1, 1, 0]),
+        ([b"yes", b"<think>", b"hm"], False, [0, 0, 0]),
+        ([b"<", b"b>"], False, [0, 0]),
+        ([b"<think></think>", b"a"], False, [1, 0]),
+    ],
+)
+def test_tokens_of_thoughts_are_told_apart(pieces: list[bytes], begun: bool, counts: list[int]) -> None:
+    """Those up to the closing mark, however the marks are cut into tokens; only where an answer begins with them."""
+    meter = ThoughtMeter(begun=begun)
+    assert [meter.tokens_with(piece) for piece in pieces] == counts
+
+
 class _Lexicon:
     size = 4
     table = (b"hi", b"<|im_end|>", b"<tool_call>", b"<|im_start|>")
@@ -104,3 +132,12 @@ def test_a_burst_of_requests_walks_the_vocabulary_once() -> None:
         found = list(threads.map(lambda _: pieces.ends(), range(16)))
     assert found == [(1,)] * 16
     assert lexicon.asked == lexicon.size
+
+
+def test_the_stop_string_that_was_met_is_known() -> None:
+    """Of several that begin at one place the longest that is there; none while none was met."""
+    assembler = Assembler(("never", "en", "end"))
+    assert assembler.feed(b"the ") == "the "
+    assert assembler.stop is None
+    assert assembler.feed(b"end") == ""
+    assert assembler.stop == "end"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.domain.errors import BadWeights, PromptTooLong, WrongWeights
+from appliance.domain.errors import BadWeights, InvalidParameter, PromptTooLong, WrongWeights
 from appliance.engines.onnx.text import Tokenizer
 from tests.support.onnx_folders import VOCABULARY, write_tokenizer
 
@@ -68,6 +68,28 @@ def test_the_limit_itself_fits(file: Path) -> None:
     (text,) = Tokenizer(file, max_tokens=5, vocabulary_size=None).encode(["red green blue"], "{index}")
 
     assert len(text) == 5
+
+
+def test_given_ids_are_taken_as_they_are(file: Path) -> None:
+    """Nothing is added; ids of no token, none at all and too many are refused by the text's name."""
+    tokenizer = Tokenizer(file, max_tokens=5, vocabulary_size=None)
+    ids = tokenizer.tokens("red green", add_special=True).ids
+    (given,), (read,) = tokenizer.given([ids], "text {index}"), tokenizer.encode(["red green"], "text {index}")
+    assert given.ids.tolist() == read.ids.tolist() == list(ids)
+    for wrong, words in (((12,), "token 12"), ((), "text 0 has no tokens")):
+        with pytest.raises(InvalidParameter, match=words):
+            tokenizer.given([wrong], "text {index}")
+    with pytest.raises(PromptTooLong, match="text 0 has 6 tokens"):
+        tokenizer.given([(5,) * 6], "text {index}")
+
+
+def test_tokens_and_back(file: Path) -> None:
+    """With the special tokens or without; the text is theirs."""
+    tokenizer = Tokenizer(file, max_tokens=32, vocabulary_size=None)
+    whole, bare = (tokenizer.tokens("red green", add_special=special) for special in (True, False))
+    assert whole.ids[1:-1] == bare.ids
+    assert bare.pieces == (b"red", b"green")
+    assert tokenizer.text(bare.ids) == "red green"
 
 
 def test_tokenizer_of_another_model_is_refused(file: Path) -> None:

@@ -52,12 +52,28 @@ def test_cached_tokens() -> None:
     assert read(said("a", "stop"), {"choices": [], "usage": usage})[2].cached_tokens == 8
 
 
+def test_tokens_of_thoughts() -> None:
+    """As the upstream counts them."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "completion_tokens_details": {"reasoning_tokens": 4}}
+    assert read(said("a", "stop"), {"choices": [], "usage": usage})[2].reasoning_tokens == 4
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_thoughts(field: str) -> None:
     """Thoughts stand between the marks that local models write, and are not lost."""
     text, _, _ = read(said(None, **{field: "hm"}), said(None, **{field: "m"}), said("Yes"), said(None, "stop"))
     assert text == "<think>hmm</think>Yes"
     assert read(said(None, **{field: "hm"}), said(None, "length"))[0] == "<think>hm</think>"
+
+
+@pytest.mark.parametrize(("told", "stop"), [("END", "END"), (128001, None), (None, None)])
+def test_the_stop_text_where_it_is_told(told: object, stop: str | None) -> None:
+    """vLLM says which stop text was met; a token's number is none."""
+    reader = AnswerReader()
+    chunk = said("a", "stop")
+    chunk["choices"][0]["stop_reason"] = told
+    reader.feed(json.dumps(chunk).encode())
+    assert reader.end().stop_text == stop
 
 
 def test_a_refusal_is_text() -> None:

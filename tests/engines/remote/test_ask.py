@@ -152,6 +152,33 @@ def test_tools(constraint: ToolConstraint, choice: object) -> None:
     assert body["parallel_tool_calls"] is False
 
 
+def test_tools_that_may_not_be_called_are_not_offered() -> None:
+    """OpenAI's form for it is not understood everywhere."""
+    body = chat(tools=(LOOK, GO), constraint=ToolConstraint(tools=(GO,)))
+    assert [tool["function"]["name"] for tool in body["tools"]] == ["go"]
+    assert body["tool_choice"] == "auto"
+
+
+def test_a_format_beside_tools() -> None:
+    """Both go along."""
+    body = chat(tools=(LOOK,), constraint=ToolConstraint(tools=(LOOK,), answer=JsonConstraint()))
+    assert body["response_format"] == {"type": "json_object"}
+    assert body["tool_choice"] == "auto"
+
+
+def test_thoughts_and_effort() -> None:
+    """Thoughts go back as they came, the effort in OpenAI's field."""
+    turn = Message(role="assistant", content="2", reasoning="one and one")
+    body = chat(messages=(*HELLO, turn), reasoning_effort="low")
+    assert body["messages"][1]["reasoning_content"] == "one and one"
+    assert body["reasoning_effort"] == "low"
+
+
+def test_an_echo() -> None:
+    """Asked for by its field."""
+    assert ask.completion(CompletionRequest(prompt="a", echo=True), "m", None)["echo"] is True
+
+
 @pytest.mark.parametrize(
     ("request_of", "word"),
     [
@@ -212,3 +239,28 @@ def test_embedding_and_reranking() -> None:
     assert ask.embedding(("a", "b"), "m") == {"model": "m", "input": ["a", "b"], "encoding_format": "float"}
     body = ask.reranking(RerankingRequest(query="q", chunks=("a", "b")), "m")
     assert body == {"model": "m", "query": "q", "documents": ["a", "b"], "top_n": 2}
+
+
+def test_an_answer_that_was_begun() -> None:
+    """vLLM is told to go on with it, llama-server does so by itself, others are not asked."""
+    begun = (*HELLO, Message(role="assistant", content="I can"))
+    assert chat(messages=begun, continues_last=True, owned_by="vllm")["continue_final_message"] is True
+    assert "continue_final_message" not in chat(messages=begun, continues_last=True, owned_by="llamacpp")
+    with pytest.raises(InvalidRequest, match="cannot go on"):
+        chat(messages=begun, continues_last=True)
+
+
+def test_a_bound_on_the_context_cannot_be_carried() -> None:
+    """Neither a chat nor a completion."""
+    with pytest.raises(InvalidRequest, match="together"):
+        chat(context_tokens=100)
+    with pytest.raises(InvalidRequest, match="together"):
+        ask.completion(CompletionRequest(prompt="a", context_tokens=100), "m", None)
+
+
+def test_thinking_and_thoughts() -> None:
+    """Both go in the fields that servers have for them."""
+    thought = Message(role="assistant", content="2", reasoning="one and one")
+    body = chat(messages=(*HELLO, thought), reasoning_effort="low")
+    assert body["reasoning_effort"] == "low"
+    assert body["messages"][1]["reasoning_content"] == "one and one"

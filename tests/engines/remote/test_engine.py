@@ -21,6 +21,7 @@ from appliance.domain.inference import (
 )
 from appliance.domain.models import ModelType
 from appliance.engines.base import EmbeddingEngine, RerankingEngine, TextEngine
+from appliance.engines.parts import Answer, split
 from appliance.engines.probe import probe
 from appliance.engines.remote import client as client_module
 from tests.engines.remote.conftest import KEY, Load
@@ -161,6 +162,15 @@ async def test_a_chat(load: Load, upstream: FakeUpstream) -> None:
     assert usage.prefill_milliseconds > 0
     assert usage.decode_milliseconds >= 0
     assert upstream.asked[-1].body["model"] == MODEL
+
+
+async def test_thoughts_are_marked(load: Load, upstream: FakeUpstream) -> None:
+    """Whatever an upstream tells as thoughts can be told from the answer here."""
+    said = [{"delta": {"reasoning_content": "hm"}}, {"delta": {"content": "yes"}, "finish_reason": "stop"}]
+    upstream.answers[CHAT] = stream(*({"choices": [choice]} for choice in said))
+    running = await (await load()).chat(HELLO)
+    text = "".join([delta.text async for delta in running])
+    assert split(text, thoughts=running.marks_thoughts, calls=False) == Answer(thought="hm", text="yes", calls=())
 
 
 async def test_a_completion(load: Load, upstream: FakeUpstream) -> None:
