@@ -142,13 +142,11 @@ class Law:
         state = self._decoder.getstate()
         try:
             self._spell(token)
-            held = self._decoder.getstate()[0]
-            # Python's decoder waits for the third byte before it refuses half of a surrogate pair: a dead end for us
-            return not (held[:1] == b"\xed" and held[1:2] >= b"\xa0")
         except UnicodeDecodeError:
             return False
         finally:
             self._decoder.setstate(state)
+        return True
 
     def _spell(self, token: int) -> None:
         ends = self._pieces.is_end(token)

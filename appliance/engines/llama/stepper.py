@@ -116,12 +116,21 @@ class TextStepper:
 
     def _advance(self, plan: Plan) -> None:
         apart = self._passes.apart(plan)
-        results = [self._pass(part) for part in (plan.parts if apart else (plan.shares,))]
-        computed_tokens = sum(tokens for tokens, _ in results)
-        seconds = sum(seconds for _, seconds in results)
+        computed_tokens, seconds = 0, 0.0
+        for part in plan.parts if apart else (plan.shares,):
+            if computed_tokens and not self._may_go_on(computed_tokens, part):
+                break
+            tokens, took = self._pass(part)
+            computed_tokens += tokens
+            seconds += took
         self._budget.learn(computed_tokens, seconds)
         if computed_tokens == plan.tokens:
             self._passes.learn(plan, apart, seconds)
+
+    def _may_go_on(self, computed_tokens: int, part: Many[Share]) -> bool:
+        """Whether the step may grow by this part, for those too who have had their first token in this very step."""
+        streaming = sum(sequence.is_streaming for sequence in self._running)
+        return computed_tokens + sum(share.tokens for share in part) <= self._budget.tokens(streaming)
 
     def _pass(self, shares: Many[Share]) -> tuple[int, float]:
         """Compute a part of a plan and pass on what it says; tokens computed and the seconds that this took."""

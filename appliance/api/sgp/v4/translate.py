@@ -58,19 +58,20 @@ def with_template(
     arguments: dict[str, Any] | None = None,
     effort: str | None = None,
 ) -> RequestT:
-    """The request with what shapes its prompt. ``reasoning_effort`` is a word to the chat template, as gpt-oss has it.
+    """The request with what shapes its prompt.
 
     Raises InvalidParameter where the prompt is completed as it stands.
     """
-    filled = {**(arguments or {}), **({"reasoning_effort": effort} if effort else {})}
-    if chat_template is None and not filled:
+    if chat_template is None and not arguments and not effort:
         return request
     if isinstance(request, CompletionRequest):
         raise InvalidParameter(
             "chat_template, chat_template_kwargs and reasoning_effort shape the prompt of a chat model, and this model "
             "completes its prompt as it stands; leave them out"
         )
-    return structs.replace(request, chat_template=chat_template, template_arguments=filled)
+    return structs.replace(
+        request, chat_template=chat_template, template_arguments=arguments or {}, reasoning_effort=effort
+    )
 
 
 def conversation(body: wire.ChatCompletionRequest) -> tuple[Message, ...]:
