@@ -135,6 +135,7 @@ class Placement(Struct, frozen=True):
             adapter_bytes=sum(need.adapter_bytes for need in needs),
             cache_bytes=sum(need.cache_bytes for need in needs),
             compute_bytes=sum(need.compute_bytes for need in needs),
+            prefix_bytes=sum(need.prefix_bytes for need in needs),
             weights_key=self.weights_key,
             is_learned=any(need.is_learned for need in needs),
         )

@@ -28,6 +28,19 @@ def test_a_measured_load_replaces_the_guess() -> None:
     )
 
 
+def test_what_fills_while_it_serves_comes_on_top() -> None:
+    """No load shows the kept prefixes, so a measurement is no reason to reserve less for them."""
+
+    class Keeping(FakeBackend):
+        def estimate(self, spec: EngineSpec) -> Need:
+            return Need(weights_bytes=100, cache_bytes=50, compute_bytes=30, prefix_bytes=25)
+
+    needs = Needs()
+    assert needs.of(wanted("a", Keeping())).total_bytes == 205
+    needs.learn(wanted("a", Keeping()), 210)
+    assert needs.of(wanted("a", Keeping())).total_bytes == 235
+
+
 def test_a_small_measurement_never_takes_what_is_known() -> None:
     """Pages that the allocator reuses make a load look small: weights and cache are reserved all the same."""
     needs = Needs()

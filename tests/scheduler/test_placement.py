@@ -147,7 +147,14 @@ def test_nothing_is_lost_and_spilling_fits(
     layers: int, weights: int, cache: int, compute: int, host: int, gpus: int, rooms: list[int], spills: bool
 ) -> None:
     """However the layers are laid out, all are somewhere with at least their bytes; what spills fits the GPUs."""
-    need = Need(weights_bytes=weights, cache_bytes=cache, compute_bytes=compute, layers=layers, host_weights_bytes=host)
+    need = Need(
+        weights_bytes=weights,
+        cache_bytes=cache,
+        compute_bytes=compute,
+        prefix_bytes=777,
+        layers=layers,
+        host_weights_bytes=host,
+    )
     machine = {CPU: 0, **{f"gpu{number}": room for number, room in enumerate(rooms)}}
     for placement in choices(need, Resources(gpus=gpus, spills=spills), machine):
         assert sum(share.layers for share in placement.shares) == layers
@@ -156,6 +163,9 @@ def test_nothing_is_lost_and_spilling_fits(
         parts = placement.need
         assert parts.weights_bytes >= weights
         assert parts.cache_bytes >= cache
+        assert [share.device for share in placement.shares if share.need.prefix_bytes == 777] == [CPU]
+        assert parts.prefix_bytes == 777
+        assert parts.total_bytes == placement.total_bytes
         if spills:
             assert all(share.need.total_bytes <= machine[share.device] for share in placement.gpus)
         assert placed(need, layout_of(placement)) == placement

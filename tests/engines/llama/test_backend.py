@@ -103,6 +103,8 @@ def test_an_estimate_counts_weights_cache_and_buffers() -> None:
     small = BACKEND.estimate(spec(parameters={"context_length": 256, "cache_tokens": 1000}))
     assert small.weights_bytes == 430_000
     assert small.cache_bytes == 1024 * 2 * 2 * 2 * 2 * 16
+    assert small.prefix_bytes == 500 * (2 * 2 * 2 * 2 * 16 + 16)
+    assert BACKEND.estimate(spec(parameters={"cache_tokens": 1000, "prefix_tokens": 0})).prefix_bytes == 0
     large = BACKEND.estimate(spec(parameters={"cache_tokens": 4096}, slots=64))
     assert large.cache_bytes == 4 * small.cache_bytes
     assert large.compute_bytes > small.compute_bytes
