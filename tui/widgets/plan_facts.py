@@ -54,4 +54,5 @@ def _parts(plan: admin.Plan) -> Iterator[tuple[str, int]]:
     yield "weights (shared)" if plan.shares_weights else "weights", plan.weights_bytes
     yield "adapter", plan.adapter_bytes
     yield "cache", plan.cache_bytes
+    yield "prefixes", plan.prefix_bytes
     yield "buffers", plan.compute_bytes
