@@ -191,7 +191,8 @@ PLAN = admin.Plan(
     deployment_name="support-assistant",
     outcome="waits",
     reason="'support-assistant' needs 9.1 GiB (weights 8.0 GiB (shared), cache 640.0 MiB, prefixes 256.0 MiB, "
-    "buffers 256.0 MiB), 1.2 GiB free on gpu0; it waits for room: 'invoice-agent' (9.0 GiB): it stays 12 s more. It waits behind 1 other loads.",
+    "buffers 256.0 MiB), 1.2 GiB free on gpu0; "
+    "it waits for room: 'invoice-agent' (9.0 GiB): it stays 12 s more. It waits behind 1 other loads.",
     device="gpu0",
     placement=[
         admin.PlannedShare(
