@@ -275,7 +275,7 @@ def crowded(gated: GatedServer, texts: tuple[Deployed, Deployed], vectors: Deplo
     """The same server with memory for one of the two; the tests above need it without, and come first."""
     with gated.client() as client:
         plans = [client.post("/admin/plan", json={"deployment": each.name}).json() for each in texts]
-    known_bytes = sum(plan["weights_bytes"] + plan["cache_bytes"] for plan in plans)  # whatever their loads teach
+    known_bytes = sum(plan["total_bytes"] - plan["compute_bytes"] for plan in plans)  # whatever their loads teach
     gated.stop()
     gated.environment |= {
         "APPLIANCE_MEMORY_BUDGET_BYTES": str(known_bytes - 1024**2),

@@ -152,6 +152,11 @@ class PrefixStore:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._kept.clear()
+        self.used_bytes = 0
+
     def has(self, scope: str, tokens: Ints) -> bool:
         """Whether one of them begins with all of these tokens; it counts as used."""
         for number, entry in self._kept.items():

@@ -94,7 +94,8 @@ class TextStepper:
         self._publish()
 
     def close(self) -> None:
-        """Free the context and the weights."""
+        """Free the context, the weights and what is kept beside them."""
+        self._prefixes.clear()
         self._chooser.close()
         self._context.close()
         self._context.model.close()

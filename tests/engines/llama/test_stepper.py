@@ -191,6 +191,16 @@ def test_a_kept_prefix_survives_many_others(make_harness: Make, weights: Path) -
         assert reference(weights, prompt + " and more", 6).agrees(reader.text)
 
 
+def test_a_closed_engine_keeps_nothing(make_harness: Make) -> None:
+    """Its RAM is free for others, whoever still holds the engine."""
+    harness = make_harness()
+    harness.start(LONG, 4)
+    harness.finish()
+    assert harness.prefixes.used_bytes > 0
+    harness.stepper.close()
+    assert (len(harness.prefixes), harness.prefixes.used_bytes) == (0, 0)
+
+
 def test_without_room_in_ram_nothing_is_kept(make_harness: Make) -> None:
     """prefix_tokens 0: every prompt is computed."""
     harness = make_harness(prefix_bytes=0)
