@@ -31,7 +31,7 @@ def test_a_resident_serves(client: httpx.Client) -> None:
     assert made["outcome"] == "serves"
     assert "a call changes nothing" in made["reason"]
     assert made["total_bytes"] == sum(
-        made[part] for part in ("weights_bytes", "adapter_bytes", "cache_bytes", "compute_bytes")
+        made[part] for part in ("weights_bytes", "adapter_bytes", "cache_bytes", "prefix_bytes", "compute_bytes")
     )
 
 

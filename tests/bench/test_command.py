@@ -101,7 +101,11 @@ def test_interrupted(server: Server, admin: httpx.Client) -> None:
     before = newest()
     command = [sys.executable, "-m", "appliance", "bench", "starter-rerank", "--url", server.url]
     process = subprocess.Popen(
-        [*command, "--key", server.admin_key], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--key", server.admin_key],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores Ctrl-C
     )
     chain.until(lambda: newest() != before, "it measures")
     process.send_signal(signal.SIGINT)
