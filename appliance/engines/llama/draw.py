@@ -117,7 +117,8 @@ class Draw:
         if row.groups >= _FEW_GROUPS:
             return self._pick_by_rejection(row)
         sums = self._weights(row.logits, row.best).cumsum()
-        return int(sums.searchsorted(self._random.random() * sums[-1], side="right"))
+        place = sums.searchsorted(self._random.random() * sums[-1], side="right")
+        return int(min(place, sums.searchsorted(sums[-1])))  # rounding may carry the point to the very end
 
     def _weights(self, logits: Floats, best: Floats | np.float32) -> Doubles:
         """Probabilities against that of the best."""
