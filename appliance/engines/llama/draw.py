@@ -162,8 +162,10 @@ _MARGIN_BITS = 2048
 """Float32 leaves an error of up to 1,200 bits in a weight's exponent; this is added to keep it above the true one."""
 _MOST_BITS = 2.0**33
 """A scaled logit up to this is known to 512 bits."""
-_MEAN_EXCESS = 1.5 * math.log(2)
-"""A large weight over the true one, in the mean over one power of two."""
+_MOST_EXCESS = 1.0625
+"""A large weight over the true one is at most this."""
+_ROUNDING = 1 + 1e-5
+"""What adding up in float32 may lose."""
 
 
 def _large_weights(logits: Floats, best: np.float32, temperature: float) -> Floats:
@@ -219,23 +221,32 @@ def _nucleus(row: Row, mass: float, kept: Places | None) -> Places:
     logits, best = row.logits, row.best
     if kept is not None:
         return kept[: _reaching(_weights(logits[kept], best), mass)]
-    wanted = mass * _total_weight(logits, best)
-    for count in (*_FIRST_GUESSES, len(logits)):
+    least, most = (_nucleus_of(row, mass * total) for total in _total_bounds(logits, best))
+    if len(least) == len(most):
+        return most
+    return _nucleus_of(row, mass * float(_weights(logits, best).sum()))
+
+
+def _nucleus_of(row: Row, wanted: float) -> Places:
+    """The fewest of the likeliest places whose weights add up to ``wanted``."""
+    for count in (*_FIRST_GUESSES, len(row.logits)):
         places = _best_places(row, count)
-        sums = _weights(logits[places], best).cumsum()
-        if sums[-1] >= wanted or count >= len(logits):
+        sums = _weights(row.logits[places], row.best).cumsum()
+        if sums[-1] >= wanted or count >= len(row.logits):
             break
     return places[: int(np.searchsorted(sums, wanted)) + 1]
 
 
-def _total_weight(logits: Floats, best: np.float32) -> float:
-    """The sum of all weights. Far ones are too small for the few per cent by which they are known to matter."""
+def _total_bounds(logits: Floats, best: np.float32) -> tuple[float, float]:
+    """The sum of all weights lies between these: those far from the best are known to a few per cent only."""
     near = np.flatnonzero(logits >= best - np.float32(_NEAR_NATS))
     if len(near) > _NEAR_SHARE * len(logits):
-        return float(_weights(logits, best).sum())
+        exact = float(_weights(logits, best).sum())
+        return exact, exact
     large = _large_weights(logits, best, 1.0)
     large[near] = 0.0
-    return float(_weights(logits[near], best).sum() + float(large.sum()) / _MEAN_EXCESS)
+    known, far = float(_weights(logits[near], best).sum()), float(large.sum())
+    return known + far / _MOST_EXCESS, known + far * _ROUNDING
 
 
 def _weights(logits: Floats, best: np.float32) -> Doubles:
