@@ -8,6 +8,7 @@ the data machine-readable.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import shlex
 import signal
@@ -71,6 +72,7 @@ def main() -> None:
 @click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback without TLS.")
 def serve(home: Path | None, host: str | None, port: int | None, insecure: bool | None) -> None:
     """Serve until a signal ends it. Makes the home on the first start and shows the admin key once."""
+    gc.disable()  # nearly all that is made before the first request stays: looking through it again and again is in vain
     import uvloop
 
     from appliance.app import check_exposure  # here only: other commands start without the server's libraries
@@ -88,6 +90,8 @@ def serve(home: Path | None, host: str | None, port: int | None, insecure: bool 
         sys.stdout.flush()
 
     def ready(url: str) -> None:
+        gc.freeze()  # nor later: a full collection over it would hold up every stream for a tenth of a second
+        gc.enable()
         if secret:
             click.echo(f"Try it:\n  {_curl_line(url, secret)}\n")
         click.echo(f"Serving on {url} from {home} (Ctrl-C ends it)")

@@ -14,6 +14,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
+TILE_TOKENS = 64
+"""Queries that llama.cpp's attention for processors takes together (``ggml_flash_attn_ext_tiled``)."""
+
 
 class Debt(Struct, frozen=True):
     """A running sequence: a key of the caller's choice, tokens it owes, cells that preempting it would free."""
@@ -43,10 +46,20 @@ class Plan(Struct, frozen=True):
 
     @property
     def parts(self) -> tuple[tuple[Share, ...], ...]:
-        """All that compute one token, most of them running streams; then each piece of a prompt by itself."""
+        """All that compute one token, most of them running streams; then the prompts, small pieces together."""
         singles = tuple(share for share in self.shares if share.tokens == 1)
-        pieces = tuple((share,) for share in self.shares if share.tokens > 1)
-        return (singles, *pieces) if singles else pieces
+        groups: list[tuple[Share, ...]] = [singles] if singles else []
+        room = 0
+        for share in self.shares:
+            if share.tokens == 1:
+                continue
+            if share.tokens <= room:
+                groups[-1] = (*groups[-1], share)
+            else:
+                groups.append((share,))
+                room = TILE_TOKENS
+            room -= share.tokens
+        return tuple(groups)
 
 
 def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int) -> Plan:
@@ -117,19 +130,25 @@ class Budget:
 
 
 class _Trial:
-    """Seconds per token of steps of about one size, computed in one pass and in two."""
+    """Seconds per token of steps of about one size, computed in one pass and part by part."""
 
-    __slots__ = ("seconds_per_token", "steps")
+    __slots__ = ("_guess", "seconds_per_token", "steps")
 
-    def __init__(self) -> None:
+    def __init__(self, guess: bool) -> None:
+        self._guess = guess
         self.steps = 0
         self.seconds_per_token: dict[bool, float] = {}
 
-    def apart(self, explore_every: int) -> bool:
+    @property
+    def is_apart_faster(self) -> bool:
+        """As far as is known."""
         if len(self.seconds_per_token) < 2:
-            return True not in self.seconds_per_token
-        is_faster = self.seconds_per_token[True] < self.seconds_per_token[False]
-        return is_faster != (self.steps % explore_every == 0)
+            return self._guess
+        return self.seconds_per_token[True] < self.seconds_per_token[False]
+
+    def apart(self, look_after: int, explore_every: int) -> bool:
+        is_looking = self.steps == look_after or (self.steps > 0 and self.steps % explore_every == 0)
+        return self.is_apart_faster != is_looking
 
     def note(self, apart: bool, seconds_per_token: float) -> None:
         self.steps += 1
@@ -145,18 +164,20 @@ class Passes:
     of 64 and looks at every cell that anyone of a tile may see (``ggml_flash_attn_ext_tiled``), and a tile of streams
     sees the whole cache. Streams and the first prompts have their token sooner, too. Which weighs more depends on the
     machine, the weights and the sizes, so both are tried, for each order of magnitude of both parts, and the slower
-    way is looked at again from time to time.
+    way is looked at again from time to time. A size that was not seen begins as the one most like it goes.
     """
 
+    LOOK_AFTER = 3
+    """Steps of a size before the first look at the other way."""
     EXPLORE_EVERY = 32
-    """Steps of a size between two looks at the slower way."""
+    """Steps of a size between two later looks at the slower way."""
 
     def __init__(self) -> None:
         self._trials: dict[tuple[int, int, int], _Trial] = {}
 
     def apart(self, plan: Plan) -> bool:
         """Whether to compute the plan part by part."""
-        return len(plan.parts) > 1 and self._trial(plan).apart(self.EXPLORE_EVERY)
+        return len(plan.parts) > 1 and self._trial(plan).apart(self.LOOK_AFTER, self.EXPLORE_EVERY)
 
     def learn(self, plan: Plan, apart: bool, seconds: float) -> None:
         """Note what computing the plan took. Plans of one part say nothing."""
@@ -167,4 +188,14 @@ class Passes:
         singles = sum(share.tokens == 1 for share in plan.shares)
         pieces = len(plan.shares) - singles
         size = (singles.bit_length(), pieces.bit_length(), (plan.tokens - singles).bit_length())
-        return self._trials.setdefault(size, _Trial())
+        if size not in self._trials:
+            self._trials[size] = _Trial(self._guess(size, plan))
+        return self._trials[size]
+
+    def _guess(self, size: tuple[int, int, int], plan: Plan) -> bool:
+        """As with the most similar size whose streams, or lack of them, are alike."""
+        alike = {known: trial for known, trial in self._trials.items() if bool(known[0]) == bool(size[0])}
+        if not alike:
+            return size[0] > 0 or all(sum(share.tokens for share in part) >= TILE_TOKENS for part in plan.parts)
+        nearest = min(alike, key=lambda known: sum(abs(a - b) for a, b in zip(known, size, strict=True)))
+        return alike[nearest].is_apart_faster

@@ -185,25 +185,29 @@ class PrefixStore:
     def find(self, scope: str, prompt: Ints, running: Iterable[Computed]) -> Match:
         """The longest beginning of a prompt that was, or is about to be, computed.
 
-        The prompt's last token is always computed again: its logits are needed. A running sequence is as good as a kept
-        one of the same length, and better: its cells are shared and not filled anew.
+        The prompt's last token is always computed again: its logits are needed. A running sequence is better than a kept
+        one that has a few tokens more: its cells are shared and not filled anew, and each step looks at fewer of them.
         """
         wanted = prompt[:-1]
-        best = Match()
-        for entry in self._kept.values():
-            if entry.scope == scope and (tokens := entry.usable(wanted)) > best.tokens:
-                best = Match(kept=entry, tokens=tokens)
-        best_awaited: Computed | None = None
-        awaited_tokens = 0
+        shared, awaited, awaited_tokens = Match(), None, 0
         for source in running:
             if source.scope != scope:
                 continue
             common = common_tokens(wanted, source.known)
-            if (ready := min(common, source.computed)) and ready >= best.tokens:
-                best = Match(running=source, tokens=ready)
+            if (ready := min(common, source.computed)) > shared.tokens:
+                shared = Match(running=source, tokens=ready)
             if common > max(source.computed, awaited_tokens):
-                best_awaited, awaited_tokens = source, common
-        return _chosen(best, best_awaited, awaited_tokens)
+                awaited, awaited_tokens = source, common
+        kept = self._longest_kept(scope, wanted)
+        best = kept if kept.tokens >= shared.tokens + LEAST_SHARED_TOKENS else shared
+        return _chosen(best, awaited, awaited_tokens)
+
+    def _longest_kept(self, scope: str, wanted: Ints) -> Match:
+        best = Match()
+        for entry in self._kept.values():
+            if entry.scope == scope and (tokens := entry.usable(wanted)) > best.tokens:
+                best = Match(kept=entry, tokens=tokens)
+        return best
 
     def touch(self, entry: Kept) -> None:
         """The entry was just used."""

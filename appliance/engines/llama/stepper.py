@@ -60,6 +60,7 @@ class TextStepper:
         self._free_ids = deque(range(context.options.sequences))
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
+        self._ended: list[Sequence] = []
         self._arrivals = 0
         self.stats = EngineStats(cache_total_tokens=self._ledger.total_cells)
         self.steps = 0
@@ -80,6 +81,7 @@ class TextStepper:
         for sequence in [*self._running, *self._waiting]:
             if sequence.receiver is command.receiver:
                 self._finish(sequence, FinishReason.CANCELLED)
+        self._clear_away()
 
     def abandon(self, error: ApplianceError | None) -> None:
         """End every generation: cancelled, or with the error."""
@@ -154,6 +156,7 @@ class TextStepper:
                 ready.append(sequence)
         if ready:
             self._sample_all(ready)
+            self._clear_away()
 
     # --- who runs ------------------------------------------------------------------------------------------------
 
@@ -363,15 +366,26 @@ class TextStepper:
         self._leave(sequence)
 
     def _leave(self, sequence: Sequence) -> None:
-        """Give up the slot; keep what was computed as a prefix for others."""
+        """Compute no more of it."""
         sequence.sampler.close()
         if sequence.id is None:
             self._waiting.remove(sequence)
+        else:
+            self._running.remove(sequence)
+            self._ended.append(sequence)
+
+    def _clear_away(self) -> None:
+        """Give up the slots of those that ended; keep what was computed as prefixes for others."""
+        if not self._ended:
             return
-        self._running.remove(sequence)
-        self._keep(sequence, sequence.id)
-        self._release(sequence.id)
-        sequence.id = None
+        self._publish()
+        self._outbox.flush()  # keeping takes milliseconds, and their readers may have the next question already
+        for sequence in self._ended:
+            assert sequence.id is not None, "it had a slot"
+            self._keep(sequence, sequence.id)
+            self._release(sequence.id)
+            sequence.id = None
+        self._ended.clear()
 
     def _keep(self, sequence: Sequence, number: int) -> None:
         tokens = sequence.known[: sequence.computed]

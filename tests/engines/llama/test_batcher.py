@@ -86,10 +86,11 @@ def choices(passes: Passes, plan: Plan, seconds: dict[bool, float], times: int) 
 
 @pytest.mark.parametrize("faster", [True, False], ids=["apart", "together"])
 def test_streams_and_pieces_are_computed_in_the_way_that_was_faster(faster: bool) -> None:
-    """After one look at each, the slower way is only looked at again from time to time."""
+    """After an early look at each, the slower way is only looked at again from time to time."""
     chosen = choices(Passes(), step(8, 100), {faster: 0.1, not faster: 0.2}, 2 + 2 * Passes.EXPLORE_EVERY)
-    assert set(chosen[:2]) == {True, False}
-    assert chosen[2:].count(not faster) == 2
+    early = Passes.LOOK_AFTER + 1
+    assert set(chosen[:early]) == {True, False}
+    assert chosen[early:].count(not faster) == 2
 
 
 def test_a_way_that_becomes_the_faster_one_is_found() -> None:
@@ -109,6 +110,22 @@ def test_each_size_of_step_learns_for_itself() -> None:
     assert passes.apart(step(15, 63))
 
 
+def test_a_new_size_of_step_begins_as_the_one_most_like_it_goes() -> None:
+    """The first steps of each size are no experiment where a similar size has been tried."""
+    passes = Passes()
+    choices(passes, step(8, 100), {True: 0.2, False: 0.1}, 8)
+    choices(passes, step(60, 500), {True: 0.1, False: 0.2}, 8)
+    assert not passes.apart(step(4, 100))
+    assert passes.apart(step(60, 200))
+
+
+def test_prompts_alone_begin_apart_only_where_each_part_fills_a_tile() -> None:
+    """Small prompts that arrive together read the weights once; of large ones the first has its token first."""
+    small, large = (Plan(tuple(Share(key, tokens) for key in range(9))) for tokens in (30, 200))
+    assert not Passes().apart(small)
+    assert Passes().apart(large)
+
+
 def test_a_step_of_one_part_is_one_pass() -> None:
     """Streams alone, and prompts alone, need no choice."""
     passes = Passes()
@@ -116,8 +133,9 @@ def test_a_step_of_one_part_is_one_pass() -> None:
     assert not passes.apart(Plan((Share(1, 40),)))
 
 
-def test_the_parts_of_a_step_are_its_streams_and_each_prompt() -> None:
-    """Whoever is computed first has its token first."""
-    plan = Plan((Share(3, 1), Share(4, 1), Share(1, 40), Share(2, 9)))
-    assert plan.parts == ((Share(3, 1), Share(4, 1)), (Share(1, 40),), (Share(2, 9),))
-    assert Plan((Share(1, 40), Share(2, 9))).parts == ((Share(1, 40),), (Share(2, 9),))
+def test_the_parts_of_a_step_are_its_streams_and_its_prompts() -> None:
+    """Whoever is computed first has its token first; pieces share a part as long as they fit into a tile."""
+    plan = Plan((Share(3, 1), Share(4, 1), Share(1, 40), Share(2, 25)))
+    assert plan.parts == ((Share(3, 1), Share(4, 1)), (Share(1, 40),), (Share(2, 25),))
+    assert Plan((Share(1, 40), Share(2, 24))).parts == ((Share(1, 40), Share(2, 24)),)
+    assert Plan((Share(1, 100), Share(2, 9), Share(3, 9))).parts == ((Share(1, 100),), (Share(2, 9), Share(3, 9)))

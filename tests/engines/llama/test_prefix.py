@@ -8,7 +8,7 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore, common_tokens
+from appliance.engines.llama.prefix import LEAST_SHARED_TOKENS, CellLedger, Kept, PrefixStore, common_tokens
 
 Ints = npt.NDArray[np.int32]
 
@@ -165,12 +165,14 @@ def test_what_is_larger_than_all_room_is_not_kept() -> None:
 
 
 def test_a_running_sequence_is_shared_before_a_kept_one_is_restored() -> None:
-    """Where both have computed the same, cells that are there already are better than a copy."""
+    """Cells that are there already are better than a copy that has a few tokens more, and not than one that has many."""
     store = PrefixStore(100)
-    store.keep(kept("a", counting(40)))
-    running = Running(counting(60), computed=60)
-    assert store.find("a", counting(40, 500), [running]).running is running
-    assert store.find("a", counting(40, 500), [Running(counting(60), computed=30)]).kept is not None
+    store.keep(kept("a", counting(60)))
+    wanted = counting(60, 500)
+    for computed in (60, 61 - LEAST_SHARED_TOKENS):
+        running = Running(counting(60), computed=computed)
+        assert store.find("a", wanted, [running]).running is running
+    assert store.find("a", wanted, [Running(counting(60), computed=60 - LEAST_SHARED_TOKENS)]).kept is not None
 
 
 def test_a_prefix_under_computation_is_awaited() -> None:
