@@ -72,7 +72,7 @@ def main() -> None:
 @click.option("--insecure", is_flag=True, default=None, help="Listen beyond loopback without TLS.")
 def serve(home: Path | None, host: str | None, port: int | None, insecure: bool | None) -> None:
     """Serve until a signal ends it. Makes the home on the first start and shows the admin key once."""
-    gc.disable()  # nearly all that is made before the first request stays: looking through it again and again is in vain
+    gc.disable()  # what is made before the first request stays: looking through it again and again is in vain
     import uvloop
 
     from appliance.app import check_exposure  # here only: other commands start without the server's libraries

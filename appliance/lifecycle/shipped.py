@@ -37,6 +37,11 @@ LLAMA_TEXT = (
     Parameter(name="context_length", type="int", description="tokens one request may use, prompt and answer together"),
     Parameter(name="cache_tokens", type="int", description="tokens in the cache that all slots share"),
     Parameter(
+        name="cache_type",
+        type="str",
+        description="how the cache holds keys and values: f16 (default), or q8_0, in about half the memory",
+    ),
+    Parameter(
         name="prefix_tokens",
         type="int",
         description="tokens of finished requests kept in RAM for those that begin the same; 0: none; default: half of "

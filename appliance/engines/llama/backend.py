@@ -37,6 +37,10 @@ SMALL_WEIGHTS_BYTES = 32 * 2**20
 """Weights below this run on one thread: a second one would wait longer than it works, and on a busy machine a step
 that takes a millisecond would take 150, because OpenMP's threads spin while the one they wait for is not running."""
 POOLINGS = ("mean", "cls", "last")
+CACHE_BITS = {"f16": 16.0, "q8_0": 8.5}
+"""What keys and values can be stored as, and the bits that one of them takes."""
+CACHE_BLOCK = 32
+"""Values that share a scale in a quantized cache: a head holds a multiple of them."""
 TEXT_TYPES = frozenset({ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT})
 KNOWN = frozenset(
     {
@@ -44,6 +48,7 @@ KNOWN = frozenset(
         "adapter",
         "context_length",
         "cache_tokens",
+        "cache_type",
         "prefix_tokens",
         "threads",
         "pooling",
@@ -58,6 +63,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
     context_length_tokens: int
     cache_tokens: int
+    cache_type: str
     prefix_tokens: int
     threads: int
     batch_tokens: int
@@ -125,9 +131,9 @@ class LlamaBackend:
         return Need(
             weights_bytes=weights,
             adapter_bytes=adapter,
-            cache_bytes=cells * _cell_bytes(card),
+            cache_bytes=cells * _cell_bytes(card, sizes.cache_type),
             compute_bytes=compute,
-            prefix_bytes=_prefix_bytes(kept, card),
+            prefix_bytes=_prefix_bytes(kept, card, sizes.cache_type),
             weights_key=key_of(WeightsFormat.GGUF, spec.weights),
             layers=_layers(card),
             host_weights_bytes=_embeddings_bytes(card, weights),
@@ -154,10 +160,11 @@ def _text_engine(model: Model, spec: EngineSpec) -> Engine:
     options = TextOptions(
         context_length_tokens=sizes.context_length_tokens,
         cache_tokens=sizes.cache_tokens,
+        cache_type=sizes.cache_type,
         slots=spec.slots,
         threads=sizes.threads,
         batch_tokens=sizes.batch_tokens,
-        prefix_bytes=_prefix_bytes(sizes.prefix_tokens, spec.card),
+        prefix_bytes=_prefix_bytes(sizes.prefix_tokens, spec.card, sizes.cache_type),
     )
     return LlamaTextEngine(model, options)
 
@@ -226,9 +233,23 @@ def _sizes(spec: EngineSpec) -> Sizes:
         context_length_tokens=context,
         prefix_tokens=kept,
         cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
+        cache_type=_cache_type(spec),
         threads=_integer(spec.parameters, "threads", threads, 1, MAX_THREADS, "the most there may be"),
         batch_tokens=BATCH_TOKENS if is_text else max(BATCH_TOKENS, context),
     )
+
+
+def _cache_type(spec: EngineSpec) -> str:
+    kind = spec.parameters.get("cache_type", "f16")
+    if kind not in CACHE_BITS:
+        raise InvalidParameter(f"cache_type is {kind!r:.64}; give one of {', '.join(CACHE_BITS)}")
+    width = spec.card.head_width
+    if kind != "f16" and width is not None and width % CACHE_BLOCK:
+        raise InvalidParameter(
+            f"cache_type {kind} stores {CACHE_BLOCK} values of a head together, and these weights have heads of {width}"
+            "; leave cache_type out"
+        )
+    return str(kind)
 
 
 def _default_threads(spec: EngineSpec) -> int:
@@ -276,16 +297,16 @@ def _embeddings_bytes(card: Card, weights_bytes: int) -> int:
     return min(weights_bytes, weights_bytes * rows // card.parameter_count)
 
 
-def _cell_bytes(card: Card) -> int:
-    """Keys and values of one token in all layers, in half precision."""
+def _cell_bytes(card: Card, cache_type: str = "f16") -> int:
+    """Keys and values of one token in all layers."""
     heads = card.kv_head_count or card.head_count or 8
     width = card.head_width or 128
-    return 2 * 2 * (card.layer_count or 32) * heads * width
+    return int(2 * (card.layer_count or 32) * heads * width * CACHE_BITS[cache_type] / 8)
 
 
-def _prefix_bytes(tokens: int, card: Card) -> int:
+def _prefix_bytes(tokens: int, card: Card, cache_type: str) -> int:
     """RAM for so many tokens of finished requests."""
-    return tokens * (_cell_bytes(card) + KEPT_CELL_BYTES)
+    return tokens * (_cell_bytes(card, cache_type) + KEPT_CELL_BYTES)
 
 
 def usable_cores() -> int:

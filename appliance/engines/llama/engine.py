@@ -57,6 +57,8 @@ class TextOptions(Struct, frozen=True, kw_only=True):
     slots: int
     threads: int
     batch_tokens: int = 512
+    cache_type: str = "f16"
+    """How keys and values are stored: f16 or q8_0."""
     step_seconds: float = 0.1
     """About how long a step may take while somebody's stream waits for it."""
     prefix_bytes: int = 0
@@ -266,6 +268,7 @@ def _may_think(request: ChatRequest) -> bool:
 def _context_options(options: TextOptions) -> ContextOptions:
     return ContextOptions(
         cells_tokens=options.cache_tokens,
+        cache_type=options.cache_type,
         sequences=options.slots,
         batch_tokens=max(options.batch_tokens, options.slots),
         threads=options.threads,

@@ -185,8 +185,8 @@ class PrefixStore:
     def find(self, scope: str, prompt: Ints, running: Iterable[Computed]) -> Match:
         """The longest beginning of a prompt that was, or is about to be, computed.
 
-        The prompt's last token is always computed again: its logits are needed. A running sequence is better than a kept
-        one that has a few tokens more: its cells are shared and not filled anew, and each step looks at fewer of them.
+        The prompt's last token is always computed again: its logits are needed. A running sequence is better than a
+        kept one that has a few tokens more: its cells are shared and not filled anew, and each step looks at fewer.
         """
         wanted = prompt[:-1]
         shared, awaited, awaited_tokens = Match(), None, 0

@@ -354,6 +354,9 @@ class Model:
         self._hold.release()
 
 
+CACHE_TYPES = {"f16": c.GGML_TYPE_F16, "q8_0": c.GGML_TYPE_Q8_0}
+
+
 class ContextOptions(Struct, frozen=True, kw_only=True):
     """Sizes of a context."""
 
@@ -363,6 +366,8 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     threads: int
     pooling: str | None = None
     """None: a context that generates."""
+    cache_type: str = "f16"
+    """How keys and values are stored: f16 or q8_0."""
 
 
 class Batch:
@@ -426,6 +431,9 @@ class Context:
         parameters.n_threads = parameters.n_threads_batch = options.threads
         parameters.no_perf = True
         parameters.kv_unified = True
+        parameters.type_k = parameters.type_v = CACHE_TYPES[options.cache_type]
+        if options.cache_type != "f16":  # without it llama.cpp has no quantized values
+            parameters.flash_attn_type = c.LLAMA_FLASH_ATTN_TYPE_ENABLED
         parameters.swa_full = True  # a windowed cache forgets what a later request could reuse
         if options.pooling is None:
             # the default reserves logits of a whole vocabulary for every token of a batch

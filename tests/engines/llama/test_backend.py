@@ -15,8 +15,10 @@ from appliance.domain.inference import CompletionRequest, EmbeddingRequest, Rera
 from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
 from appliance.engines.base import EmbeddingEngine, EngineSpec, RerankingEngine, Resources, TextEngine
 from appliance.engines.llama.backend import LlamaBackend, _sizes, usable_cores
+from appliance.store.inspection import inspect
 from tests.support.tiny_models import write_adapter
 
+STARTER = Path(__file__).parents[3] / "models_store" / "weights" / "starter-chat.gguf"
 BACKEND = LlamaBackend()
 TEXT_TYPES = (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT)
 CARD = Card(
@@ -76,6 +78,8 @@ def test_the_version_is_that_of_the_library_and_costs_no_load() -> None:
         (spec(parameters={"context_length": 256, "cache_tokens": 255}), InvalidParameter, "cache_tokens is 255"),
         (spec(parameters={"context_length": "x"}), InvalidParameter, "whole number"),
         (spec(parameters={"threads": 0}), InvalidParameter, "threads"),
+        (spec(parameters={"cache_type": "q9"}), InvalidParameter, "cache_type is 'q9'; give one of f16, q8_0"),
+        (spec(parameters={"cache_type": "q8_0"}), InvalidParameter, "heads of 16"),
         (spec(parameters={"layers": 1}), InvalidParameter, "unknown parameter 'layers'"),
         (spec(kind=ModelType.EMBEDDING, parameters={"pooling": "best"}), InvalidParameter, "pooling"),
         (spec(slots=0), InvalidParameter, "per_worker is 0"),
@@ -109,6 +113,16 @@ def test_an_estimate_counts_weights_cache_and_buffers() -> None:
     assert large.cache_bytes == 4 * small.cache_bytes
     assert large.compute_bytes > small.compute_bytes
     assert BACKEND.estimate(spec(kind=ModelType.EMBEDDING)).total_bytes > 430_000
+
+
+def test_a_quantized_cache_is_estimated_as_such() -> None:
+    """8 bits a value and a scale of 16 for every 32 of them, in the cache and for what is kept of it."""
+    half, eight = (
+        BACKEND.estimate(spec(head_width=32, parameters={"cache_tokens": 1024, "cache_type": kind}))
+        for kind in ("f16", "q8_0")
+    )
+    assert eight.cache_bytes == half.cache_bytes * 34 // 64
+    assert half.prefix_bytes - eight.prefix_bytes == 512 * (half.cache_bytes - eight.cache_bytes) // 1024
 
 
 def test_an_estimate_tells_the_shared_from_the_own(tmp_path: Path) -> None:
@@ -186,6 +200,28 @@ async def test_loaded_weights_generate(weights: Path) -> None:
     stream = await engine.complete(CompletionRequest(prompt="hello", sampling=Sampling(max_tokens=3)))
     assert [delta async for delta in stream]
     engine.close()
+
+
+async def test_a_quantized_cache_says_nearly_the_same() -> None:
+    """The first words of a greedy answer are those of the cache in half precision; a kept prefix goes on as well."""
+    card = inspect({STARTER.name: STARTER})
+    said: dict[str, list[str]] = {}
+    for kind in ("f16", "q8_0"):
+        sizes = {"context_length": 512, "cache_tokens": 512, "cache_type": kind}
+        engine = BACKEND.load(
+            EngineSpec(model_type=ModelType.COMPLETION, weights=STARTER, card=card, parameters=sizes, slots=2)
+        )
+        assert isinstance(engine, TextEngine)
+        for _ in range(2):
+            prompt = "The capital of France is the city of Paris. " * 8
+            stream = await engine.complete(
+                CompletionRequest(prompt=prompt, sampling=Sampling(temperature=0, max_tokens=4, ignore_eos=True))
+            )
+            said.setdefault(kind, []).append("".join([delta.text async for delta in stream]))
+        assert stream.usage.cached_tokens > 0
+        engine.close()
+    assert said["q8_0"][0] == said["f16"][0]
+    assert said["q8_0"][1] == said["q8_0"][0]
 
 
 async def test_loaded_encoders_embed_and_rank(bert: Path, rank_bert: Path) -> None:

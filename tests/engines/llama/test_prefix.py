@@ -165,7 +165,7 @@ def test_what_is_larger_than_all_room_is_not_kept() -> None:
 
 
 def test_a_running_sequence_is_shared_before_a_kept_one_is_restored() -> None:
-    """Cells that are there already are better than a copy that has a few tokens more, and not than one that has many."""
+    """Cells that are there are better than a copy that has a few tokens more, and not than one that has many."""
     store = PrefixStore(100)
     store.keep(kept("a", counting(60)))
     wanted = counting(60, 500)
