@@ -47,6 +47,11 @@ LLAMA_TEXT = (
         description="tokens of finished requests kept in RAM for those that begin the same; 0: none; default: half of "
         "cache_tokens",
     ),
+    Parameter(
+        name="draft_tokens",
+        type="int",
+        description="tokens of an answer guessed from its own text, where that is quicker, at most; 0: none; default 8",
+    ),
     Parameter(name="adapter", type="str", description="name of an imported LoRA adapter to apply over the weights"),
 )
 LLAMA_POOLED = (

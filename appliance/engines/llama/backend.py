@@ -36,6 +36,8 @@ MAX_THREADS = 512
 SMALL_WEIGHTS_BYTES = 32 * 2**20
 """Weights below this run on one thread: a second one would wait longer than it works, and on a busy machine a step
 that takes a millisecond would take 150, because OpenMP's threads spin while the one they wait for is not running."""
+DRAFT_TOKENS = 8
+MAX_DRAFT_TOKENS = 64
 POOLINGS = ("mean", "cls", "last")
 CACHE_BITS = {"f16": 16.0, "q8_0": 8.5}
 """What keys and values can be stored as, and the bits that one of them takes."""
@@ -49,6 +51,7 @@ KNOWN = frozenset(
         "context_length",
         "cache_tokens",
         "cache_type",
+        "draft_tokens",
         "prefix_tokens",
         "threads",
         "pooling",
@@ -64,6 +67,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     context_length_tokens: int
     cache_tokens: int
     cache_type: str
+    draft_tokens: int
     prefix_tokens: int
     threads: int
     batch_tokens: int
@@ -117,8 +121,8 @@ class LlamaBackend:
         weights = card.weights_bytes or spec.weights.stat().st_size
         adapter = spec.adapter.stat().st_size if spec.adapter is not None else 0
         if spec.model_type in TEXT_TYPES:
-            results = spec.slots * vocabulary
-            compute = 4 * (sizes.batch_tokens * width * 16 + spec.slots * vocabulary * 2)
+            results = (spec.slots + sizes.draft_tokens) * vocabulary
+            compute = 4 * (sizes.batch_tokens * width * 16 + results * 2)
             cells = sizes.cache_tokens
             kept = sizes.prefix_tokens
         else:
@@ -161,6 +165,7 @@ def _text_engine(model: Model, spec: EngineSpec) -> Engine:
         context_length_tokens=sizes.context_length_tokens,
         cache_tokens=sizes.cache_tokens,
         cache_type=sizes.cache_type,
+        draft_tokens=sizes.draft_tokens,
         slots=spec.slots,
         threads=sizes.threads,
         batch_tokens=sizes.batch_tokens,
@@ -231,6 +236,7 @@ def _sizes(spec: EngineSpec) -> Sizes:
     kept = _integer(spec.parameters, "prefix_tokens", cache // 2, 0, 2**24, "0 keeps none")
     return Sizes(
         context_length_tokens=context,
+        draft_tokens=_integer(spec.parameters, "draft_tokens", DRAFT_TOKENS, 0, MAX_DRAFT_TOKENS, "0 guesses none"),
         prefix_tokens=kept,
         cache_tokens=-(-cache // CELL_STEP_TOKENS) * CELL_STEP_TOKENS,
         cache_type=_cache_type(spec),

@@ -31,6 +31,13 @@ class Share(Struct, frozen=True):
 
     key: int
     tokens: int
+    drafted: int = 0
+    """The last of them that are guesses (``draft``)."""
+
+    @property
+    def known_tokens(self) -> int:
+        """Those that are no guesses."""
+        return self.tokens - self.drafted
 
 
 class Plan(Struct, frozen=True):
@@ -47,11 +54,11 @@ class Plan(Struct, frozen=True):
     @property
     def parts(self) -> tuple[tuple[Share, ...], ...]:
         """All that compute one token, most of them running streams; then the prompts, small pieces together."""
-        singles = tuple(share for share in self.shares if share.tokens == 1)
+        singles = tuple(share for share in self.shares if share.known_tokens == 1)
         groups: list[tuple[Share, ...]] = [singles] if singles else []
         room = 0
         for share in self.shares:
-            if share.tokens == 1:
+            if share.known_tokens == 1:
                 continue
             if share.tokens <= room:
                 groups[-1] = (*groups[-1], share)
@@ -185,7 +192,7 @@ class Passes:
             self._trial(plan).note(apart, seconds / plan.tokens)
 
     def _trial(self, plan: Plan) -> _Trial:
-        singles = sum(share.tokens == 1 for share in plan.shares)
+        singles = sum(share.known_tokens == 1 for share in plan.shares)
         pieces = len(plan.shares) - singles
         size = (singles.bit_length(), pieces.bit_length(), (plan.tokens - singles).bit_length())
         if size not in self._trials:

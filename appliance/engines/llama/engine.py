@@ -61,6 +61,8 @@ class TextOptions(Struct, frozen=True, kw_only=True):
     """How keys and values are stored: f16 or q8_0."""
     step_seconds: float = 0.1
     """About how long a step may take while somebody's stream waits for it."""
+    draft_tokens: int = 0
+    """Tokens of an answer that may be guessed ahead, at most."""
     prefix_bytes: int = 0
     """RAM for what finished requests had computed, so that those which begin the same need not compute it again."""
 
@@ -90,7 +92,9 @@ class LlamaTextEngine:
         budget = Budget(options.batch_tokens, options.step_seconds)
         self._context = context = Context(model, _context_options(options))
         prefixes = PrefixStore(options.prefix_bytes)
-        self._stepper = TextStepper(context, self._pieces, options.slots, budget, prefixes, outbox, self._clock)
+        self._stepper = TextStepper(
+            context, self._pieces, options.slots, budget, prefixes, outbox, self._clock, options.draft_tokens
+        )
         self._thread: EngineThread[Command] = EngineThread("llama-text", self._stepper, outbox)
 
     def _mark(self, token: int) -> str:
@@ -271,6 +275,7 @@ def _context_options(options: TextOptions) -> ContextOptions:
         cache_type=options.cache_type,
         sequences=options.slots,
         batch_tokens=max(options.batch_tokens, options.slots),
+        drafted_tokens=options.draft_tokens,
         threads=options.threads,
     )
 

@@ -364,6 +364,8 @@ class ContextOptions(Struct, frozen=True, kw_only=True):
     sequences: int
     batch_tokens: int
     threads: int
+    drafted_tokens: int = 0
+    """Tokens beside one for each sequence whose results a step may want."""
     pooling: str | None = None
     """None: a context that generates."""
     cache_type: str = "f16"
@@ -424,6 +426,8 @@ class Context:
         self.model = model
         self.options = options
         self.batch = Batch(options.batch_tokens)
+        self.results = min(options.sequences + options.drafted_tokens, options.batch_tokens)
+        """Tokens of a step whose logits may be wanted."""
         parameters = c.llama_context_default_params()
         parameters.n_ctx = options.cells_tokens
         parameters.n_batch = parameters.n_ubatch = options.batch_tokens
@@ -437,7 +441,7 @@ class Context:
         parameters.swa_full = True  # a windowed cache forgets what a later request could reuse
         if options.pooling is None:
             # the default reserves logits of a whole vocabulary for every token of a batch
-            parameters.n_outputs_max = min(options.sequences, options.batch_tokens)
+            parameters.n_outputs_max = self.results
         else:
             parameters.embeddings = True
             parameters.pooling_type = POOLINGS[options.pooling]

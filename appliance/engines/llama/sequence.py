@@ -10,6 +10,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from appliance.domain.inference import Usage
+from appliance.engines.llama.draft import Guesser
 from appliance.engines.llama.sampler import Sampler
 from appliance.engines.llama.text import Assembler, ThoughtMeter
 from appliance.engines.stream import Receiver
@@ -51,6 +52,7 @@ class Sequence:
         self.sampler = start.sampler
         self.logprobs = start.logprobs
         self.text = Assembler(start.stops, start.opening)
+        self.guesser = Guesser()
         self.thoughts = ThoughtMeter(begun=bool(start.opening)) if start.may_think else None
         self.prompt_length = self.length = len(start.prompt)
         self.limit_tokens = start.limit_tokens
@@ -63,6 +65,7 @@ class Sequence:
         self.is_placed = False
         """Its shared prefix, if any, was settled."""
         self.was_preempted = False
+        self.has_ended = False
         self.usage = Usage(prompt_tokens=self.length)
         self.submitted_seconds = start.submitted_seconds
         self.admitted_seconds: float | None = None
@@ -88,6 +91,11 @@ class Sequence:
     def next_tokens(self, count: int) -> Ints:
         """The first of the tokens that it owes."""
         return self._tokens[self.computed : self.computed + count]
+
+    @property
+    def last_token(self) -> int:
+        """The newest token."""
+        return int(self._tokens[self.length - 1])
 
     def append(self, token: int) -> None:
         """A token was sampled."""

@@ -14,6 +14,8 @@ from collections.abc import Sequence as Many
 from typing import TypeAlias
 
 import msgspec
+import numpy as np
+from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Internal
@@ -21,6 +23,7 @@ from appliance.domain.inference import Delta, FinishReason, Logprobs, TokenLogpr
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget, Debt, Passes, Plan, Share, may_admit, plan_step
 from appliance.engines.llama.choosing import Chooser
+from appliance.engines.llama.draft import Prospect, StepTimes, best_length
 from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities, most_likely
@@ -32,6 +35,14 @@ Command: TypeAlias = Start | Cancel
 
 LEAST_KEPT_TOKENS = 32
 """A shorter finished sequence is not worth a place among the kept prefixes."""
+
+
+class Ready(Struct, frozen=True):
+    """A sequence with results: rows from ``row`` on, one for its own last token and one for each drafted one."""
+
+    sequence: Sequence
+    row: int
+    drafted: int
 
 
 class TextStepper:
@@ -46,12 +57,15 @@ class TextStepper:
         prefixes: PrefixStore,
         outbox: Outbox,
         clock: Clock,
+        draft_tokens: int = 0,
     ) -> None:
         self._context = context
         self._pieces = pieces
         self._slots = slots
         self._budget = budget
         self._passes = Passes()
+        self._draft_tokens = draft_tokens if context.model.is_divisible else 0
+        self._step_times = StepTimes()
         self._outbox = outbox
         self._clock = clock
         self._chooser = Chooser(context.model.vocabulary.size, context.options.threads)
@@ -65,6 +79,8 @@ class TextStepper:
         self.stats = EngineStats(cache_total_tokens=self._ledger.total_cells)
         self.steps = 0
         self.preemptions = 0
+        self.drafted_tokens = 0
+        self.accepted_tokens = 0
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -108,7 +124,7 @@ class TextStepper:
         """Advance every generation by one step. False when there is none."""
         self._admit()
         self._place()
-        plan = self._plan()
+        plan = self._with_drafts(self._plan())
         if plan.shares:
             self._advance(plan)
         else:
@@ -129,6 +145,8 @@ class TextStepper:
         self._budget.learn(computed_tokens, seconds)
         if computed_tokens == plan.tokens:
             self._passes.learn(plan, apart, seconds)
+            if all(share.known_tokens == 1 for share in plan.shares):
+                self._step_times.learn(plan.tokens, seconds)
 
     def _may_go_on(self, computed_tokens: int, part: Many[Share]) -> bool:
         """Whether the step may grow by this part, for those too who have had their first token in this very step."""
@@ -146,17 +164,23 @@ class TextStepper:
 
     def _note_computed(self, computed: Many[Share]) -> None:
         by_arrival = {sequence.arrival: sequence for sequence in self._running}
-        ready: list[Sequence] = []
+        ready: list[Ready] = []
+        row = 0
         for share in computed:
             sequence = by_arrival[share.key]
-            assert sequence.id is not None, "a sequence without cells was computed"
-            self._ledger.extend(sequence.id, share.tokens)
-            sequence.computed += share.tokens
+            self._advance_by(sequence, share.known_tokens)
             if sequence.owed == 0:
-                ready.append(sequence)
+                ready.append(Ready(sequence, row, share.drafted))
+                row += 1 + share.drafted
         if ready:
             self._sample_all(ready)
             self._clear_away()
+
+    def _advance_by(self, sequence: Sequence, tokens: int) -> None:
+        """So many more of its known tokens are in cells."""
+        assert sequence.id is not None, "a sequence without cells was computed"
+        self._ledger.extend(sequence.id, tokens)
+        sequence.computed += tokens
 
     # --- who runs ------------------------------------------------------------------------------------------------
 
@@ -246,6 +270,22 @@ class TextStepper:
             for arrival in plan.preempted:
                 self._preempt(next(sequence for sequence in placed if sequence.arrival == arrival))
 
+    def _with_drafts(self, plan: Plan) -> Plan:
+        """Guess on for streams that have a step to themselves, if that is worth its time."""
+        if not self._draft_tokens or any(share.tokens > 1 for share in plan.shares):
+            return plan
+        by_arrival = {sequence.arrival: sequence for sequence in self._running}
+        sequences = [by_arrival[share.key] for share in plan.shares]
+        for sequence in sequences:
+            sequence.guesser.look(sequence.known, min(self._draft_tokens, sequence.limit_tokens - sequence.length - 1))
+        prospects = [Prospect(len(each.guesser.guess), each.guesser.confidence) for each in sequences]
+        room = min(self._context.results, self._ledger.free_cells) - len(plan.shares)
+        length = best_length(prospects, self._step_times, room)
+        if not length:
+            return plan
+        drafts = [prospect.drafted(length) for prospect in prospects]
+        return Plan(tuple(Share(share.key, 1 + n, n) for share, n in zip(plan.shares, drafts, strict=True)))
+
     def _release(self, number: int) -> None:
         self._context.forget(number)
         self._ledger.release(number)
@@ -280,11 +320,17 @@ class TextStepper:
         for share in shares:
             sequence = by_arrival[share.key]
             assert sequence.id is not None, "a sequence without cells was planned"
-            complete = share.tokens == sequence.owed
-            batch.add(sequence.id, sequence.computed, sequence.next_tokens(share.tokens), want_last=complete)
+            tokens, complete = sequence.next_tokens(share.known_tokens), share.known_tokens == sequence.owed
+            if share.drafted:
+                tokens = np.concatenate([tokens, sequence.guesser.guess[: share.drafted]])
+            batch.add(
+                sequence.id, sequence.computed, tokens, want_last=complete, want_all=complete and bool(share.drafted)
+            )
 
     def _smaller(self, shares: list[Share]) -> list[Share]:
-        """The cache is fuller than the ledger says (windows, recurrent states): halve, then preempt."""
+        """The cache is fuller than the ledger says (windows, recurrent states): guess nothing, halve, then preempt."""
+        if any(share.drafted for share in shares):
+            return [Share(share.key, share.known_tokens) for share in shares]
         if any(share.tokens > 1 for share in shares):
             return [Share(share.key, max(1, share.tokens // 2)) for share in shares]
         asking = {share.key for share in shares}
@@ -297,16 +343,42 @@ class TextStepper:
 
     # --- results -------------------------------------------------------------------------------------------------
 
-    def _sample_all(self, ready: Many[Sequence]) -> None:
-        """Sample for every sequence with a row of logits; rows come in the order of the batch."""
-        logits = self._context.logits(len(ready))
+    def _sample_all(self, ready: Many[Ready]) -> None:
+        """Sample for every sequence with results; rows come in the order of the batch. Guesses as far as they hold."""
+        logits = self._context.logits(ready[-1].row + ready[-1].drafted + 1)
+        asking, place = list(ready), 0
+        while asking:
+            self._sample([each.sequence for each in asking], [logits[each.row + place] for each in asking])
+            asking = [each for each in asking if self._guessed_right(each, place)]
+            place += 1
+        for each in ready:
+            self._drop_wrong(each)
+
+    def _guessed_right(self, ready: Ready, place: int) -> bool:
+        """Whether the token just sampled was computed already, as a guess; it needs not be computed again then."""
+        sequence = ready.sequence
+        if sequence.has_ended:
+            return False
+        is_right = sequence.guesser.note(place, sequence.last_token) and place < ready.drafted
+        if is_right:
+            self._advance_by(sequence, 1)
+            self.accepted_tokens += 1
+        return is_right
+
+    def _drop_wrong(self, ready: Ready) -> None:
+        if ready.drafted:
+            assert ready.sequence.id is not None, "it was computed"
+            self._context.forget(ready.sequence.id, ready.sequence.computed)
+            self.drafted_tokens += ready.drafted
+
+    def _sample(self, sequences: Many[Sequence], rows: Many[Floats]) -> None:
         # before choosing, which changes the rows
         log_probs = [
             None if sequence.logprobs is None else log_probabilities(row)
-            for row, sequence in zip(logits, ready, strict=True)
+            for row, sequence in zip(rows, sequences, strict=True)
         ]
-        choices = self._chooser.choose([sequence.sampler for sequence in ready], list(logits))
-        for sequence, choice, row_log_probs in zip(ready, choices, log_probs, strict=True):
+        choices = self._chooser.choose([sequence.sampler for sequence in sequences], rows)
+        for sequence, choice, row_log_probs in zip(sequences, choices, log_probs, strict=True):
             if isinstance(choice, ApplianceError):
                 self._fail(sequence, choice)
             else:
@@ -367,6 +439,7 @@ class TextStepper:
 
     def _leave(self, sequence: Sequence) -> None:
         """Compute no more of it."""
+        sequence.has_ended = True
         sequence.sampler.close()
         if sequence.id is None:
             self._waiting.remove(sequence)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from msgspec import Struct
 
-from appliance.domain.clock import SystemClock
+from appliance.domain.clock import Clock, SystemClock
 from appliance.domain.errors import ApplianceError
 from appliance.domain.inference import Delta, FinishReason, Sampling, Usage
 from appliance.engines.llama.batcher import Budget
@@ -61,10 +61,20 @@ class Harness:
     """A stepper over the tiny weights."""
 
     def __init__(
-        self, weights: Path, *, cells: int = 1024, slots: int = 4, batch: int = 64, prefix_bytes: int = 2**24
+        self,
+        weights: Path,
+        *,
+        cells: int = 1024,
+        slots: int = 4,
+        batch: int = 64,
+        prefix_bytes: int = 2**24,
+        draft_tokens: int = 0,
+        clock: Clock | None = None,
     ) -> None:
         self.model = Model(weights)
-        options = ContextOptions(cells_tokens=cells, sequences=slots, batch_tokens=batch, threads=1)
+        options = ContextOptions(
+            cells_tokens=cells, sequences=slots, batch_tokens=batch, threads=1, drafted_tokens=draft_tokens
+        )
         self.prefixes = PrefixStore(prefix_bytes)
         self.context = Context(self.model, options)
         self.outbox = Outbox()
@@ -75,7 +85,8 @@ class Harness:
             Budget(batch, 1000.0),
             self.prefixes,
             self.outbox,
-            SystemClock(),
+            clock or SystemClock(),
+            draft_tokens,
         )
 
     def tokens(self, text: str) -> np.ndarray[Any, np.dtype[np.int32]]:

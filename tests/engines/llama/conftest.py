@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ async def engine(weights: Path) -> AsyncIterator[LlamaTextEngine]:
 def make_harness(weights: Path) -> Iterator[Callable[..., Harness]]:
     made: list[Harness] = []
 
-    def make(**sizes: int) -> Harness:
+    def make(**sizes: Any) -> Harness:
         made.append(Harness(weights, **sizes))
         return made[-1]
 

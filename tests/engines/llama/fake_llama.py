@@ -1,8 +1,9 @@
 """A double of llama.cpp's model and context: cells and batches as there, and a next token that any mistake changes.
 
-What comes next is a digest of every token that the sequence's cells hold, in the order of their positions. So a cell
-that is missing, doubled, shared too far, or shared from somebody else changes the text from there on. The batch is the
-real one; nothing else of llama.cpp runs.
+What comes next is a digest of every token that the sequence's cells hold, in the order of their positions, or, as the
+digest will have it, what followed the last three tokens where they stood before. So a cell that is missing, doubled,
+shared too far, or shared from somebody else changes the text from there on. The batch is the real one; nothing else of
+llama.cpp runs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
+from appliance.engines.llama.draft import lookup
 from appliance.engines.llama.runtime import Batch, Floats
 from appliance.engines.llama.text import Pieces
 from tests.support.fake_engine import FakeClock
@@ -45,8 +47,11 @@ PIECES = Pieces(VOCABULARY)
 
 
 def following(tokens: Iterable[int]) -> int:
-    """The token after these."""
-    return zlib.crc32(np.fromiter(tokens, np.int32).tobytes()) % VOCABULARY.size
+    """The token after these: often a quotation."""
+    known = np.fromiter(tokens, np.int32)
+    digest = zlib.crc32(known.tobytes())
+    quoted = lookup(known, 1)
+    return int(quoted[0]) if len(quoted) and digest % 4 else digest % VOCABULARY.size
 
 
 class FakeCell(Struct, eq=False):
@@ -58,10 +63,22 @@ class FakeCell(Struct, eq=False):
 
 
 class FakeContext:
-    """``Context`` over nothing. ``refusals``: so many decodes of more than one token find no room from now on."""
+    """``Context`` over nothing. ``refusals``: so many decodes of more than one token find no room from now on.
+
+    ``bound_by_memory``: a step takes as long with many tokens as with one.
+    """
 
     def __init__(
-        self, clock: FakeClock, *, cells: int, sequences: int, batch: int, recurrent: bool, forgetful: bool
+        self,
+        clock: FakeClock,
+        *,
+        cells: int,
+        sequences: int,
+        batch: int,
+        recurrent: bool,
+        forgetful: bool,
+        drafted: int = 0,
+        bound_by_memory: bool = False,
     ) -> None:
         self.model: Any = SimpleNamespace(
             vocabulary=VOCABULARY,
@@ -71,6 +88,8 @@ class FakeContext:
         )
         self.options: Any = SimpleNamespace(sequences=sequences, threads=1)
         self.batch = Batch(batch)
+        self.results = min(sequences + drafted, batch)
+        self._bound_by_memory = bound_by_memory
         self.cells_tokens = cells
         self.cells: list[FakeCell] = []
         self.refusals = 0
@@ -90,7 +109,7 @@ class FakeContext:
             self.refused += 1
             return False
         assert len(self.cells) + count <= self.cells_tokens, "more cells than there are"
-        self._clock.seconds += count * SECONDS_PER_TOKEN
+        self._clock.seconds += (1 if self._bound_by_memory else count) * SECONDS_PER_TOKEN
         self._rows = []
         for entry in range(count):
             self._compute(entry)

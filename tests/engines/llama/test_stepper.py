@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from appliance.domain.errors import Internal, InvalidParameter
 from appliance.domain.inference import FinishReason, Sampling
 from tests.engines.llama.by_hand import GREEDY, Harness, reference
+from tests.support.fake_engine import FakeClock
 
 Make = Callable[..., Harness]
 
@@ -337,3 +339,44 @@ def test_a_grammar_that_the_vocabulary_cannot_follow_fails_that_request_only(mak
     harness.finish()
     assert isinstance(stuck.error, InvalidParameter)
     assert fine.reason is FinishReason.LENGTH
+
+
+def test_guessing_changes_no_answer(make_harness: Make) -> None:
+    """Where all steps take the same time guesses are made; what is wrong of them is never said."""
+    said: list[list[str]] = []
+    for draft_tokens in (0, 20):
+        harness = make_harness(draft_tokens=draft_tokens, clock=FakeClock())
+        letters = {int(harness.tokens(letter)[-1]): 60.0 for letter in "QXZ"}
+        drawn = Sampling(temperature=1.0, seed=5, logit_bias=letters)
+        looping = Sampling(temperature=0.0, logit_bias=dict([*letters.items()][:1]))
+        readers = [harness.start(LONG, 60, sampling=sampling) for sampling in (drawn, looping, GREEDY)]
+        harness.finish()
+        assert [reader.usage.response_tokens for reader in readers] == [60, 60, 60]
+        assert harness.stepper.stats.cache_used_tokens == 0
+        said.append([reader.text for reader in readers])
+    assert said[0] == said[1]
+    assert 0 < harness.stepper.accepted_tokens < harness.stepper.drafted_tokens
+
+
+def test_a_loop_is_said_in_a_fraction_of_the_steps(make_harness: Make) -> None:
+    """A guess that is right up to its end brings one token more than it is long; max_tokens holds all the same."""
+    harness = make_harness(draft_tokens=8, clock=FakeClock())
+    looping = Sampling(temperature=0.0, logit_bias={int(harness.tokens("Q")[-1]): 60.0})
+    reader = harness.start("hello", 50, sampling=looping)
+    harness.finish()
+    assert reader.text == "Q" * 50
+    assert harness.stepper.steps < 15
+
+
+def test_a_guess_ends_where_the_answer_does(make_harness: Make) -> None:
+    """A stop text inside a guess ends the answer there, and what is kept of it is what was said."""
+    harness = make_harness(draft_tokens=8, clock=FakeClock())
+    token = int(harness.tokens("Q")[-1])
+    sampling = Sampling(temperature=0.0, logit_bias={token: 60.0}, stop=("Q" * 20,))
+    reader = harness.start("hello " * 10, 50, sampling=sampling)
+    harness.finish()
+    assert (reader.text, reader.reason) == ("", FinishReason.STOP)
+    assert reader.usage.response_tokens == 20
+    again = harness.start(np.append(harness.tokens("hello " * 10), [token] * 20).astype(np.int32), 5)
+    harness.finish()
+    assert again.usage.cached_tokens == again.usage.prompt_tokens - 1
