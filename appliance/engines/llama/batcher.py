@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from msgspec import Struct
 
 TILE_TOKENS = 64
-"""Queries that llama.cpp's attention for processors takes together (``ggml_flash_attn_ext_tiled``)."""
+"""Queries that llama.cpp's attention for processors takes together, and fewest for which it does so at all."""
 
 
 class Debt(Struct, frozen=True):
@@ -53,20 +53,25 @@ class Plan(Struct, frozen=True):
 
     @property
     def parts(self) -> tuple[tuple[Share, ...], ...]:
-        """All that compute one token, most of them running streams; then the prompts, small pieces together."""
+        """All that compute one token, most of them running streams; then the prompts.
+
+        A prompt that fills a tile is a part of its own. Smaller ones fill one together.
+        """
         singles = tuple(share for share in self.shares if share.known_tokens == 1)
-        groups: list[tuple[Share, ...]] = [singles] if singles else []
-        room = 0
+        groups: list[tuple[Share, ...]] = []
+        filled = TILE_TOKENS
         for share in self.shares:
             if share.known_tokens == 1:
                 continue
-            if share.tokens <= room:
-                groups[-1] = (*groups[-1], share)
-            else:
-                groups.append((share,))
-                room = TILE_TOKENS
-            room -= share.tokens
-        return tuple(groups)
+            if filled >= TILE_TOKENS:
+                groups.append(())
+                filled = 0
+            groups[-1] = (*groups[-1], share)
+            filled += share.tokens
+        if filled < TILE_TOKENS and len(groups) > 1:
+            rest = groups.pop()
+            groups[-1] = (*groups[-1], *rest)
+        return (singles, *groups) if singles else tuple(groups)
 
 
 def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int) -> Plan:
@@ -167,11 +172,12 @@ class Passes:
     """Whether a step is computed in one pass, or its parts one after the other: whatever was faster.
 
     In one pass the weights are read once, which pays where reading them takes most of the time: on GPUs, and on
-    processors with many cores. Apart, attention is cheaper: llama.cpp's kernel for processors takes queries in tiles
-    of 64 and looks at every cell that anyone of a tile may see (``ggml_flash_attn_ext_tiled``), and a tile of streams
-    sees the whole cache. Streams and the first prompts have their token sooner, too. Which weighs more depends on the
-    machine, the weights and the sizes, so both are tried, for each order of magnitude of both parts, and the slower
-    way is looked at again from time to time. A size that was not seen begins as the one most like it goes.
+    processors with many cores. Apart, attention is cheaper: from 64 queries on llama.cpp's kernel for processors takes
+    them in tiles and looks at every cell that anyone of a tile may see (``ggml_flash_attn_ext_tiled``). For a prompt
+    that is several times as fast as one query after the other; but a tile of streams sees the whole cache. Streams and
+    the first prompts have their token sooner, too. Which weighs more depends on the machine, the weights and the sizes,
+    so both are tried, for each order of magnitude of both parts, and the slower way is looked at again from time to
+    time. A size that was not seen begins as the one most like it goes.
     """
 
     LOOK_AFTER = 3
@@ -203,6 +209,6 @@ class Passes:
         """As with the most similar size whose streams, or lack of them, are alike."""
         alike = {known: trial for known, trial in self._trials.items() if bool(known[0]) == bool(size[0])}
         if not alike:
-            return size[0] > 0 or all(sum(share.tokens for share in part) >= TILE_TOKENS for part in plan.parts)
+            return size[0] > 0 or all(share.tokens >= TILE_TOKENS for share in plan.shares)
         nearest = min(alike, key=lambda known: sum(abs(a - b) for a, b in zip(known, size, strict=True)))
         return alike[nearest].is_apart_faster

@@ -134,8 +134,20 @@ def test_a_step_of_one_part_is_one_pass() -> None:
 
 
 def test_the_parts_of_a_step_are_its_streams_and_its_prompts() -> None:
-    """Whoever is computed first has its token first; pieces share a part as long as they fit into a tile."""
+    """Whoever is computed first has its token first; small pieces fill a tile together, and none is left alone."""
     plan = Plan((Share(3, 1), Share(4, 1), Share(1, 40), Share(2, 25)))
-    assert plan.parts == ((Share(3, 1), Share(4, 1)), (Share(1, 40),), (Share(2, 25),))
-    assert Plan((Share(1, 40), Share(2, 24))).parts == ((Share(1, 40), Share(2, 24)),)
-    assert Plan((Share(1, 100), Share(2, 9), Share(3, 9))).parts == ((Share(1, 100),), (Share(2, 9), Share(3, 9)))
+    assert plan.parts == ((Share(3, 1), Share(4, 1)), (Share(1, 40), Share(2, 25)))
+    assert Plan((Share(1, 100), Share(2, 64), Share(3, 64))).parts == (
+        (Share(1, 100),),
+        (Share(2, 64),),
+        (Share(3, 64),),
+    )
+    thirties = [Share(key, 30) for key in range(7)]
+    assert Plan(tuple(thirties)).parts == (tuple(thirties[:3]), tuple(thirties[3:]))
+    assert Plan((Share(9, 1), *thirties[:2])).parts == ((Share(9, 1),), tuple(thirties[:2]))
+    assert Plan(()).parts == ()
+
+
+def test_drafted_tokens_are_part_of_their_stream() -> None:
+    """Guesses do not make a stream a prompt."""
+    assert len(Plan((Share(1, 5, 4), Share(2, 1))).parts) == 1
