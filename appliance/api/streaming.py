@@ -117,9 +117,10 @@ async def while_connected(request: Request[Any, Any, Any], work: Awaitable[T]) -
             raise ClientLeft
         return await task
     finally:
-        for pending in (task, watch):
-            pending.cancel()
-        await asyncio.gather(task, watch, return_exceptions=True)
+        watch.cancel()  # not awaited: that would hold up the first token
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
 
 async def _disconnected(request: Request[Any, Any, Any]) -> None:

@@ -1,7 +1,8 @@
 """The batching loop: every running generation advances together, one ``llama_decode`` per step.
 
 Runs on the engine's thread (``appliance.engines.thread``) and owns everything there: sequences, cells, samplers. Policy
-is elsewhere: ``batcher`` says who shares a step, ``prefix`` what can be reused, ``sampler`` which token comes next.
+is elsewhere: ``batcher`` says who shares a step, ``prefix`` what can be reused, ``draft`` what may be guessed,
+``sampler`` which token comes next, ``telling`` what readers hear of it.
 
 A step: admit those that wait, share prefixes, plan, compute, sample, tell. Cancelling happens between steps, so that a
 slot is free within one.
@@ -13,23 +14,23 @@ from collections import deque
 from collections.abc import Sequence as Many
 from typing import TypeAlias
 
-import msgspec
 import numpy as np
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Internal
-from appliance.domain.inference import Delta, FinishReason, Logprobs, TokenLogprob
+from appliance.domain.inference import Delta, FinishReason
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget, Debt, Passes, Plan, Share, may_admit, plan_step
 from appliance.engines.llama.choosing import Chooser
 from appliance.engines.llama.draft import Prospect, StepTimes, best_length
 from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
-from appliance.engines.llama.sampler import log_probabilities, most_likely
+from appliance.engines.llama.sampler import log_probabilities
 from appliance.engines.llama.sequence import Cancel, Sequence, Start
+from appliance.engines.llama.telling import Teller
 from appliance.engines.llama.text import Pieces
-from appliance.engines.stream import News, Outbox
+from appliance.engines.stream import Outbox
 
 Command: TypeAlias = Start | Cancel
 
@@ -60,7 +61,7 @@ class TextStepper:
         draft_tokens: int = 0,
     ) -> None:
         self._context = context
-        self._pieces = pieces
+        self._teller = Teller(pieces, outbox, clock)
         self._slots = slots
         self._budget = budget
         self._passes = Passes()
@@ -103,9 +104,9 @@ class TextStepper:
         """End every generation: cancelled, or with the error."""
         for sequence in [*self._running, *self._waiting]:
             if error is None:
-                self._tell(sequence, Delta(finish_reason=FinishReason.CANCELLED))
+                self._teller.tell(sequence, Delta(finish_reason=FinishReason.CANCELLED))
             else:
-                self._outbox.put(sequence.receiver, error)
+                self._teller.tell_error(sequence, error)
             sequence.sampler.close()
         self._running.clear()
         self._waiting.clear()
@@ -385,56 +386,16 @@ class TextStepper:
                 self._go_on(sequence, choice, row_log_probs)
 
     def _go_on(self, sequence: Sequence, token: int, log_probs: Floats | None) -> None:
-        if sequence.first_token_seconds is None:
-            self._note_first_token(sequence)
         sequence.append(token)
-        sequence.usage.response_tokens += 1
-        if sequence.thoughts is not None:
-            sequence.usage.reasoning_tokens += sequence.thoughts.tokens_with(self._pieces.shown(token))
-        logprobs: tuple[Logprobs, ...] = ()
-        if log_probs is not None and sequence.logprobs is not None:
-            logprobs = (self._logprobs(token, log_probs, sequence.logprobs),)
-        self._say(sequence, token, logprobs)
+        if self._teller.tell_token(sequence, token, log_probs):
+            self._leave(sequence)
 
-    def _note_first_token(self, sequence: Sequence) -> None:
-        now = sequence.first_token_seconds = self._clock.monotonic_seconds()
-        sequence.usage.prefill_milliseconds = (now - (sequence.admitted_seconds or now)) * 1000
-
-    def _say(self, sequence: Sequence, token: int, logprobs: tuple[Logprobs, ...]) -> None:
-        ended = self._pieces.is_end(token)
-        text = "" if ended else sequence.text.feed(self._pieces.shown(token))
-        if ended or sequence.text.stopped:
-            self._finish(sequence, FinishReason.STOP, text, () if ended else logprobs)
-        elif sequence.is_full:
-            self._finish(sequence, FinishReason.LENGTH, text, logprobs)
-        elif text or logprobs:
-            self._tell(sequence, Delta(text=text, logprobs=logprobs))
-
-    def _logprobs(self, token: int, log_probs: Floats, count: int) -> Logprobs:
-        top = most_likely(log_probs, count)
-        return Logprobs(self._logprob(token, log_probs), tuple(self._logprob(other, log_probs) for other in top))
-
-    def _logprob(self, token: int, log_probs: Floats) -> TokenLogprob:
-        raw = self._pieces.raw(token)
-        return TokenLogprob(raw.decode("utf-8", "replace"), float(log_probs[token]), raw)
-
-    def _tell(self, sequence: Sequence, delta: Delta) -> None:
-        usage = sequence.usage
-        if sequence.first_token_seconds is not None:
-            usage.decode_milliseconds = (self._clock.monotonic_seconds() - sequence.first_token_seconds) * 1000
-        self._outbox.put(sequence.receiver, News(delta, msgspec.structs.replace(usage)))
-
-    def _finish(
-        self, sequence: Sequence, reason: FinishReason, text: str = "", logprobs: tuple[Logprobs, ...] = ()
-    ) -> None:
-        if not sequence.text.stopped:
-            text += sequence.text.finish()
-        stop = sequence.text.stop if reason is FinishReason.STOP else None
-        self._tell(sequence, Delta(text=text, logprobs=logprobs, finish_reason=reason, stop_text=stop))
+    def _finish(self, sequence: Sequence, reason: FinishReason) -> None:
+        self._teller.tell_end(sequence, reason)
         self._leave(sequence)
 
     def _fail(self, sequence: Sequence, error: ApplianceError) -> None:
-        self._outbox.put(sequence.receiver, error)
+        self._teller.tell_error(sequence, error)
         self._leave(sequence)
 
     def _leave(self, sequence: Sequence) -> None:
