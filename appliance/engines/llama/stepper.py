@@ -175,6 +175,8 @@ class TextStepper:
                 row += 1 + share.drafted
         if ready:
             self._sample_all(ready)
+            if any(each.sequence.usage.response_tokens == 1 for each in ready):
+                self._outbox.flush()  # a first token does not wait for the next step to be planned
             self._clear_away()
 
     def _advance_by(self, sequence: Sequence, tokens: int) -> None:
