@@ -31,7 +31,7 @@ VALUES: dict[str, Callable[[StoredFile], Any]] = {
     "size": lambda file: file.size_bytes,
 }
 """What a list of files may be sorted by."""
-_OBJECT = re.compile(r"<[\w.]+ (?:.* )?(?:name|object|file)\b.*>", re.DOTALL)
+_OBJECT = re.compile(r"<_io\.\w+ .*>|<[\w.]+ object at 0x[0-9a-f]+>", re.DOTALL)
 
 
 async def upload(request: Request[Any, Any, Any], node: Node, caller: Caller) -> StoredFile:
