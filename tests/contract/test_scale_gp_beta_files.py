@@ -117,9 +117,8 @@ def test_a_file_with_its_name(keep: Any, member_sgp: SGPClient) -> None:
 def test_pages_end(keep: Any, member_sgp: SGPClient) -> None:
     """The client goes on after the last id until there is no more; filter, orders and both directions hold."""
     word = uuid4().hex
-    made = [
-        keep(f"{word}-{letter}.txt", letter.encode() * size)["id"] for letter, size in (("b", 3), ("C", 1), ("a", 2))
-    ]
+    wanted = [("b", b"xxx"), ("C", b"x"), ("a", b"xx")]
+    made = [keep(f"{word}-{letter}.txt", content)["id"] for letter, content in wanted]
     files = member_sgp.beta.files
 
     def ids(**query: Any) -> list[str]:

@@ -130,7 +130,7 @@ def test_idempotency(member: httpx.Client, member_v5: SGPClientV5) -> None:
         ({}, UnprocessableEntityError, "model_vendor is missing"),
         ({"vendor_configuration": {}}, UnprocessableEntityError, "vendor_configuration.model is missing"),
         ({"vendor_configuration": {"model": "nobody"}}, UnprocessableEntityError, "nobody"),
-        ({"vendor_configuration": {"model": "starter-embed"}}, BadRequestError, "starter-embed|type"),
+        ({"vendor_configuration": {"model": "starter-embed"}}, BadRequestError, "onnx"),
         ({"vendor_configuration": {"model": "starter-chat", "colour": 1}}, UnprocessableEntityError, "colour"),
         ({"vendor_configuration": {"model": "starter-chat", "cpus": 0}}, UnprocessableEntityError, "cpus"),
         ({"vendor_configuration": {"model": "starter-chat", "min_workers": 2}}, UnprocessableEntityError, "min_work"),
@@ -343,7 +343,7 @@ def test_another_name(make_v5: MakeV5, member_v5: SGPClientV5) -> None:
     again = make_v5(name=made.name)
     with pytest.raises(ConflictError, match="swap"):
         member_v5.models.update(made.id, model={"name": again.name})
-    with pytest.raises(ConflictError, match="built in|starter-chat"):
+    with pytest.raises(ConflictError, match="built in"):
         member_v5.models.update(made.id, model={"name": "starter-chat", "on_conflict": "swap"})
     assert member_v5.models.update(made.id, model={"name": name}).name == name
 
@@ -354,7 +354,7 @@ def test_two_exchange_their_names(make_v5: MakeV5, member_v5: SGPClientV5, membe
     swapped = member_v5.models.update(one.id, model={"name": other.name, "on_conflict": "swap"})
     assert (swapped.id, swapped.name) == (one.id, other.name)
     assert member_v5.models.retrieve(other.id).name == one.name
-    long: Any = [{"role": "user", "content": "word " * 700}]
+    long: Any = [{"role": "user", "content": "word " * 300}]
     asked: Any = {"messages": long, "max_tokens": 1}
     assert member_v5.chat.completions.create(model=other.name, **asked)
     with pytest.raises(BadRequestError, match="512"):

@@ -98,7 +98,12 @@ def _read_llmengine(given: wire.LlmEngineConfiguration, raw: dict[str, Any]) -> 
     extra = {name: value for name, value in raw.items() if name not in wire.LlmEngineConfiguration.__struct_fields__}
     if "weights" in extra:
         raise InvalidParameter("vendor_configuration: send the weights as 'model'", errors=[(("body",), "weights")])
-    converted({k: v for k, v in extra.items() if v is not None}, sgp.FlatParameters, CONFIGURATION)
+    for name, value in extra.items():
+        if not isinstance(value, str | int | float | bool | None):
+            raise InvalidParameter(
+                f"vendor_configuration.{name[:64]}: a creation parameter is a text, a number or a flag",
+                errors=[(("body", CONFIGURATION, name[:64]), "not a parameter")],
+            )
     parameters = {**extra, **({"weights": given.model} if given.model is not UNSET else {})}
     return Wish(parameters=parameters, resources={name: value for name, value in known.items() if name in _RESOURCES})
 
