@@ -62,15 +62,15 @@ async def create_inference(
     body = converted(data.args, BODIES[target.model.model_type], "args")
     seconds = data.inference_configuration.timeout_seconds if data.inference_configuration else None
     if body.stream:
-        begun = _within(seconds, start(node, caller, target, body, DIALECT))
+        begun = within(seconds, start(node, caller, target, body, DIALECT))
         execution = await while_connected(request, begun)
         return EventStream(request, _chunks(pieces_of(execution, target, body)), execution.close)
-    work = _within(seconds, answer(node, caller, target, body, DIALECT))
+    work = within(seconds, answer(node, caller, target, body, DIALECT))
     return Response(wire.InferenceResponse(response=await while_connected(request, work)), status_code=200)
 
 
-async def _within(seconds: int | None, work: Awaitable[T]) -> T:
-    """Await ``work`` for so long at most, and cancel it then. Raises NotReady."""
+async def within(seconds: int | None, work: Awaitable[T]) -> T:
+    """Await ``work`` for so long at most, and cancel it then; None: as long as it takes. Raises NotReady."""
     try:
         async with asyncio.timeout(seconds) as limit:
             return await work
