@@ -1,4 +1,4 @@
-"""Every field of the Messages and the Ollama dialect, and of v5's configurations, is decided, and the page on the API says how."""
+"""Every field of the Messages and the Ollama dialect, and of v5's configurations, is decided; the page says how."""
 
 from __future__ import annotations
 

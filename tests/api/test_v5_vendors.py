@@ -256,7 +256,7 @@ async def test_a_call_that_takes_too_long_is_cancelled() -> None:
         finally:
             ended.set()
 
-    with pytest.raises(NotReady, match="within 0 s .*timeout_seconds"):
+    with pytest.raises(NotReady, match=r"within 0 s .*timeout_seconds"):
         await within(0, work())
     assert ended.is_set()
 

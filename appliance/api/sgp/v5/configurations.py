@@ -16,7 +16,9 @@ from appliance.wire import sgp_v5 as wire
 
 CONFIGURATION = "vendor_configuration"
 ENGINES = {name.value for name in BackendName}
-_RESOURCES = set(sgp.DeploymentVendorConfiguration.__struct_fields__) - {"vendor"}
+_RESOURCES = (set(wire.ModelInfra.__struct_fields__) | set(wire.LlmEngineConfiguration.__struct_fields__)) & (
+    set(sgp.DeploymentVendorConfiguration.__struct_fields__) - {"checkpoint_path", "inference_framework_image_tag"}
+)
 LATEST = "latest"
 
 
