@@ -27,7 +27,6 @@ from appliance.lifecycle.recipes import Recipes
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as rows
 from appliance.registry.deployments import loading_marks
-from appliance.registry.models import models as model_rows
 from appliance.registry.needs import needs
 from appliance.scheduler.loading import Hooks
 from appliance.scheduler.needs import Learned
@@ -123,21 +122,16 @@ class Deployments:
         Raises NotFound, NameTaken, InvalidParameter, WrongWeights, CannotFit before anything is stored.
         """
         model = self._directory.get(caller, self._directory.models, model_id, "model")
-        return await self._create(caller, model, body)
+        return await self.create_of(caller, model, body)
 
-    async def create_with_model(self, caller: Caller, model: Model, body: sgp.DeploymentCreate) -> Deployment:
-        """A new deployment of a model that is stored with it: both are there, or neither. Raises as ``create``."""
-        made = await self._create(caller, model, body, lambda db: model_rows.insert(db, model))
-        self._directory.models[model.id] = model
-        return made
-
-    async def _create(
+    async def create_of(
         self,
         caller: Caller,
         model: Model,
         body: sgp.DeploymentCreate,
         before: Callable[[sqlite_utils.Database], None] = lambda _: None,
     ) -> Deployment:
+        """The same, in one transaction with what ``before`` writes."""
         account_id = self._directory.account_for(caller, body.account_id)
         self._check_name(account_id, body.name)
         deployment = Deployment(

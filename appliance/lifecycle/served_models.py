@@ -95,7 +95,9 @@ class ServedModels:
         """
         caller = _within_account(caller)
         draft = self._models.draft(caller, model)
-        return self._served(await self._deployments.create_with_model(caller, draft, deployment))
+        made = await self._deployments.create_of(caller, draft, deployment, lambda db: model_rows.insert(db, draft))
+        self._directory.models[draft.id] = draft
+        return Served(deployment=made, model=draft)
 
     def changeable(self, caller: Caller, deployment_id: str) -> Served:
         """One that may be changed now. Raises NotFound, Immutable, Conflict while it is deploying."""
