@@ -15,7 +15,7 @@ from msgspec import structs
 
 from appliance.domain.background import StoredFile
 from appliance.domain.clock import Clock
-from appliance.domain.errors import Busy, InvalidParameter
+from appliance.domain.errors import Busy, Internal, InvalidParameter
 from appliance.domain.models import Caller
 from appliance.registry.batches import stored_files as rows
 from appliance.registry.database import Database
@@ -95,12 +95,25 @@ class Files:
         """All files of the account, oldest first; ``file_limit`` bounds what clients add."""
         return await self._database.run(lambda db: rows.list(db, caller.account_id))
 
-    async def notes(self, files: Sequence[StoredFile]) -> list[FileNote]:
-        """What is known about the files, in their order. Raises Internal when bytes are gone."""
-        return await asyncio.to_thread(lambda: [self._note(file) for file in files])
+    async def notes(self, files: Sequence[StoredFile]) -> dict[str, FileNote]:
+        """What is known about the files, by their ids; those that were deleted meanwhile are left out.
 
-    def _note(self, file: StoredFile) -> FileNote:
-        return self._store.note(file.id, mime_type_of(file.name))
+        Raises Internal for a file whose bytes are gone and that nobody has deleted.
+        """
+        found = await asyncio.to_thread(lambda: {file.id: self._note(file) for file in files})
+        gone = [file for file in files if found[file.id] is None]
+        if gone:
+            kept = {file.id for file in await self._database.run(lambda db: rows.list(db, gone[0].account_id))}
+            for file in gone:
+                if file.id in kept:
+                    self._store.path(file.id)
+        return {file_id: note for file_id, note in found.items() if note is not None}
+
+    def _note(self, file: StoredFile) -> FileNote | None:
+        try:
+            return self._store.note(file.id, mime_type_of(file.name))
+        except Internal:
+            return None
 
     async def list(
         self, caller: Caller, limit: int, after: str | None, *, newest_first: bool, purpose: str | None
@@ -122,7 +135,9 @@ class Files:
     async def tag(self, caller: Caller, file_id: str, tags: dict[str, Any] | None) -> StoredFile:
         """Give a file other tags in place of those it has. Raises NotFound, DiskFull."""
         file = await self.get(caller, file_id)
-        await asyncio.to_thread(lambda: self._store.put_note(file.id, structs.replace(self._note(file), tags=tags)))
+        note = (await self.notes([file])).get(file.id)
+        if note is not None:
+            await asyncio.to_thread(self._store.put_note, file.id, structs.replace(note, tags=tags))
         return file
 
     async def delete(self, caller: Caller, file_id: str) -> StoredFile:

@@ -101,8 +101,9 @@ class FileStore:
 
         ``mime_type`` is for a file of which the type is not known yet.
         """
-        path = self.path(file_id)
-        return self._notes.of(file_id, lambda: FileNote(md5_checksum=_md5(path), mime_type=mime_type))
+        return self._notes.of(
+            _checked(file_id), lambda: FileNote(md5_checksum=_md5(self.path(file_id)), mime_type=mime_type)
+        )
 
     def put_note(self, file_id: str, note: FileNote) -> None:
         """Replace what is known about a file. Raises DiskFull."""

@@ -15,7 +15,7 @@ from litestar.response import File as FileResponse
 from appliance.api.openai.batches import printable
 from appliance.api.sgp.cursors import Cursor
 from appliance.domain.background import StoredFile
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, NotFound
 from appliance.domain.models import Caller
 from appliance.lifecycle.files import USER_DATA
 from appliance.lifecycle.node import Node
@@ -92,7 +92,7 @@ async def page(node: Node, caller: Caller, cursor: Cursor, filename: str | None)
 
 
 async def views(node: Node, files: Sequence[StoredFile]) -> list[File]:
-    """The files as they are shown."""
+    """The files as they are shown, without those that are deleted meanwhile."""
     notes = await node.files.notes(files)
     return [
         File(
@@ -100,27 +100,30 @@ async def views(node: Node, files: Sequence[StoredFile]) -> list[File]:
             created_at=file.created_at,
             created_by=Identity(id=_maker(node, file), type="user"),
             filename=file.name,
-            md5_checksum=note.md5_checksum,
-            mime_type=note.mime_type,
+            md5_checksum=notes[file.id].md5_checksum,
+            mime_type=notes[file.id].mime_type,
             size=file.size_bytes,
-            tags=note.tags,
+            tags=notes[file.id].tags,
         )
-        for file, note in zip(files, notes, strict=True)
+        for file in files
+        if file.id in notes
     ]
 
 
 async def view(node: Node, file: StoredFile) -> File:
-    """One file as it is shown."""
-    return (await views(node, [file]))[0]
+    """One file as it is shown. Raises NotFound when it is deleted meanwhile."""
+    for shown in await views(node, [file]):
+        return shown
+    raise NotFound(f"file '{file.id}' was deleted meanwhile")
 
 
 async def content(node: Node, file: StoredFile) -> FileResponse:
     """Its bytes, to be saved and never shown in place: a browser must not run what somebody uploaded."""
-    (note,) = await node.files.notes([file])
+    shown = await view(node, file)
     return FileResponse(
         node.files.path(file),
         filename=file.name,
-        media_type=note.mime_type,
+        media_type=shown.mime_type,
         headers={"x-content-type-options": "nosniff"},
     )
 
