@@ -42,6 +42,7 @@ from appliance.api.sgp import execute, v2, v3
 from appliance.api.sgp import usage as usage_routes
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
 from appliance.api.sgp.v4 import routes as v4_routes
+from appliance.api.sgp.v5 import routes as v5_routes
 from appliance.api.slashes import SlashKeeper
 from appliance.api.streaming import ClientLeft, handle_client_left
 from appliance.config import Config
@@ -68,6 +69,7 @@ ROUTES: list[ControllerRouterHandler] = [
     v3.GroupController,
     execute.ExecuteController,
     *v4_routes.ROUTES,
+    *v5_routes.ROUTES,
     openai_routes.list_models,
     openai_routes.get_model,
     openai_routes.create_chat_completion,

@@ -6,7 +6,7 @@ ours; ``BodyRequest`` takes its place for every route.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from litestar import Request
@@ -17,6 +17,8 @@ from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 from appliance.api.errors import read_fault
 from appliance.api.streaming import ClientLeft
 from appliance.domain.errors import InvalidParameter, TooLarge
+
+T = TypeVar("T")
 
 MAX_DEPTH = 64
 """Objects and lists inside each other. What is stored must be writable again, well below the interpreter's limit."""
@@ -77,6 +79,17 @@ def decode(raw: bytes, kind: Any) -> Any:
         raise InvalidParameter(_too_deep()) from error
     _check_depth(value)
     return value
+
+
+def converted(value: Any, kind: type[T], where: str) -> T:
+    """A part of a body that was decoded as it stood, as ``kind``; ``where`` is its place. Raises InvalidParameter."""
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text, location = read_fault(error)
+        place = ".".join([where, *map(str, location[1:])])
+        text = f"{place}: {text.partition(': ')[2] if location[1:] else text.removeprefix('body: ')}"
+        raise InvalidParameter(text, errors=[(("body", where, *location[1:]), text)]) from error
 
 
 def _check_depth(value: Any) -> None:

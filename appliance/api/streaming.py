@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from litestar import Request, Response
@@ -92,6 +92,19 @@ class LineStream(EventStream):
     def failure(problem: Any) -> bytes:
         """How a failure is told."""
         return line(problem)
+
+
+def without_done(answer: dict[str, Any] | Stream) -> dict[str, Any] | Stream:
+    """The same answer; if it is a stream, without the word that ends OpenAI's: SGP's clients read events as JSON."""
+    if isinstance(answer, Stream):
+        answer.iterator = _all_but_done(cast("AsyncIterator[bytes]", answer.iterator))
+    return answer
+
+
+async def _all_but_done(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async for item in events:
+        if item != DONE:
+            yield item
 
 
 async def _with_errors(

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
+import sqlite_utils
 from msgspec import UNSET, structs
 
 from appliance.domain.clock import Clock
@@ -120,6 +122,16 @@ class Deployments:
         Raises NotFound, NameTaken, InvalidParameter, WrongWeights, CannotFit before anything is stored.
         """
         model = self._directory.get(caller, self._directory.models, model_id, "model")
+        return await self.create_of(caller, model, body)
+
+    async def create_of(
+        self,
+        caller: Caller,
+        model: Model,
+        body: sgp.DeploymentCreate,
+        before: Callable[[sqlite_utils.Database], None] = lambda _: None,
+    ) -> Deployment:
+        """The same, in one transaction with what ``before`` writes."""
         account_id = self._directory.account_for(caller, body.account_id)
         self._check_name(account_id, body.name)
         deployment = Deployment(
@@ -134,7 +146,12 @@ class Deployments:
             created_by_user_id=caller.user_id,
         )
         wanted = self._checked(deployment, model)
-        await self._database.run(lambda db: rows.insert(db, deployment))
+
+        def work(db: sqlite_utils.Database) -> None:
+            before(db)
+            rows.insert(db, deployment)
+
+        await self._database.run(work)
         self._directory.put_deployment(deployment)
         self._scheduler.want(wanted)
         self.warm(deployment.id)
@@ -237,12 +254,8 @@ class Deployments:
     async def _replace(self, old: Deployment, new: Deployment, model: Model) -> Deployment:
         """Change the deployment, through a new engine if what it loads changes. One change at a time."""
         wanted = self._checked(new, model)
-        self._check_unchanging(old)
-        self._changing.add(old.id)
-        try:
+        with self.changing(old):
             status, reason = await self._serve(old, wanted)
-        finally:
-            self._changing.discard(old.id)
         if old.id not in self._directory.deployments:
             self._scheduler.forget(old.id)
             raise NotFound(f"'{old.name}' was deleted while its new engine was loading")
@@ -284,6 +297,22 @@ class Deployments:
         changed = structs.replace(current, metadata=metadata)
         self._directory.put_deployment(changed)
         return changed
+
+    @contextmanager
+    def changing(self, *deployments: Deployment) -> Iterator[None]:
+        """Keep others from changing these meanwhile. Raises Conflict when somebody else changes one."""
+        for deployment in deployments:
+            self._check_unchanging(deployment)
+        ids = {deployment.id for deployment in deployments}
+        self._changing |= ids
+        try:
+            yield
+        finally:
+            self._changing -= ids
+
+    def is_changing(self, deployment_id: str) -> bool:
+        """Whether somebody changes it at this moment; a new engine may be loading for it."""
+        return deployment_id in self._changing
 
     def _check_unchanging(self, deployment: Deployment) -> None:
         if deployment.id in self._changing:

@@ -85,13 +85,15 @@ class Directory:
         self.keys[key.id] = key
         self._keys_by_digest[key.digest] = key
 
-    def put_deployment(self, deployment: Deployment) -> None:
-        """Add or change a deployment."""
-        old = self.deployments.get(deployment.id)
-        if old is not None:
-            self._deployments_by_name.pop((old.account_id, old.name), None)
-        self.deployments[deployment.id] = deployment
-        self._deployments_by_name[(deployment.account_id, deployment.name)] = deployment.id
+    def put_deployment(self, *deployments: Deployment) -> None:
+        """Add or change a deployment; or several at once, which may exchange their names."""
+        for deployment in deployments:
+            old = self.deployments.get(deployment.id)
+            if old is not None:
+                self._deployments_by_name.pop((old.account_id, old.name), None)
+        for deployment in deployments:
+            self.deployments[deployment.id] = deployment
+            self._deployments_by_name[(deployment.account_id, deployment.name)] = deployment.id
 
     def drop_deployment(self, deployment_id: str) -> None:
         """Forget a deployment."""

@@ -42,6 +42,13 @@ class Models:
 
     async def create(self, caller: Caller, body: sgp.ModelCreate) -> Model:
         """A new model. Raises NameTaken, NotFound (group), InvalidParameter (template, parameters)."""
+        model = self.draft(caller, body)
+        await self._database.run(lambda db: rows.insert(db, model))
+        self._directory.models[model.id] = model
+        return model
+
+    def draft(self, caller: Caller, body: sgp.ModelCreate) -> Model:
+        """The same, checked and not stored."""
         model = Model(
             id=new_id(),
             account_id=self._directory.account_for(caller, body.account_id),
@@ -61,8 +68,6 @@ class Models:
             created_by_user_id=caller.user_id,
         )
         self._check(caller, model)
-        await self._database.run(lambda db: rows.insert(db, model))
-        self._directory.models[model.id] = model
         return model
 
     async def update(self, caller: Caller, model_id: str, body: sgp.ModelUpdate) -> Model:

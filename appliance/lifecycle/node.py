@@ -52,6 +52,7 @@ from appliance.lifecycle.quotas import Accepted, Quotas
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
 from appliance.lifecycle.retention import Retention
+from appliance.lifecycle.served_models import ServedModels
 from appliance.lifecycle.templates import Templates
 from appliance.lifecycle.upstream_watch import UpstreamWatch
 from appliance.lifecycle.upstreams import Upstreams
@@ -139,6 +140,9 @@ class Node:
         self.groups = Groups(database, directory, clock)
         self.models = Models(database, directory, self.recipes, clock)
         self.deployments = Deployments(database, directory, self.recipes, self.scheduler, self.statuses, clock)
+        self.served_models = ServedModels(
+            database, directory, self.models, self.deployments, self.recipes, self.scheduler
+        )
         self.model_servers = ModelServers(database, directory, self.scheduler, clock)
         self.patience = Patience(self.deployments, directory, self.statuses)
         self.upstream_watch = UpstreamWatch(

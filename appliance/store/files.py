@@ -5,10 +5,12 @@ the disk, then renamed. What a batch has answered so far is a ``Journal`` that g
 
     <home>/files/<file id>             complete, never written again
     <home>/files/parts/<name>          an upload under way, or the journal of a batch
+    <home>/files/notes/<file id>       what is known about it beside its bytes (``FileNotes``)
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Collection
@@ -17,6 +19,7 @@ from typing import IO
 
 from appliance.domain.errors import DiskFull, Internal
 from appliance.store.blobs import free_bytes_of, sync_folder
+from appliance.store.file_notes import FileNote, FileNotes
 
 CHUNK_BYTES = 1 << 20
 _NAME = re.compile(r"[a-z]+[-_][0-9a-f]{32}(\.[a-z]+)?")
@@ -33,6 +36,7 @@ class FileStore:
         self._free_bytes = free_bytes
         for folder in (root, self._parts):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._notes = FileNotes(root / "notes")
 
     def path(self, file_id: str) -> Path:
         """Where a file is. Raises Internal when it is missing."""
@@ -80,8 +84,9 @@ class FileStore:
         return target.stat().st_size if target.exists() else None
 
     def remove(self, file_id: str) -> None:
-        """Delete a file; a missing one is fine."""
+        """Delete a file with its note; a missing one is fine."""
         (self._root / _checked(file_id)).unlink(missing_ok=True)
+        self._notes.remove(file_id)
 
     def clean(self, known: Collection[str], journals: Collection[str]) -> None:
         """At start: remove files and parts that nothing refers to, because the server ended between two steps."""
@@ -89,6 +94,20 @@ class FileStore:
             for path in folder.iterdir():
                 if path.is_file() and path.name not in names:
                     path.unlink()
+        self._notes.clean(known)
+
+    def note(self, file_id: str, mime_type: str) -> FileNote:
+        """What is known about a file; the checksum is found out the first time. Raises Internal when it is missing.
+
+        ``mime_type`` is for a file of which the type is not known yet.
+        """
+        return self._notes.of(
+            _checked(file_id), lambda: FileNote(md5_checksum=_md5(self.path(file_id)), mime_type=mime_type)
+        )
+
+    def put_note(self, file_id: str, note: FileNote) -> None:
+        """Replace what is known about a file. Raises DiskFull."""
+        self._notes.put(_checked(file_id), note)
 
     def check_room(self, size_bytes: int) -> None:
         """Raise DiskFull unless so many bytes fit beside the reserve."""
@@ -104,6 +123,11 @@ def _checked(name: str) -> str:
     """A name that we made, never one from a request: nothing in it can leave the folder."""
     assert _NAME.fullmatch(name), f"not the name of a file: {name!r}"
     return name
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _private(path: str, flags: int) -> int:

@@ -299,7 +299,9 @@ class Plan(Struct, kw_only=True):
     """Loads in the line before this one."""
 
 
-ExternalVendor: TypeAlias = Literal["OPENAI", "COHERE", "GOOGLE", "ANTHROPIC", "BEDROCK", "OTHER"]
+ExternalVendor: TypeAlias = Literal[
+    "OPENAI", "COHERE", "GOOGLE", "VERTEX_AI", "ANTHROPIC", "BEDROCK", "FIREWORKS_AI", "AZURE", "XAI", "OTHER"
+]
 """Vendors of the wire whose models do not run here."""
 UpstreamKey: TypeAlias = Annotated[str, Meta(min_length=1, max_length=4096)]
 

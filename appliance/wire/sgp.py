@@ -43,6 +43,8 @@ class ModelVendor(StrEnum):
     LLMENGINE = "LLMENGINE"
     BEDROCK = "BEDROCK"
     FIREWORKS_AI = "FIREWORKS_AI"
+    AZURE = "AZURE"
+    XAI = "XAI"
     OTHER = "OTHER"
 
 

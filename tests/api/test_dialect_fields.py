@@ -1,4 +1,4 @@
-"""Every field of the Messages and the Ollama dialect is decided, and the page on the API says how."""
+"""Every field of the Messages and the Ollama dialect, and of v5's configurations, is decided; the page says how."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from appliance.wire import anthropic, ollama
+from appliance.wire import anthropic, ollama, sgp_v5
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 ADDRESSED = {"model", "messages", "prompt", "input"}
@@ -31,6 +31,10 @@ def section(title: str) -> set[str]:
         ("Ollama", ollama.EmbedCreate),
         ("Ollama", ollama.EmbeddingsCreate),
         ("Ollama", ollama.Options),
+        ("Dialect v5", sgp_v5.ModelImage),
+        ("Dialect v5", sgp_v5.ModelInfra),
+        ("Dialect v5", sgp_v5.LlmEngineConfiguration),
+        ("Dialect v5", sgp_v5.InferenceConfiguration),
     ],
 )
 def test_the_page_names_every_field(title: str, body: type[msgspec.Struct]) -> None:

@@ -76,6 +76,8 @@ SOUND: list[tuple[str, dict[str, Any]]] = [
     ),
     ("/v4/chunks/rank", {"query": "a", "relevant_chunks": [CHUNK], "rank_strategy": {"method": "rouge"}, "top_k": 1}),
     ("/v4/serving", {"name": "api-fuzz", "alias": "api-fuzz", "model_deployment_id": "none"}),
+    ("/v5/chat/completions", {"model": "llmengine/api-chat", "messages": HELLO, "max_tokens": 2, "top_k": 1}),
+    ("/v5/inference", {"model": "api-chat", "args": {"messages": HELLO, "max_tokens": 2, "stream": False}}),
     ("/v1/async-tasks?model_endpoint_id=api-chat", {"args": {"messages": HELLO, "max_tokens": 2}}),
     ("/v1/batches", {"input_file_id": "file-x", "endpoint": "/v1/completions", "completion_window": "24h"}),
 ]

@@ -70,6 +70,11 @@ MAKES_NOTHING = {
     "/v4/serving/a/{alias:str}/execute",
     "/v4/serving/{model_server_id:str}/execute",
     "/v4/serving/{model_server_id:str}/rollback",
+    "/v5/chat/completions",
+    "/v5/completions",
+    "/v5/files/cloud_imports",
+    "/v5/inference",
+    "/v5/responses",
 }
 """Routes that are sent with POST and make no record: they run a model, or change what is there."""
 

@@ -17,7 +17,11 @@ from scale_egp.sdk.types.models import ModelDeployment, ModelInstance
 from scale_egp.utils import api_utils
 from scale_gp import AsyncSGPClient, DefaultAsyncHttpxClient, DefaultHttpxClient, SGPClient
 from scale_gp.types.models import ModelDeployment as ModelDeploymentV4
+from scale_gp_beta import AsyncSGPClient as AsyncSGPClientV5
+from scale_gp_beta import SGPClient as SGPClientV5
+from scale_gp_beta.types import InferenceModel
 
+from tests.support.chain import until
 from tests.support.server import Server
 
 Connect: TypeAlias = Callable[..., EGPClient]
@@ -227,3 +231,84 @@ def deploy_v4(sgp: SGPClient, account_id: str) -> Iterator[DeployV4]:
             return deployment
 
         yield make
+
+
+# --- v5's client -----------------------------------------------------------------------------------------------------
+
+
+def v5_client(server: Server, key: str, account_id: str, **options: Any) -> SGPClientV5:
+    """The official v5 client, refusing whatever is not as its types say; it always names an account."""
+    return SGPClientV5(
+        base_url=server.url,
+        api_key=key,
+        account_id=account_id,
+        http_client=httpx.Client(verify=NO_TLS, timeout=60),
+        **{"_strict_response_validation": True, **options},
+    )
+
+
+@pytest.fixture
+def v5(server: Server, account_id: str) -> Iterator[SGPClientV5]:
+    """The official v5 client with an admin's key."""
+    with v5_client(server, server.admin_key, account_id) as client:
+        yield client
+
+
+@pytest.fixture
+def member_v5(server: Server, account_id: str) -> Iterator[SGPClientV5]:
+    """The official v5 client with a member's key."""
+    with v5_client(server, server.member_key, account_id) as client:
+        yield client
+
+
+@pytest.fixture
+async def async_v5(server: Server, account_id: str) -> AsyncIterator[AsyncSGPClientV5]:
+    """The official asynchronous v5 client with a member's key."""
+    async with AsyncSGPClientV5(
+        base_url=server.url,
+        api_key=server.member_key,
+        account_id=account_id,
+        _strict_response_validation=True,
+        http_client=httpx.AsyncClient(verify=NO_TLS, timeout=60),
+    ) as client:
+        yield client
+
+
+MakeV5: TypeAlias = Callable[..., InferenceModel]
+
+
+@pytest.fixture
+def make_v5(member_v5: SGPClientV5) -> Iterator[MakeV5]:
+    """Makes a model of the starter's weights with v5's client and waits until it is ready; removed in the end."""
+    with ExitStack() as undo:
+
+        def make(vendor: str = "llmengine", **fields: Any) -> InferenceModel:
+            configuration = fields.pop("vendor_configuration", {"model": "starter-chat", "context_length": 1024})
+            body: Any = {
+                "name": name_of_its_own("v5"),
+                "model_vendor": vendor,
+                "vendor_configuration": configuration,
+                **fields,
+            }
+            made = member_v5.models.create(model=body)
+            undo.callback(forget_v5, member_v5, made.id)
+            return settled_v5(member_v5, made.id)
+
+        yield make
+
+
+def settled_v5(client: SGPClientV5, model_id: str) -> InferenceModel:
+    """The model once it is ready or failed."""
+
+    def look() -> InferenceModel | None:
+        found = client.models.retrieve(model_id)
+        return found if found.status != "deploying" else None
+
+    return until(look, f"{model_id} is no longer deploying")
+
+
+def forget_v5(client: SGPClientV5, model_id: str) -> None:
+    """Delete a model that a test may have deleted itself."""
+    if model_id in {model.id for model in client.models.list(limit=1000)}:
+        settled_v5(client, model_id)
+        client.models.delete(model_id)

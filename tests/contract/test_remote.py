@@ -17,7 +17,7 @@ from scale_egp.sdk.client import EGPClient
 from scale_egp.sdk.enums import ModelType, ModelVendor
 from scale_egp.sdk.types.models import EmbeddingRequest
 
-from tests.contract.conftest import CallLog, Starters, name_of_its_own, settled
+from tests.contract.conftest import CallLog, MakeV5, Starters, name_of_its_own, settled, settled_v5, v5_client
 from tests.support import chain, upstreams
 from tests.support.chain import Deployed
 from tests.support.server import Server, running_server
@@ -378,3 +378,32 @@ def test_other_dialects_reach_the_upstream_too(there: httpx.Client, front: Front
     bounded = there.post("/api/chat", json={**chat, "options": {"num_ctx": 100}})
     assert (bounded.status_code, "together" in bounded.json()["error"]) == (400, True)
     assert f"{front.chat.name}:latest" in [m["name"] for m in there.get("/api/tags").json()["models"]]
+
+
+# --- v5 --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_model_that_an_external_vendor_serves(make_v5: MakeV5, server: Server, front: Front) -> None:
+    """v5 makes one in one call: it runs at the upstream of its vendor, under the name that it has there, and is shown
+    with that vendor; the other dialects, whose clients do not know the vendor, call it OTHER."""
+    name = make_v5().name
+    account = httpx.get(f"{front.server.url}/user-info", headers={"x-api-key": front.server.member_key}).json()
+    with front.server.client() as client:
+        upstreams.add(client, "v5", f"{server.url}/v1/", key=server.member_key, vendor="XAI")
+    with v5_client(front.server, front.server.member_key, account["access_profiles"][0]["account"]["id"]) as v5:
+        body: Any = {"name": name, "model_vendor": "xai", "model_type": "chat_completion"}
+        made = v5.models.create(model={**body, "model_metadata": {"a": 1}})
+        ready = settled_v5(v5, made.id)
+        assert (ready.status, ready.api_model_vendor, ready.vendor_configuration) == ("ready", "xai", None)
+        answer: Any = v5.chat.completions.create(
+            model=f"xai/{name}", messages=[{"role": "user", "content": "Hello"}], max_tokens=2
+        )
+        assert answer.usage.completion_tokens > 0
+        assert v5.models.create(model={**body, "on_conflict": "update"}).metadata == {"a": 1}
+        assert [model.name for model in v5.models.list(model_vendor="xai")] == [name]
+        with front.server.client() as client:
+            listed = {m["name"]: m for m in client.get("/v4/models").json()["items"]}
+            assert listed[name]["model_vendor"] == "OTHER"
+        with pytest.raises(Exception, match="launch and llmengine"):
+            v5.models.update(made.id, model={"vendor_configuration": {"gpus": 1}})
+        v5.models.delete(made.id)

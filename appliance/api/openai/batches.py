@@ -14,6 +14,7 @@ from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
 from appliance.domain.background import Batch, BatchFault, StoredFile
 from appliance.domain.errors import InvalidParameter
+from appliance.lifecycle.files import ANY_TYPE, JSON_LINES, USER_DATA
 from appliance.wire.batches import BatchCreate
 from appliance.wire.limits import MAX_NAME_LENGTH
 
@@ -33,7 +34,7 @@ Purpose = Annotated[str | None, QueryParameter(description="only files of this p
 
 @post("/v1/files", operation_id="openaiCreateFile", status_code=200, opt=CREATES, tags=TAGS)
 async def create_file(request: Request[Any, Any, Any], node: TheNode, caller: TheCaller) -> dict[str, Any]:
-    """Upload requests for a batch, one JSON object a line: a multipart form with `file`, and `purpose` `batch`."""
+    """Upload a multipart form: `file`, and `purpose` `batch` (a request a line, as JSON) or `user_data` (anything)."""
     form = await request.form()
     try:
         upload, purpose = form.get("file"), form.get("purpose")
@@ -42,7 +43,7 @@ async def create_file(request: Request[Any, Any, Any], node: TheNode, caller: Th
             raise InvalidParameter(f"form: the field '{unknown[0][:64]}' is not served; send 'file' and 'purpose'")
         if not isinstance(upload, UploadFile) or not isinstance(purpose, str):
             raise InvalidParameter("form: send one 'file' with its name, and one 'purpose'")
-        file = await node.files.create(caller, _printable(upload.filename), purpose, upload.file)
+        file = await node.files.create(caller, printable(upload.filename, UNNAMED), purpose, upload.file)
     finally:
         await form.close()
     return file_object(file)
@@ -72,7 +73,8 @@ async def get_file(node: TheNode, caller: TheCaller, file_id: PathId) -> dict[st
 async def get_file_content(node: TheNode, caller: TheCaller, file_id: PathId) -> File:
     """Its bytes."""
     file = await node.files.get(caller, file_id)
-    return File(node.files.path(file), filename=file.name, media_type="application/jsonl")
+    media_type = ANY_TYPE if file.purpose == USER_DATA else JSON_LINES
+    return File(node.files.path(file), filename=file.name, media_type=media_type)
 
 
 @delete("/v1/files/{file_id:str}", operation_id="openaiDeleteFile", status_code=200, tags=TAGS)
@@ -82,9 +84,9 @@ async def delete_file(node: TheNode, caller: TheCaller, file_id: PathId) -> dict
     return {"id": removed.id, "object": "file", "deleted": True}
 
 
-def _printable(name: str) -> str:
+def printable(name: str, unnamed: str) -> str:
     """The client's name for the file, as it can be shown; it is never a path here."""
-    return "".join(c for c in name if c.isprintable()).strip()[:MAX_NAME_LENGTH] or UNNAMED
+    return "".join(c for c in name if c.isprintable()).strip()[:MAX_NAME_LENGTH] or unnamed
 
 
 def file_object(file: StoredFile) -> dict[str, Any]:

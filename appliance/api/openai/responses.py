@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from litestar import Request, post
@@ -12,13 +12,14 @@ from litestar.response import Stream
 from appliance.api.handlers import TheCaller, TheNode
 from appliance.api.openai.responses_input import chat_request
 from appliance.api.openai.responses_output import ResponseWriter
-from appliance.api.streaming import EventStream, event, while_connected
+from appliance.api.streaming import EventStream, named_event, while_connected
 from appliance.domain.clock import Clock
 from appliance.domain.inference import ChatRequest, FinishReason
 from appliance.domain.models import Caller, ModelType
 from appliance.engines.parts import AnswerSplitter
 from appliance.lifecycle.execution import TextExecution
 from appliance.lifecycle.inference import Inference
+from appliance.lifecycle.node import Node
 from appliance.wire.openai_responses import ResponseCreate
 
 DIALECT = "openai"
@@ -30,11 +31,23 @@ async def create_response(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[ResponseCreate]
 ) -> dict[str, Any] | Stream:
     """Answer a conversation in items: thoughts, messages, calls. Nothing is stored."""
+    return await answer_items(request, node, caller, data, DIALECT, named_event)
+
+
+async def answer_items(
+    request: Request[Any, Any, Any],
+    node: Node,
+    caller: Caller,
+    data: ResponseCreate,
+    dialect: str,
+    write: Callable[[dict[str, Any]], bytes],
+) -> dict[str, Any] | Stream:
+    """The answer in items, for every dialect that has this body; ``write`` makes an event of what is told."""
     if not data.stream:
-        return await while_connected(request, response(node.inference, node.clock, caller, data, DIALECT))
+        return await while_connected(request, response(node.inference, node.clock, caller, data, dialect))
     asked = chat_request(data, caller.account_id)
-    execution = await while_connected(request, _start(node.inference, caller, data, asked, DIALECT))
-    return EventStream(request, _events(execution, node.clock, data, asked), execution.close)
+    execution = await while_connected(request, _start(node.inference, caller, data, asked, dialect))
+    return EventStream(request, _events(execution, node.clock, data, asked, write), execution.close)
 
 
 @post("/v1/responses/input_tokens", operation_id="openaiCountInputTokens", status_code=200, tags=TAGS)
@@ -69,11 +82,15 @@ async def _start(
 
 
 async def _events(
-    execution: TextExecution, clock: Clock, body: ResponseCreate, asked: ChatRequest
+    execution: TextExecution,
+    clock: Clock,
+    body: ResponseCreate,
+    asked: ChatRequest,
+    write: Callable[[dict[str, Any]], bytes],
 ) -> AsyncIterator[bytes]:
-    """Each event named by its type, as OpenAI sends them; the last one tells the whole response."""
+    """OpenAI names each event by its type; the last one tells the whole response."""
     async for told in _told(execution, clock, body, asked):
-        yield b"event: " + told["type"].encode() + b"\n" + event(told)
+        yield write(told)
 
 
 async def _told(

@@ -62,12 +62,19 @@ async def create_chat_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChatCompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Answer a conversation."""
+    return await answer_chat(request, node, caller, data, DIALECT)
+
+
+async def answer_chat(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.ChatCompletionCreate, dialect: str
+) -> dict[str, Any] | Stream:
+    """The answer to a conversation, for every dialect that has this body."""
     if not data.stream:
-        work = answers.chat_completion(node.inference, node.clock, caller, data, DIALECT)
+        work = answers.chat_completion(node.inference, node.clock, caller, data, dialect)
         return await while_connected(request, work)
     target = node.inference.by_name(caller, data.model)
     requests = translate.chat_requests(data, caller.account_id)
-    start = node.inference.generate(caller, target, requests, model_type=ModelType.CHAT_COMPLETION, dialect=DIALECT)
+    start = node.inference.generate(caller, target, requests, model_type=ModelType.CHAT_COMPLETION, dialect=dialect)
     execution = await while_connected(request, start)
     head = answers.head(node.clock, "chatcmpl", data.model)
     events = streams.chat_events(execution, head, data, calls=bool(requests[0].tools))
@@ -79,12 +86,19 @@ async def create_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.CompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Continue one or several prompts."""
+    return await answer_prompts(request, node, caller, data, DIALECT)
+
+
+async def answer_prompts(
+    request: Request[Any, Any, Any], node: Node, caller: Caller, data: wire.CompletionCreate, dialect: str
+) -> dict[str, Any] | Stream:
+    """What continues one or several prompts, for every dialect that has this body."""
     if not data.stream:
-        work = answers.completion(node.inference, node.clock, caller, data, DIALECT)
+        work = answers.completion(node.inference, node.clock, caller, data, dialect)
         return await while_connected(request, work)
     target = node.inference.by_name(caller, data.model)
     requests = translate.completion_requests(data, caller.account_id)
-    start = node.inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=DIALECT)
+    start = node.inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=dialect)
     execution = await while_connected(request, start)
     head = answers.head(node.clock, "cmpl", data.model)
     return EventStream(request, streams.text_events(execution, head, data), execution.close)

@@ -6,8 +6,7 @@ every event of a text completion; the pieces before the last have none, which it
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, cast
+from typing import Any
 
 from litestar import Request, post
 from litestar.params import JSONBody
@@ -15,7 +14,7 @@ from litestar.response import Stream
 
 from appliance.api.handlers import TheCaller, TheNode
 from appliance.api.openai import routes as openai
-from appliance.api.streaming import DONE
+from appliance.api.streaming import without_done
 from appliance.wire import openai as wire
 
 TAGS = ["v4 beta"]
@@ -26,8 +25,7 @@ async def create_chat_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChatCompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Answer a conversation, as `/v1/chat/completions` does; `model` may be `vendor/name`."""
-    answer = await openai.create_chat_completion.fn(request=request, node=node, caller=caller, data=data)
-    return _without_done(answer)
+    return without_done(await openai.answer_chat(request, node, caller, data, openai.DIALECT))
 
 
 @post("/v4/beta/completions", operation_id="v4BetaCreateCompletion", status_code=200, tags=TAGS)
@@ -35,17 +33,4 @@ async def create_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.CompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Continue one or several prompts, as `/v1/completions` does; `model` may be `vendor/name`."""
-    answer = await openai.create_completion.fn(request=request, node=node, caller=caller, data=data)
-    return _without_done(answer)
-
-
-def _without_done(answer: dict[str, Any] | Stream) -> dict[str, Any] | Stream:
-    if isinstance(answer, Stream):
-        answer.iterator = _events(cast("AsyncIterator[bytes]", answer.iterator))
-    return answer
-
-
-async def _events(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    async for item in events:
-        if item != DONE:
-            yield item
+    return without_done(await openai.answer_prompts(request, node, caller, data, openai.DIALECT))

@@ -6,6 +6,7 @@ Only texts stream. The official client's ``execute(stream=True)`` hands the even
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any, TypeAlias
 
 from litestar import Request, Response, post
@@ -15,10 +16,11 @@ from appliance.api.bodies import decode
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.sgp.execute import REQUESTS_OF, RUNNERS
 from appliance.api.sgp.v4.by_name import DIALECT
-from appliance.api.sgp.v4.pieces import completion_events, message_events
+from appliance.api.sgp.v4.pieces import completion_pieces, events, message_pieces
 from appliance.api.streaming import EventStream, while_connected
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Caller, ModelType
+from appliance.lifecycle.execution import TextExecution
 from appliance.lifecycle.inference import Target
 from appliance.lifecycle.node import Node
 from appliance.wire import sgp_execute
@@ -61,24 +63,30 @@ async def execute(
 
 async def run(request: Request[Any, Any, Any], node: Node, caller: Caller, target: Target) -> Response[Result] | Stream:
     """Execute the body of the request. Raises InvalidParameter, and what running it raises."""
-    kind = target.model.model_type
-    body = decode(await request.body(), BODIES[kind])
+    body = decode(await request.body(), BODIES[target.model.model_type])
     if body.stream:
-        return await _stream(request, node, caller, target, body)
-    answer = await while_connected(request, RUNNERS[kind](node.inference, caller, target, body, DIALECT))
-    return Response(answer, status_code=200)
+        execution = await while_connected(request, start(node, caller, target, body, DIALECT))
+        return EventStream(request, events(pieces_of(execution, target, body)), execution.close)
+    return Response(await while_connected(request, answer(node, caller, target, body, DIALECT)), status_code=200)
 
 
-async def _stream(
-    request: Request[Any, Any, Any], node: Node, caller: Caller, target: Target, body: Any
-) -> EventStream:
+async def answer(node: Node, caller: Caller, target: Target, body: Any, dialect: str) -> Any:
+    """The whole answer to a body of the target's type."""
+    return await RUNNERS[target.model.model_type](node.inference, caller, target, body, dialect)
+
+
+async def start(node: Node, caller: Caller, target: Target, body: Any, dialect: str) -> TextExecution:
+    """Begin an answer that streams. Raises InvalidParameter for a type whose answers come in one piece."""
     kind = target.model.model_type
     if kind not in STREAMED:
         raise InvalidParameter(f"stream: {kind.value} is answered in one piece; leave stream out")
     asking = REQUESTS_OF[kind](target, body, caller.account_id)
     requests = asking if isinstance(asking, list) else [asking]
-    work = node.inference.generate(caller, target, requests, model_type=kind, dialect=DIALECT)
-    execution = await while_connected(request, work)
-    if kind is ModelType.COMPLETION:
-        return EventStream(request, completion_events(execution, body.prompts), execution.close)
-    return EventStream(request, message_events(execution), execution.close)
+    return await node.inference.generate(caller, target, requests, model_type=kind, dialect=dialect)
+
+
+def pieces_of(execution: TextExecution, target: Target, body: Any) -> AsyncIterator[Any]:
+    """What such an answer streams, piece by piece."""
+    if target.model.model_type is ModelType.COMPLETION:
+        return completion_pieces(execution, body.prompts)
+    return message_pieces(execution)

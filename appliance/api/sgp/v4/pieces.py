@@ -29,24 +29,29 @@ def completion_result(prompt: str, text: Text, execution: TextExecution) -> wire
     )
 
 
-async def completion_events(execution: TextExecution, prompts: Sequence[str]) -> AsyncIterator[bytes]:
-    """Events of the typed text routes, and of executing a COMPLETION model."""
+async def completion_pieces(execution: TextExecution, prompts: Sequence[str]) -> AsyncIterator[wire.CompletionResult]:
+    """Pieces of the typed text routes, and of executing a COMPLETION model."""
     running = len(prompts)
     async for index, delta in execution.deltas():
         running -= delta.finish_reason is not None
-        yield event(wire.CompletionResult(**_result(execution, prompts[index], delta, last=not running)))
+        yield wire.CompletionResult(**_result(execution, prompts[index], delta, last=not running))
 
 
-async def message_events(execution: TextExecution) -> AsyncIterator[bytes]:
-    """Events of executing a CHAT_COMPLETION model."""
+async def message_pieces(execution: TextExecution) -> AsyncIterator[wire.MessagePiece]:
+    """Pieces of executing a CHAT_COMPLETION model."""
     async for _, delta in execution.deltas():
         usage = execution.usage if delta.finish_reason is not None else None
-        piece = wire.MessagePiece(
+        yield wire.MessagePiece(
             message=sgp_execute.AssistantMessage(content=delta.text),
             finish_reason=delta.finish_reason,
             prompt_tokens=usage.prompt_tokens if usage else None,
             response_tokens=usage.response_tokens if usage else None,
         )
+
+
+async def events(pieces: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    """Pieces as events, as they are."""
+    async for piece in pieces:
         yield event(piece)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from appliance.api.sgp.v4 import beta, by_name, chunks, deployments, execute, registry, serving, typed
+from appliance.api.sgp.v4 import beta, beta_files, by_name, chunks, deployments, execute, registry, serving, typed
 
 ROUTES: list[ControllerRouterHandler] = [
     registry.TemplateController,
@@ -28,4 +28,5 @@ ROUTES: list[ControllerRouterHandler] = [
     serving.ServingController,
     beta.create_chat_completion,
     beta.create_completion,
+    beta_files.BetaFileController,
 ]

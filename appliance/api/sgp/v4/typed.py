@@ -12,7 +12,7 @@ from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.sgp.execute import RUNNERS
 from appliance.api.sgp.translate import asked, messages_of
 from appliance.api.sgp.v4.by_name import DIALECT
-from appliance.api.sgp.v4.pieces import completion_events, completion_result
+from appliance.api.sgp.v4.pieces import completion_pieces, completion_result, events
 from appliance.api.sgp.v4.translate import plain, typed_sampling, with_template
 from appliance.api.streaming import EventStream, while_connected
 from appliance.domain.errors import InvalidParameter
@@ -108,6 +108,6 @@ async def _generate(
     work = node.inference.generate(caller, target, [shaped], model_type=model_type, dialect=DIALECT)
     execution = await while_connected(request, work)
     if body.stream:
-        return EventStream(request, completion_events(execution, [body.prompt]), execution.close)
+        return EventStream(request, events(completion_pieces(execution, [body.prompt])), execution.close)
     (text,) = await while_connected(request, execution.texts())
     return Response(completion_result(body.prompt, text, execution), status_code=200)

@@ -15,11 +15,13 @@ from appliance.domain.models import Caller, Deployment, Group, Model, ModelType,
 from appliance.lifecycle.builtins import SYSTEM_USER_ID
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.schemas import request_schema, response_schema
+from appliance.wire import sgp
 from appliance.wire import sgp_v4 as wire
 
 MULTI_TURN = frozenset({ModelType.CHAT_COMPLETION, ModelType.AGENT})
 DEPLOYMENTS, MODEL_GROUP = "Deployments", "ModelGroup"
 VIEWS = frozenset({DEPLOYMENTS, MODEL_GROUP})
+V5_VENDORS = frozenset({sgp.ModelVendor.AZURE, sgp.ModelVendor.XAI})
 
 
 def template_view(template: Template) -> wire.Template:
@@ -71,7 +73,7 @@ class ModelViews:
             **_entity(model),
             display_name=model.display_name,
             model_type=model.model_type.value,
-            model_vendor=model.model_vendor,
+            model_vendor=_vendor(model.model_vendor),
             model_creation_parameters=model.creation_parameters,
             base_model_id=model.base_model_id,
             base_model_metadata=_readable_metadata(model.base_model_metadata),
@@ -87,6 +89,11 @@ class ModelViews:
             deployments=[deployment_view(d) for d in deployments] if DEPLOYMENTS in views else None,
             model_group=group_view(group) if group is not None and MODEL_GROUP in views else None,
         )
+
+
+def _vendor(vendor: str | None) -> str | None:
+    """A vendor that v4 knows; newer ones would break the client's whole list."""
+    return "OTHER" if vendor in V5_VENDORS else vendor
 
 
 def check_metadata(given: Any) -> None:

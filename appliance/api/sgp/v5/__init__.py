@@ -1,0 +1,1 @@
+"""Dialect v5 of SGP: models as one thing each, OpenAI's bodies, generic inference, and files."""
