@@ -11,10 +11,11 @@ from appliance.domain.errors import CannotFit, NotReady
 from appliance.hardware.devices import Device, DeviceKind
 from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.loading import Hooks
 from appliance.scheduler.needs import Learned, key_of
 from appliance.scheduler.plan import Outcome
 from appliance.scheduler.policy import Rules
-from appliance.scheduler.scheduler import Hooks, Scheduler
+from appliance.scheduler.scheduler import Scheduler
 from tests.support.fake_engine import FakeBackend, FakeClock, FakeMeter, FakeWeights, wanted
 from tests.support.fake_gpus import FakeGpus
 

@@ -86,12 +86,10 @@ class Stage:
         self.tasks[who] = asyncio.create_task(hold())
 
     async def settle(self) -> None:
-        for _ in range(50):
-            await asyncio.sleep(0)
-        while self.scheduler._tasks:  # loads and unloads run in threads
-            await asyncio.gather(*self.scheduler._tasks)
+        for _ in range(3):
             for _ in range(50):
                 await asyncio.sleep(0)
+            await self.scheduler.settle()  # loads and unloads run in threads
 
     async def end(self, who: str) -> None:
         self.leases[who].release()
