@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.domain.clock import Clock
 from appliance.scheduler import policy
+from appliance.scheduler.claims import NOTHING, devices_of
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.line import Line
 from appliance.scheduler.placer import Placer
@@ -33,6 +34,7 @@ class Planner:
         now = self._clock.monotonic_seconds()
         in_line = same if same in self._line else None
         head = in_line.as_head(now) if in_line is not None else _newcomer(wanted)
+        ahead = self._line.ahead_of(in_line, int(not wanted.high_priority))
         there: list[Tenant] = [*self._roster.in_memory(), *self._roster.bookings.values()]
         names = {t.holder: t.demand.name for t in there}
         candidates = [t.as_candidate() for t in there]
@@ -44,7 +46,9 @@ class Planner:
             self._roster.pinned(),
             [c for c in candidates if stays[c.holder] is None],
             settled=settled.placement if settled is not None else None,
+            claims=ahead[-1].claims if ahead else NOTHING,
         )
+        devices = devices_of(outlook.placement)
         return explain(
             wanted,
             outlook,
@@ -56,7 +60,7 @@ class Planner:
                 for c in candidates
                 if (reason := stays[c.holder]) is not None
             ],
-            ahead=self._line.place_of(in_line) if in_line is not None else len(self._line),
+            ahead=sum(bool(waiting.devices & devices) for waiting in ahead) if outlook.leavers is None else 0,
         )
 
     def _under_way(self) -> dict[str, str | None]:

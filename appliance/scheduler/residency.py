@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, Internal
+from appliance.domain.errors import ApplianceError, Internal, NotReady
 from appliance.engines.base import Engine
-from appliance.engines.shared import Hold
+from appliance.engines.shared import WEIGHTS, Hold
 from appliance.scheduler.failures import Failures
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.loading import Loader
@@ -25,7 +25,10 @@ log = logging.getLogger(__name__)
 
 
 class Residency:
-    """Takes residents through their states. ``room_changed`` is called when bytes were freed, or may be soon."""
+    """Takes residents through their states.
+
+    ``room_changed`` is called when bytes were freed, or may be soon; ``load_ended`` with everyone who was loaded.
+    """
 
     def __init__(
         self,
@@ -36,6 +39,7 @@ class Residency:
         loader: Loader,
         room_changed: Callable[[], None],
         leave_line: Callable[[Resident], None],
+        load_ended: Callable[[Resident], None],
     ) -> None:
         self._clock = clock
         self._ledger = ledger
@@ -44,7 +48,9 @@ class Residency:
         self._loader = loader
         self._room_changed = room_changed
         self._leave_line = leave_line
+        self._load_ended = load_ended
         self._tasks: set[asyncio.Task[None]] = set()
+        self._loads: dict[Resident, asyncio.Task[None]] = {}
         self._closing = False
         self.loads = 0
         """Engines that were loaded since the start."""
@@ -56,24 +62,34 @@ class Residency:
     def start(self, resident: Resident, kept: Hold[Any] | None) -> None:
         """Load it: its bytes are booked. ``kept``: a hold on its weights, which the load takes over."""
         resident.state = ResidentState.LOADING
-        self._spawn(self._load(resident, kept))
+        self._roster.loading.add(resident)
+        self._loads[resident] = self._spawn(self._load(resident, kept))
 
     def refuse(self, resident: Resident, error: ApplianceError) -> None:
         """It will not be loaded."""
         self._spawn(self._load_failed(resident, error))
 
     async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
-        wanted = resident.wanted
-        try:
-            engine = await self._loader.load(resident, kept)
-        except ApplianceError as error:
-            await self._load_failed(resident, error)
-        except Exception as error:
-            log.exception("loading '%s' failed", wanted.name)
-            await self._load_failed(resident, Internal(f"'{wanted.name}' could not be loaded: {error}"))
+        result = await self._result_of(resident, kept)
+        if resident.given_up.is_set():
+            self._load_came_back(resident, result)
+            return
+        self._roster.loading.discard(resident)
+        del self._loads[resident]
+        if isinstance(result, ApplianceError):
+            await self._load_failed(resident, result)
         else:
-            await self._loader.tell_ended(wanted.deployment_id, None)
-            self._loaded(resident, engine)
+            await self._loader.tell_ended(resident.wanted.deployment_id, None)
+            self._loaded(resident, result)
+
+    async def _result_of(self, resident: Resident, kept: Hold[Any] | None) -> Engine | ApplianceError:
+        try:
+            return await self._loader.load(resident, kept)
+        except ApplianceError as error:
+            return error
+        except Exception as error:
+            log.exception("loading '%s' failed", resident.wanted.name)
+            return Internal(f"'{resident.wanted.name}' could not be loaded: {error}")
 
     def _loaded(self, resident: Resident, engine: Engine) -> None:
         self.loads += 1
@@ -81,6 +97,7 @@ class Residency:
         resident.loaded_at = self._clock.now()
         now = self._clock.monotonic_seconds()
         resident.last_used_seconds = resident.loaded_seconds = resident.checked_seconds = now
+        self._load_ended(resident)
         resident.setbacks = self._failures.forget(resident.wanted.deployment_id)
         if resident.state is ResidentState.DRAINING or self._closing:
             resident.state = ResidentState.DRAINING
@@ -105,6 +122,56 @@ class Residency:
         resident.fail_waiters(error)
         resident.gone.set()
         self._room_changed()
+
+    def give_up_load(self, resident: Resident, error: NotReady) -> None:
+        """Its load does not return: who waits for it is told now. What it holds stays booked until it does return."""
+        deployment_id = resident.wanted.deployment_id
+        log.error("the load of '%s' hangs: %s", resident.wanted.name, error.message)
+        was_current = self._roster.drop(resident)
+        if was_current:
+            self._failures.note(deployment_id, error)
+        error.retry_after_seconds = self._failures.retry_delay_seconds(deployment_id)
+        self._roster.loading.discard(resident)
+        self._tasks.discard(self._loads[resident])
+        resident.state, resident.trouble = ResidentState.HUNG, error.message
+        self._roster.hung.append(resident)
+        resident.given_up.set()
+        resident.fail_waiters(error)
+        key = resident.placement.weights_key
+        if key is not None:
+            # whoever comes next over these weights loads a copy of its own
+            WEIGHTS.abandon(key)
+            self._turn_back(key, resident, error)
+            self.set_apart(resident)
+        self._spawn(self._loader.tell_ended(deployment_id, error if was_current else None))
+        self._room_changed()
+
+    def _turn_back(self, key: str, hanging: Resident, error: NotReady) -> None:
+        """Those whose turn over the same weights had not come: their room was reckoned with those weights in memory."""
+        for behind in [r for r in self._roster.loading if r.placement.weights_key == key and not r.is_read]:
+            behind.turned_back = NotReady(
+                f"the load of '{hanging.wanted.name}' over the same weights hangs: {error.message}",
+                retry_after_seconds=error.retry_after_seconds,
+            )
+
+    def set_apart(self, resident: Resident) -> None:
+        """All who have this copy of its weights keep it to themselves: whoever comes next loads another."""
+        key = resident.placement.weights_key
+        having = [r for r in self._roster.everyone() if r.placement.weights_key == key and r.is_read]
+        for each in {resident, *having}:
+            each.placement = self._ledger.set_apart(each.holder, f"{key} of {resident.holder}")
+
+    def _load_came_back(self, resident: Resident, result: Engine | ApplianceError) -> None:
+        log.warning("the hanging load of '%s' has ended", resident.wanted.name)
+        del self._loads[resident]
+        if isinstance(result, ApplianceError):
+            self._roster.hung.remove(resident)
+            self._ledger.release(resident.holder)
+            resident.gone.set()
+            self._room_changed()
+        else:
+            resident.engine = result
+            self.let_go_of_ended(resident)
 
     # --- out -----------------------------------------------------------------------------------------------------
 
@@ -170,9 +237,10 @@ class Residency:
             return
         try:
             await self._loader.unload(engine)
-        except Exception:
+        except Exception as error:
             log.exception("closing the engine of '%s' failed; its bytes stay booked", resident.wanted.name)
             resident.engine, resident.state = engine, ResidentState.HUNG
+            resident.trouble = resident.trouble or f"its engine does not end: {error}"
             self._roster.hung.append(resident)
         else:
             self._ledger.release(resident.holder)
@@ -183,7 +251,7 @@ class Residency:
 
     def let_go_of_ended(self, resident: Resident) -> None:
         """It hung and has come back: it frees its memory after all."""
-        log.warning("the hanging engine of '%s' has ended", resident.wanted.name)
+        log.warning("what '%s' had in memory is freed", resident.wanted.name)
         self._roster.hung.remove(resident)
         resident.state = ResidentState.DRAINING
         self._roster.leaving.add(resident)
@@ -204,12 +272,23 @@ class Residency:
                 resident.leases = 0
                 self.unload(resident)
 
-    async def settle(self) -> None:
-        """Wait until all that is under way has ended."""
+    async def settle(self, timeout_seconds: float | None = None) -> None:
+        """Wait until all that is under way has ended, but what hangs; each piece for the given time at most."""
         while self._tasks:
-            await asyncio.gather(*self._tasks)
+            ended, _ = await asyncio.wait(self._tasks, timeout=timeout_seconds)
+            if not ended:
+                log.error("%d loads or unloads do not end; the appliance ends without them", len(self._tasks))
+                return
+            for task in ended:
+                task.result()
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def abandon(self) -> None:
+        """Wait no longer for loads that hang; their threads end with the process."""
+        for task in self._loads.values():
+            task.cancel()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

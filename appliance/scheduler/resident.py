@@ -79,6 +79,14 @@ class Resident(Tenant):
         """Failures in a row, of its deployment's engines, before this one was loaded."""
         self.checked_seconds = now_seconds
         """When the engine last answered the canary, or was loaded."""
+        self.is_read = False
+        """Its backend has begun to load it: it no longer waits for its turn over shared weights."""
+        self.turned_back: ApplianceError | None = None
+        """Why its load is not begun when its turn comes."""
+        self.given_up = asyncio.Event()
+        """Its load does not return; nobody waits for it any more."""
+        self.trouble: str | None = None
+        """Why it hangs."""
         self.loaded_at: datetime | None = None
         self.measured: dict[str, int] = {}
         """Growth of the process while it loaded, in bytes by device; empty before, and when others moved meanwhile."""

@@ -1,4 +1,4 @@
-"""Room in memory for the head of the line: where it may go, and who leaves for it."""
+"""Room in memory for those who are next: where they may go, and who leaves for them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from appliance.domain.clock import Clock
 from appliance.engines.base import Placement
 from appliance.scheduler import policy
+from appliance.scheduler.claims import Claims
 from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.placer import Placer
 from appliance.scheduler.residency import Residency
@@ -29,34 +30,34 @@ class Room:
         self._roster = roster
         self._residency = residency
 
-    def options(self, head: Tenant) -> list[Placement]:
-        """Where the head may go. Once others leave for it: only there, while that is possible at all.
+    def options(self, tenant: Tenant) -> list[Placement]:
+        """Where it may go. Once others leave for it: only there, while that is possible at all.
 
         Raises CannotFit when even an empty machine but for what is pinned would be too small, or the GPUs that it asks
         for are not there: it would wait forever, and keep everyone behind it in the line waiting.
         """
         pinned = self._roster.pinned()
-        if head.is_aimed and self._placer.fits_beside(head.placement, head.demand, pinned):
-            return [head.placement]
-        head.is_aimed = False
-        return self._placer.options(head.demand, pinned)
+        if tenant.is_aimed and self._placer.fits_beside(tenant.placement, tenant.demand, pinned):
+            return [tenant.placement]
+        return self._placer.options(tenant.demand, pinned)
 
-    def make(self, head: Tenant, options: list[Placement]) -> None:
+    def make(self, head: Tenant, options: list[Placement], claims: Claims, yielding: set[str]) -> None:
         """Evict for the head whom it may move: idle ones if they are enough, else work that has booked its room, and
         busy ones too if it waited long.
 
         What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
-        where other busy ones would have to go beside it.
+        where other busy ones would have to go beside it. ``yielding``: weights kept for those behind, by holder.
         """
-        soon = self._keeper.going | {r.holder for r in self._roster.leaving if r.leases == 0}
+        soon = self._keeper.going | yielding | {r.holder for r in self._roster.leaving if r.leases == 0}
         asked_to_go = {b.holder for b in self._roster.bookings.values() if b.is_revoked}
         later = soon | {r.holder for r in self._roster.leaving} | asked_to_go
         allowed = self._movable_for(head)
-        way = self._placer.way(options, [c for c in allowed if c.leases == 0], soon)
-        way = way or self._placer.way(options, allowed, later)
+        way = self._placer.way(options, [c for c in allowed if c.leases == 0], soon, claims)
+        way = way or self._placer.way(options, allowed, later, claims)
+        head.is_aimed = way is not None
         if way is None and len(options) > 1:
             return  # nobody may leave yet: it is still open where the head goes
-        head.placement, head.is_aimed = (options[0] if way is None else way.placement), way is not None
+        head.placement = options[0] if way is None else way.placement
         self._keeper.keep(head)
         for holder in way.leavers if way is not None else ():
             self._send_away(holder, head)

@@ -17,11 +17,14 @@ class Roster:
         """Every deployment that was made known, by its id."""
         self.current: dict[str, Resident] = {}
         """By deployment: who serves it, or will."""
+        self.loading: set[Resident] = set()
+        """Those whose load is under way, wanted still or not."""
         self.leaving: set[Resident] = set()
         self.proving: set[Resident] = set()
         """New engines that answer their first request before they take the place of others."""
         self.hung: list[Resident] = []
-        """Out of service for good: engines whose threads do not end. Their bytes stay booked until they do."""
+        """Out of service for good: engines whose threads do not end, and loads that do not return. Their bytes stay
+        booked until they do."""
         self.bookings: dict[str, Booking] = {}
         """Work that has its room, by holder."""
 
@@ -52,6 +55,10 @@ class Roster:
     def residents(self) -> list[Resident]:
         """Everyone in memory, on the way in or on the way out."""
         return [*self.current.values(), *self.leaving]
+
+    def everyone(self) -> set[Resident]:
+        """All who have memory, or will have it: those too that nobody is served by yet or any more."""
+        return {*self.residents(), *self.proving, *self.loading, *self.hung}
 
     def of_holder(self, holder: str) -> Resident:
         """The resident in service under this name in the ledger."""

@@ -1,8 +1,8 @@
 """Brings deployments into memory when they are called and lets them go when room is needed.
 
 All state is touched on the event loop by plain ``def`` methods, so decisions cannot interleave and need no locks. This
-is the face of it; what it decides is in ``leasing`` (who gets a lease), ``line`` and ``room`` (who is loaded next, and who
-makes room), ``residency`` (the way into memory and out of it) and ``upkeep`` (what is looked after once a second).
+is the face of it; what it decides is in ``leasing`` (who gets a lease), ``line`` and ``room`` (who is loaded next, and
+who makes room), ``residency`` (the way into memory and out of it) and ``upkeep`` (what is looked after once a second).
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ from appliance.scheduler.room import Room
 from appliance.scheduler.roster import IN_MEMORY, Roster
 from appliance.scheduler.tenant import Tenant
 from appliance.scheduler.upkeep import Upkeep
+
+MOST_CLOSE_SECONDS = 90.0
+"""How long the end of the appliance waits for a load or an unload: an engine's thread has a minute to end."""
 
 
 class Scheduler:
@@ -77,12 +80,13 @@ class Scheduler:
             loader,
             room_changed=lambda: self._line.advance(),
             leave_line=lambda resident: self._line.leave(resident),
+            load_ended=lambda resident: self._upkeep.load_watch.ended(resident),
         )
         room = Room(clock, self.rules, self.placer, keeper, self._roster, self._residency)
-        self._line = Line(self.placer, keeper, room, self._start, self._refuse)
+        self._line = Line(ledger, self.placer, keeper, room, self._start, self._refuse)
         self._bookings = Bookings(clock, ledger, self.gpus, self.placer, self._roster, self._line)
         self._upkeep = Upkeep(
-            clock, watch or Watch(), idle_seconds, ledger, self._roster, self._residency, self._failures, loader
+            clock, watch or Watch(), idle_seconds, self._roster, self._residency, self._failures, loader
         )
         self._planner = Planner(clock, self.rules, ledger, self.placer, self._roster, self._line)
         self._leasing = Leasing(
@@ -233,7 +237,9 @@ class Scheduler:
         self._bookings.close(error)
         self._residency.close(error)
         self._line.close()
-        await self.settle()
+        await self._residency.settle(MOST_CLOSE_SECONDS)
+        await self._line.settle()
+        self._residency.abandon()
 
     async def settle(self) -> None:
         """Wait until all loads and unloads that are under way have ended."""
@@ -297,7 +303,7 @@ class Scheduler:
 
     @property
     def hung(self) -> list[Resident]:
-        """Out of service for good: engines that do not end. Their bytes stay booked until they do."""
+        """Out of service for good: engines and loads that do not end. Their bytes stay booked until they do."""
         return self._roster.hung
 
     @property

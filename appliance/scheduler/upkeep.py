@@ -8,8 +8,9 @@ from appliance.engines.base import Pulsing
 from appliance.scheduler import policy
 from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.failures import Failures
-from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.load_watch import LoadWatch
 from appliance.scheduler.loading import Loader, in_memory
+from appliance.scheduler.looks import Looks
 from appliance.scheduler.pulse import Pulses
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.resident import Resident
@@ -24,25 +25,28 @@ class Upkeep:
         clock: Clock,
         watch: Watch,
         idle_seconds: float,
-        ledger: Ledger,
         roster: Roster,
         residency: Residency,
         failures: Failures,
         loader: Loader,
     ) -> None:
         self._clock = clock
+        self._looks = Looks(clock)
         self._idle_seconds = idle_seconds
-        self._ledger = ledger
         self._roster = roster
         self._residency = residency
         self._failures = failures
         self._loader = loader
         self._canary = Canary(clock, watch, self._take_out_sick)
-        self._pulses = Pulses(clock, watch)
+        self._pulses = Pulses(self._looks, watch)
+        self.load_watch = LoadWatch(self._looks, watch)
 
     def sweep(self) -> None:
         """One look."""
+        self._looks.look()
         self._let_go_of_ended()
+        for stalled in self.load_watch.look([r for r in self._roster.loading if r.is_read]):
+            self._residency.give_up_load(stalled.resident, NotReady(stalled.reason))
         for stalled in self._pulses.look([*self._roster.residents(), *self._roster.proving]):
             self._give_up(stalled.resident, NotReady(stalled.reason))
         for resident in [r for r in self._roster.ready() if not r.can_serve]:
@@ -67,11 +71,12 @@ class Upkeep:
         engine = resident.engine
         assert isinstance(engine, Pulsing), "what has no pulse cannot be seen to hang"
         was_serving = self._residency.condemn(resident, error)
+        resident.trouble = error.message
         error.retry_after_seconds = self._failures.retry_delay_seconds(resident.wanted.deployment_id)
         engine.give_up(error)
         if resident.placement.weights_key is not None and not in_memory(resident.placement):
             # whoever comes next over these weights loads a copy of its own
-            resident.placement = self._ledger.set_apart(resident.holder)
+            self._residency.set_apart(resident)
         if was_serving:
             self._residency.tell_condemned(resident, error)
 

@@ -46,7 +46,7 @@ class Resident(Struct, kw_only=True):
     state: Literal["WAITING", "LOADING", "READY", "DRAINING", "HUNG"]
     """HUNG: out of service, and its memory is free only when its thread ends or the appliance restarts."""
     note: str | None
-    """Why one that waits for room does not get it yet; for admins, as it names others."""
+    """Why one that waits for room does not get it yet, or why it hangs; for admins, as it names others."""
     device: str | None
     """Where it really runs: ``cpu``, ``gpu0``, ``gpu0+gpu1``, ``gpu0+cpu``; ``remote`` elsewhere."""
     placement: list[DeviceShare]

@@ -88,7 +88,7 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def call(self, name: str) -> None:
         """Somebody calls a deployment."""
-        place = len({call.name for call in self.waiting() if call.place is not None} | {name})
+        place = self.place_of(name)
         task = self.loop.create_task(self.scheduler.acquire(name))
         self.calls.append(Call(name, task, place, self.clock.seconds))
         self.settle()
@@ -143,6 +143,21 @@ class SchedulerMachine(RuleBasedStateMachine):
         for _ in range(ticks):
             self.call(name)
             self.time_passes(1)
+
+    def place_of(self, name: str) -> int:
+        """Its place among those that wait for the same devices, or for one that such a one waits for: who comes now is
+        the last. All others have no part in its bound."""
+        devices, ahead = self.may_be_on(name), {name}
+        for call in reversed([call for call in self.waiting() if call.place is not None]):
+            if self.may_be_on(call.name) & devices:
+                devices |= self.may_be_on(call.name)
+                ahead.add(call.name)
+        return len(ahead)
+
+    def may_be_on(self, name: str) -> set[str]:
+        """RAM, GPUs, or both."""
+        asked = next(each.spec.resources for each in self.deployments if each.name == name)
+        return ({"gpus"} if asked.gpus else {"ram"}) | ({"ram"} if asked.spills or asked.gpu_layers else set())
 
     # --- what must hold ------------------------------------------------------------------------------------------
 
@@ -238,12 +253,14 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 class GpuMachine(SchedulerMachine):
-    """The same on a machine with two GPUs, which are numbers here: one line for all devices, and the same bound."""
+    """The same on a machine with two GPUs, which are numbers here: an order for each device, and the same bound among
+    those that compete."""
 
     deployments: ClassVar[list[Wanted]] = [
         wanted("pinned in ram", FakeBackend(3), pinned=True),
         wanted("pinned on a gpu", FakeBackend(3), pinned=True, gpus=1),
         wanted("in ram", FakeBackend(9)),
+        wanted("also in ram", FakeBackend(8)),
         wanted("small", FakeBackend(5), gpus=1),
         wanted("large", FakeBackend(10), gpus=1),
         wanted("split", FakeBackend(14, layers=5), gpus=2),
@@ -257,6 +274,33 @@ MANY = settings(max_examples=15, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = GpuMachine.TestCase.settings = MANY
 TestScheduler = SchedulerMachine.TestCase
 TestSchedulerWithGpus = GpuMachine.TestCase
+
+
+def test_steady_load_on_each_gpu_does_not_starve_a_split() -> None:
+    """Both GPUs are full and called every second, each by another deployment: one that needs both gets them in time."""
+    machine = GpuMachine()
+    for name in ("small", "large", "split"):
+        machine.call(name)
+    for _ in range(60):
+        for name in ("small", "large"):
+            machine.call(name)
+        machine.time_passes(1)
+    assert machine.backends["split"].loads
+    machine.teardown()
+
+
+def test_a_crowd_for_the_gpus_leaves_ram_alone() -> None:
+    """However many wait for GPUs, a load into RAM waits for those in RAM only, and gets its place among them."""
+    machine = GpuMachine()
+    for name in ("in ram", "large", "split", "half", "small"):
+        machine.call(name)
+    machine.call("also in ram")
+    call = machine.calls[-1]
+    assert call.place is not None
+    for name in ("in ram", "large", "split", "small"):
+        machine.steady_load(name, ticks=8)
+    assert call.held_since is not None
+    machine.teardown()
 
 
 @pytest.mark.parametrize(("busy", "other"), list(itertools.permutations(["medium", "large", "huge"], 2)))

@@ -75,7 +75,7 @@ def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[s
         deployment_id=resident.wanted.deployment_id,
         deployment_name=resident.wanted.name,
         state=resident.state.value,
-        note=_why_it_waits(node, resident) if caller.is_admin else None,
+        note=_note(node, resident) if caller.is_admin else None,
         device=resident.engine.device if resident.engine is not None else None,
         placement=[] if waits else [_share(share) for share in placement.shares],
         pinned=resident.wanted.pinned,
@@ -101,8 +101,9 @@ def _share(share: Share) -> wire.DeviceShare:
     return wire.DeviceShare(device=share.device, layers=share.layers, reserved_bytes=share.need.total_bytes)
 
 
-def _why_it_waits(node: Node, resident: Resident) -> str | None:
-    return node.scheduler.plan(resident.wanted).reason if resident.state is ResidentState.WAITING else None
+def _note(node: Node, resident: Resident) -> str | None:
+    """Why it waits, or hangs."""
+    return node.scheduler.plan(resident.wanted).reason if resident.state is ResidentState.WAITING else resident.trouble
 
 
 def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:
