@@ -64,7 +64,7 @@ class Placer:
     def check_possible(self, demand: Demand) -> None:
         """Raise CannotFit when no placement would fit an empty machine, or its share of RAM exceeds ``memory``."""
         asked = demand.asks()
-        if asked.gpus > len(self._ledger.gpus):
+        if asked.gpus > len(self._gpus.of_kind(asked.gpu_type)):
             return  # the load says so, and the deployment keeps it as its reason
         capacities = {device: budget.capacity_bytes for device, budget in self._ledger.budgets.items()}
         made = self._choices(demand, asked, capacities)
@@ -165,6 +165,8 @@ class Placer:
     def _choices(self, demand: Demand, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
         need = demand.estimate()
         made: list[Placement] = []
+        suited = {CPU, *self._gpus.of_kind(asked.gpu_type)}
+        rooms = {device: bytes_ for device, bytes_ in rooms.items() if device in suited}
         for _ in range(ATTEMPTS):
             made = [self._needs.placed(demand, placement) for placement in choices(need, asked, rooms)]
             over = {
@@ -181,9 +183,10 @@ class Placer:
         if need.weights_key is None or not asked.gpus:
             return []
         made: dict[str, Placement] = {}
+        suited = set(self._gpus.of_kind(asked.gpu_type))
         for other in self._ledger.placements():
             layout = layout_of(other)
-            if matches(layout, need, asked):
+            if suited.issuperset(share.device for share in other.gpus) and matches(layout, need, asked):
                 alike = self._needs.placed(demand, placed(need, layout))
                 if alike.weights_key == other.weights_key:
                     made[alike.layout] = alike
@@ -195,13 +198,23 @@ class Placer:
     # --- refusals ------------------------------------------------------------------------------------------------
 
     def _check_gpus(self, demand: Demand, asked: Resources) -> None:
-        there = self._ledger.gpus
-        if asked.gpus <= len(there):
+        there, suited = self._ledger.gpus, self._gpus.of_kind(asked.gpu_type)
+        if asked.gpus <= len(suited):
             return
+        if asked.gpu_type is not None and len(suited) < len(there):
+            raise self._of_other_kinds(demand, asked, suited)
         has = f"{len(there)} ({', '.join(there)})" if there else f"none ({self._gpus.note})"
         raise CannotFit(
             f"'{demand.name}' asks for {_gpus(asked.gpus)} and this machine has {has}; "
             f"{demand.fewer_gpus(len(there))}, or add what is missing"
+        )
+
+    def _of_other_kinds(self, demand: Demand, asked: Resources, suited: list[str]) -> CannotFit:
+        there = ", ".join(f"{gpu}: {self._gpus.names.get(gpu, 'unknown')}" for gpu in self._ledger.gpus)
+        return CannotFit(
+            f"'{demand.name}' asks for {_gpus(asked.gpus)} of type {asked.gpu_type}, and of those there are "
+            f"{len(suited) or 'none'} among the GPUs of this machine ({there}); set gpu_type to what is there or leave "
+            f"it out, or {demand.fewer_gpus(len(suited))}"
         )
 
     def _refusal(

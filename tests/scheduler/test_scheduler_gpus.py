@@ -162,6 +162,71 @@ async def test_a_missing_gpu_fails_the_load(
     await scheduler.close()
 
 
+@pytest.fixture
+async def mixed(clock: FakeClock, gpus: FakeGpus) -> AsyncIterator[Scheduler]:
+    """An A10 and an H100."""
+    gpus.names = {"gpu0": "NVIDIA A10G", "gpu1": "NVIDIA H100 PCIe"}
+    made = make(clock, gpus)
+    yield made
+    await made.close()
+
+
+async def test_the_kind_that_was_asked_for(mixed: Scheduler) -> None:
+    """Only GPUs of that kind are taken, though another would be the tighter fit or has the weights already."""
+    base = FakeWeights("kinds", 10)
+    assert await load(mixed, "any", FakeBackend(5, over=base), gpus=1) == "gpu0"
+    hopper = {"gpus": 1, "gpu_type": "nvidia-hopper-h100"}
+    assert await load(mixed, "hopper", FakeBackend(5, over=base), **hopper) == "gpu1"
+    assert await load(mixed, "ampere", FakeBackend(5), gpus=1, gpu_type="nvidia-ampere-a10") == "gpu0"
+
+
+async def test_it_waits_for_the_kind_that_was_asked_for(mixed: Scheduler) -> None:
+    """While that one is busy the other is not taken in its place."""
+    hopper = {"gpus": 1, "gpu_type": "nvidia-hopper-h100"}
+    mixed.want(wanted("first", FakeBackend(50), **hopper))
+    mixed.want(wanted("second", FakeBackend(30), **hopper))
+    held = await mixed.acquire("first")
+    waiting = asyncio.create_task(mixed.acquire("second"))
+    await few_turns()
+    assert not waiting.done()
+    held.release()
+    lease = await waiting
+    assert lease.engine.device == "gpu1"
+    lease.release()
+
+
+@pytest.mark.parametrize(
+    ("resources", "reason"),
+    [
+        (
+            {"gpus": 1, "gpu_type": "nvidia-ampere-a100"},
+            r"'a' asks for 1 GPU of type nvidia-ampere-a100, and of those there are none among the GPUs of this "
+            r"machine \(gpu0: NVIDIA A10G, gpu1: NVIDIA H100 PCIe\); set gpu_type .* or set gpus to 0 to run it in RAM",
+        ),
+        ({"gpus": 2, "gpu_type": "nvidia-hopper-h100"}, r"2 GPUs of type nvidia-hopper-h100, and of those there are 1"),
+        ({"gpus": 3, "gpu_type": "nvidia-hopper-h100"}, r"3 GPUs of type nvidia-hopper-h100, and of those there are 1"),
+    ],
+)
+async def test_another_kind_is_a_failed_load(mixed: Scheduler, resources: dict[str, int], reason: str) -> None:
+    """With the names of what is there; nothing is stored wrongly before, and the plan says the same."""
+    backend = FakeBackend(5, layers=9)
+    mixed.placer.check_possible(wanted("a", backend, **resources))
+    mixed.want(wanted("a", backend, **resources))
+    with pytest.raises(CannotFit, match=reason):
+        await mixed.acquire("a")
+    assert mixed.plan(wanted("a", backend, **resources)).outcome is Outcome.NEVER
+    assert backend.begun == 0
+
+
+async def test_a_kind_where_there_is_no_gpu(clock: FakeClock) -> None:
+    """It says that there is none, and why."""
+    scheduler = make(clock, None)
+    scheduler.want(wanted("a", FakeBackend(5), gpus=1, gpu_type="nvidia-tesla-t4"))
+    with pytest.raises(CannotFit, match=r"asks for 1 GPU and this machine has none \(no NVIDIA GPU found\)"):
+        await scheduler.acquire("a")
+    await scheduler.close()
+
+
 async def test_a_gpu_that_comes_later(clock: FakeClock) -> None:
     """Once the GPU is there and the back-off over, the same deployment loads."""
     gpus = FakeGpus()
