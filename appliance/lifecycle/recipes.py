@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from appliance.domain.errors import InvalidParameter, NotFound
+from appliance.domain.errors import InvalidParameter, InvalidRequest, NotFound
 from appliance.domain.models import Artifact, Deployment, Model, Parameters, Template
 from appliance.engines.base import Backend, EngineSpec, Resources
 from appliance.lifecycle import parameters, remote
@@ -46,7 +46,7 @@ class Recipes:
     def wanted(self, deployment: Deployment, model: Model) -> Wanted:
         """What the scheduler needs to serve the deployment.
 
-        Raises InvalidParameter, WrongWeights, NotFound. Nothing is loaded and no native code runs.
+        Raises InvalidRequest, WrongWeights, NotFound. Nothing is loaded and no native code runs.
         """
         vendor = deployment.vendor_configuration or {}
         template: Template | None = None
@@ -123,13 +123,13 @@ def _resources(vendor: Mapping[str, object], template: Template) -> Resources:
 
 
 def _check_gpus(vendor: Mapping[str, object], asked: Resources) -> None:
-    """Refuse a deployment that names a kind or a number of GPUs and does not ask for those. Raises InvalidParameter.
+    """Refuse a deployment that names a kind or a number of GPUs and does not ask for those. Raises InvalidRequest.
 
     The kind in a template says which GPUs, if a deployment asks for some.
     """
     kind, shards, gpus = vendor.get("gpu_type"), vendor.get("num_shards"), asked.gpus
     if kind is not None and not gpus:
-        raise InvalidParameter(
+        raise InvalidRequest(
             f"gpu_type is '{kind}' and no GPU is asked for; set gpus to how many, or leave gpu_type out"
         )
     if shards is None or shards == (gpus or 1) or (shards == CLIENTS_SHARDS and vendor.get("gpus") == 0):
@@ -137,7 +137,7 @@ def _check_gpus(vendor: Mapping[str, object], asked: Resources) -> None:
     split = (
         f"gpus is {gpus}: the layers are split over as many GPUs as are asked for" if gpus else "no GPU is asked for"
     )
-    raise InvalidParameter(
+    raise InvalidRequest(
         f"num_shards is {shards} and {split}; set gpus and num_shards to the same number, or leave num_shards out"
     )
 

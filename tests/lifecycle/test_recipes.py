@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.engines.base import Resources
 from appliance.lifecycle.recipes import _check_gpus, _resources, memory_bytes
 from tests.lifecycle.things import template
@@ -91,5 +91,5 @@ def test_gpus_that_agree(of_deployment: dict[str, Any], gpus: int) -> None:
 )
 def test_gpus_that_contradict(of_deployment: dict[str, Any], gpus: int, refusal: str) -> None:
     """With the numbers and what would help, instead of a choice between them."""
-    with pytest.raises(InvalidParameter, match=refusal):
+    with pytest.raises(InvalidRequest, match=refusal):
         _check_gpus(of_deployment, Resources(gpus=gpus))

@@ -16,7 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from msgspec import structs
 
+from appliance.engines.base import Need, Resources
+from appliance.scheduler.booking import Booking
 from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.demand import Work
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.policy import Rules
 from appliance.scheduler.resident import Lease, ResidentState, Wanted
@@ -45,8 +48,21 @@ class Call:
         self.held_since: float | None = None
 
 
+class Training:
+    """Work that has booked room: waiting for it, at work, or told to end."""
+
+    def __init__(self, scheduler: Scheduler, clock: FakeClock, loop: asyncio.AbstractEventLoop, work: Work) -> None:
+        self.clock = clock
+        self.revoked_since: float | None = None
+        self.task = loop.create_task(scheduler.book(work, self.revoke))
+
+    def revoke(self, reason: str) -> None:
+        assert self.revoked_since is None, "told twice"
+        self.revoked_since = self.clock.seconds
+
+
 class SchedulerMachine(RuleBasedStateMachine):
-    """Calls come, leave and end; time passes."""
+    """Calls come, leave and end; work beside the engines books room and ends; time passes."""
 
     deployments: ClassVar[list[Wanted]] = [
         wanted("pinned", FakeBackend(3), pinned=True),
@@ -77,6 +93,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.backends[each.name] = backend
             self.scheduler.want(structs.replace(each, backend=backend))
         self.calls: list[Call] = []
+        self.trainings: list[Training] = []
         self.settle()
 
     # --- what happens --------------------------------------------------------------------------------------------
@@ -99,6 +116,22 @@ class SchedulerMachine(RuleBasedStateMachine):
         name = self.name_of(number)
         task = self.loop.create_task(self.scheduler.acquire(name, low_priority=True))
         self.calls.append(Call(name, task, None, self.clock.seconds))
+        self.settle()
+
+    @precondition(lambda self: len(self.trainings) < 2)
+    @rule(needed_bytes=st.integers(1, 8), on_gpu=st.booleans())
+    def work_is_booked(self, needed_bytes: int, on_gpu: bool) -> None:
+        """Work that is no engine wants room; it makes no caller wait longer than an engine would."""
+        resources = Resources(gpus=int(on_gpu and bool(self.gpus)))
+        work = Work(name="training", need=Need(weights_bytes=needed_bytes), resources=resources)
+        self.trainings.append(Training(self.scheduler, self.clock, self.loop, work))
+        self.settle()
+
+    @precondition(lambda self: self.trainings)
+    @rule(data=st.data())
+    def work_ends(self, data: Any) -> None:
+        """It is done, or no longer wanted."""
+        self.end_training(data.draw(st.sampled_from(self.trainings)))
         self.settle()
 
     @precondition(lambda self: self.waiting())
@@ -130,6 +163,10 @@ class SchedulerMachine(RuleBasedStateMachine):
                 assert call.held_since is not None
                 if self.clock.seconds - call.held_since >= LONGEST_SECONDS:
                     self.finish(call)
+            for training in list(self.trainings):
+                told = training.revoked_since
+                if told is not None and self.clock.seconds - told >= LONGEST_SECONDS:
+                    self.end_training(training)
             self.in_loop(self.scheduler.sweep)
             self.settle()
             self.bound_is_kept()
@@ -171,7 +208,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         """On each device what is booked is what the engines in memory take there, and fits."""
         alive = [engine for backend in self.backends.values() for engine in backend.loads if not engine.closed]
         for device, room in {"cpu": BUDGET_BYTES, **self.gpus}.items():
-            taken = sum(need.total_bytes for engine in alive if (need := engine.placement.on(device)))
+            placements = [*(engine.placement for engine in alive), *(booking.placement for booking in self.booked())]
+            taken = sum(need.total_bytes for placement in placements if (need := placement.on(device)))
             assert self.scheduler.ledger.reserved_on(device) == taken <= room
 
     @invariant()
@@ -194,6 +232,11 @@ class SchedulerMachine(RuleBasedStateMachine):
             assert not engine.closed
 
     @invariant()
+    def no_booking_is_lost(self) -> None:
+        """Those that the scheduler knows are exactly those that their owners have or wait for."""
+        assert len(self.scheduler.bookings()) == len([each for each in self.trainings if not self.refused(each)])
+
+    @invariant()
     def the_pinned_stay(self) -> None:
         """Once loaded, a pinned engine never leaves."""
         pinned = [self.backends[wish.name] for wish in self.deployments if wish.pinned]
@@ -209,6 +252,19 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     def holding(self) -> list[Call]:
         return [call for call in self.calls if call.task.done()]
+
+    def refused(self, training: Training) -> bool:
+        return training.task.done() and training.task.exception() is not None
+
+    def booked(self) -> list[Booking]:
+        return [each.task.result() for each in self.trainings if each.task.done() and not self.refused(each)]
+
+    def end_training(self, training: Training) -> None:
+        self.trainings.remove(training)
+        if not training.task.done():
+            training.task.cancel()
+        elif not self.refused(training):
+            self.in_loop(training.task.result().release)
 
     def finish(self, call: Call) -> None:
         self.calls.remove(call)
@@ -248,7 +304,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         for call in self.waiting():
             call.task.cancel()
         await self.scheduler.close()
-        await asyncio.gather(*(call.task for call in self.calls), return_exceptions=True)
+        tasks = [*(call.task for call in self.calls), *(training.task for training in self.trainings)]
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self.loop.shutdown_default_executor()
 
 

@@ -15,6 +15,7 @@ from appliance.lifecycle.benchmarks import context_length_tokens
 from appliance.lifecycle.contents import stored_level_of
 from appliance.lifecycle.node import Node
 from appliance.lifecycle.usage import Totals
+from appliance.scheduler.booking import Booking
 from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Resident, ResidentState
 from appliance.wire import admin as wire
@@ -49,6 +50,7 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
         async_tasks_running=node.async_tasks.running,
         batches_unfinished=node.batches.unfinished,
         batch_lines_waiting=node.batches.waiting_lines,
+        bookings=[booking_view(booking) for booking in node.scheduler.bookings()] if caller.is_admin else [],
     )
 
 
@@ -94,6 +96,17 @@ def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[s
         loaded_at=resident.loaded_at,
         load_seconds=resident.load_took_seconds if resident.loaded_at is not None else None,
         context_length_tokens=context_length_tokens(resident.engine),
+    )
+
+
+def booking_view(booking: Booking) -> wire.Booking:
+    """A booking as it crosses HTTP."""
+    has_room = booking.granted.done()
+    return wire.Booking(
+        name=booking.demand.name,
+        state="WAITING" if not has_room else "ENDING" if booking.is_revoked else "WORKING",
+        placement=[_share(share) for share in booking.placement.shares] if has_room else [],
+        predicted_bytes=booking.placement.total_bytes,
     )
 
 
