@@ -1,4 +1,4 @@
-"""Memory of work that is no engine, as ``GET /admin/state`` shows it; the scheduler is real, its devices are numbers."""
+"""Memory of work that is no engine, as ``GET /admin/state`` shows it; a real scheduler, its devices are numbers."""
 
 from __future__ import annotations
 

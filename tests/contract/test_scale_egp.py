@@ -201,8 +201,8 @@ def test_groups_models_and_deployments_from_birth_to_end(egp: EGPClient, own_tem
 
 
 def test_shards_that_the_client_adds_by_itself(egp: EGPClient, deploy: Deploy) -> None:
-    """An ``LLMENGINE`` without a word about GPUs comes with 4 shards and no GPU, and serves from RAM; shards that somebody
-    asked for are never dropped silently."""
+    """An ``LLMENGINE`` without a word about GPUs comes with 4 shards and no GPU, and serves from RAM; shards that
+    somebody asked for are never dropped silently."""
     model, _ = text_model(deploy, "llama-cpp-completion")
     deployments = egp.models().deployments()
     own = LLMEngineDeploymentVendorConfiguration()

@@ -8,7 +8,7 @@ import pytest
 
 from appliance.domain.errors import BadWeights, CannotFit
 from appliance.scheduler.scheduler import Scheduler
-from tests.scheduler.steps import until
+from tests.scheduler.steps import few_turns, until
 from tests.support.fake_engine import FakeBackend, wanted
 
 
@@ -95,3 +95,38 @@ async def test_an_engine_is_dismissed_when_nobody_uses_it(scheduler: Scheduler) 
     lease.release()
     (await scheduler.acquire("idle")).release()
     assert len(idle.loads) == 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_swap_where_only_one_fits(scheduler: Scheduler, fails: bool) -> None:
+    """The idle old engine makes room for the new one; if that does not load, the next call is served as before."""
+    old, new = FakeBackend(20), FakeBackend(20)
+    new.error = BadWeights("no") if fails else None
+    scheduler.want(wanted("a", old))
+    (await scheduler.acquire("a")).release()
+    replacing = asyncio.create_task(scheduler.replace(wanted("a", new, tag=1)))
+    await asyncio.gather(replacing, return_exceptions=True)
+    assert (replacing.exception() is not None) is fails
+    lease = await scheduler.acquire("a")
+    assert lease.engine is (old if fails else new).loads[-1]
+    assert scheduler.ledger.reserved_bytes == 20
+    lease.release()
+
+
+async def test_requests_during_a_swap_where_only_one_fits(scheduler: Scheduler) -> None:
+    """Those that come while the new engine loads in the place of the old one wait for it, and none is lost."""
+    old, new = FakeBackend(20), FakeBackend(20)
+    scheduler.want(wanted("a", old))
+    (await scheduler.acquire("a")).release()
+    new.gate.clear()
+    replacing = asyncio.create_task(scheduler.replace(wanted("a", new, tag=1)))
+    await until(lambda: new.begun)
+    waiting = asyncio.create_task(scheduler.acquire("a"))
+    await few_turns()
+    assert not waiting.done()
+    new.gate.set()
+    await replacing
+    lease = await waiting
+    assert lease.engine is new.loads[0]
+    lease.release()
+    assert len(old.loads) == 1
