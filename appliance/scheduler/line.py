@@ -159,6 +159,11 @@ class Line:
 
     # --- questions -----------------------------------------------------------------------------------------------
 
+    def awaited_by_requests(self) -> frozenset[str]:
+        """Devices on which a load that requests ask for waits for room: such loads stand before all others."""
+        asked_for = [waiting.claims.awaited for waiting in self._waiting if not waiting.tenant.low_priority]
+        return asked_for[-1] if asked_for else frozenset()
+
     def ahead_of(self, tenant: Tenant | None, rank: int) -> list[Waiting]:
         """Those who wait before the tenant, or before one of the rank that would come now."""
         if tenant is not None and tenant in self._tenants:

@@ -22,6 +22,7 @@ from appliance.scheduler.booking import Booking
 from appliance.scheduler.bookings import Bookings
 from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.canary import Watch
+from appliance.scheduler.claims import devices_of
 from appliance.scheduler.demand import Work
 from appliance.scheduler.failures import Failure, Failures
 from appliance.scheduler.keeping import Keeper
@@ -270,19 +271,15 @@ class Scheduler:
         missing = [each for each, wanted in self._roster.wanted.items() if wanted.pinned]
         return [each for each in missing if each not in self._roster.current and self._failures.may_try(each)]
 
-    @property
-    def waits_for_room(self) -> bool:
-        """Whether a load that requests ask for stands in the line."""
-        return any(not tenant.low_priority for tenant in self._line)
+    def is_in_the_way(self, deployment_id: str) -> bool:
+        """Whether a load that requests ask for waits for room on a device where the deployment's engine has some."""
+        awaited = self._line.awaited_by_requests()
+        mine = [r for r in self._roster.everyone() if r.wanted.deployment_id == deployment_id and r.leases]
+        return any(devices_of(resident.placement) & awaited for resident in mine)
 
     def is_resident(self, deployment_id: str) -> bool:
         """Whether a request would be served without a load."""
         return self.serving(deployment_id) is not None
-
-    def takes_memory(self, deployment_id: str) -> bool:
-        """Whether the deployment's engine runs in this machine's memory, and not elsewhere."""
-        wanted = self._roster.wanted.get(deployment_id)
-        return wanted is not None and self.needs.of(wanted).total_bytes > 0
 
     def slots_of(self, deployment_id: str) -> int:
         """Generations that run at once in the deployment's engine; 1 for one that is not known here."""

@@ -173,10 +173,10 @@ async def mixed(clock: FakeClock, gpus: FakeGpus) -> AsyncIterator[Scheduler]:
 
 async def test_the_kind_that_was_asked_for(mixed: Scheduler) -> None:
     """Only GPUs of that kind are taken, though another would be the tighter fit or has the weights already."""
-    base = FakeWeights("kinds", 10)
-    assert await load(mixed, "any", FakeBackend(5, over=base), gpus=1) == "gpu0"
+    there, another = FakeWeights("kinds", 10), FakeWeights("kinds", 10)
+    assert await load(mixed, "any", FakeBackend(5, over=there), gpus=1) == "gpu0"
     hopper = {"gpus": 1, "gpu_type": "nvidia-hopper-h100"}
-    assert await load(mixed, "hopper", FakeBackend(5, over=base), **hopper) == "gpu1"
+    assert await load(mixed, "hopper", FakeBackend(5, over=another), **hopper) == "gpu1"
     assert await load(mixed, "ampere", FakeBackend(5), gpus=1, gpu_type="nvidia-ampere-a10") == "gpu0"
 
 
