@@ -15,7 +15,7 @@ from tests.support.chain import Deployed
 from tests.support.gated_server import LOAD, GatedServer, gated_server
 from tests.support.tiny_models import write_llama
 
-LOAD_STALL_SECONDS = 5
+LOAD_STALL_SECONDS = 6
 HELLO = {"model": "text", "messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
 CHAT = "/v1/chat/completions"
 REASON = "the load has not ended for"
