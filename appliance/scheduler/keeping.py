@@ -19,20 +19,20 @@ from msgspec.structs import replace
 from appliance.engines.base import Placement
 from appliance.engines.shared import WEIGHTS, Hold
 from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.resident import Resident
+from appliance.scheduler.tenant import Tenant
 
 
 class Kept(Struct, frozen=True):
-    """A hold on weights for a resident that has none of its own yet."""
+    """A hold on weights for a tenant that has none of its own yet."""
 
-    resident: Resident
+    tenant: Tenant
     weights_key: str
     hold: Hold[Any]
 
     @property
     def holder(self) -> str:
         """Its name in the ledger."""
-        return f"{self.resident.holder} weights"
+        return f"{self.tenant.holder} weights"
 
 
 class Keeper:
@@ -52,7 +52,7 @@ class Keeper:
         key = placement.weights_key
         return self._turns.setdefault(key, asyncio.Lock()) if key else nullcontext()
 
-    def keep(self, head: Resident) -> None:
+    def keep(self, head: Tenant) -> None:
         """Keep the weights that the head will need where it is to be placed, if somebody has them there now."""
         key, weights = head.placement.weights_key, _weights_of(head.placement)
         if self._kept is not None or key is None or self._ledger.missing(weights):
@@ -63,20 +63,20 @@ class Keeper:
             # costs nothing while those who have the weights are there, and holds their place when they go
             self._ledger.reserve(self._kept.holder, weights)
 
-    def hand_over(self, head: Resident) -> Hold[Any] | None:
+    def hand_over(self, head: Tenant) -> Hold[Any] | None:
         """What was kept for the head, which now reserves everything itself. The caller releases it after the load."""
         kept, self._kept = self._kept, None
         if kept is None:
             return None
-        assert kept.resident is head, "kept for another than the head"
+        assert kept.tenant is head, "kept for another than the head"
         self._ledger.release(kept.holder)
         return kept.hold
 
-    def is_kept_for_another(self, head: Resident | None) -> bool:
+    def is_kept_for_another(self, head: Tenant | None) -> bool:
         """Whether the one for whom weights are kept is no longer the head of the line, or goes to another place."""
         if self._kept is None:
             return False
-        return head is None or self._kept.resident is not head or self._kept.weights_key != head.placement.weights_key
+        return head is None or self._kept.tenant is not head or self._kept.weights_key != head.placement.weights_key
 
     async def let_go(self) -> None:
         """Nobody waits for them any more: free what nobody else has."""

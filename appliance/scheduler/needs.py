@@ -16,7 +16,7 @@ from msgspec import Struct, structs
 
 from appliance.engines.base import CPU, Need, Placement
 from appliance.hardware.meter import Meter
-from appliance.scheduler.resident import Wanted
+from appliance.scheduler.demand import Demand
 
 
 class Learned(Struct, frozen=True, kw_only=True):
@@ -30,13 +30,15 @@ class Learned(Struct, frozen=True, kw_only=True):
     """How many were measured."""
 
 
-def key_of(wanted: Wanted, layout: str = CPU, device: str = CPU) -> str:
-    """A digest of everything that decides how much of the device's memory the load takes."""
-    spec = wanted.spec
-    adapter = spec.adapter.name if spec.adapter else None
-    parts = [wanted.backend.version, spec.model_type.value, spec.weights.name, adapter, spec.slots, spec.parameters]
+def key_of(demand: Demand, layout: str = CPU, device: str = CPU) -> str:
+    """A digest of everything that decides how much of the device's memory the load takes; of that of which nothing is
+    learnt, a text that is no digest.
+    """
+    kind = demand.kind()
+    if kind is None:
+        return ""
     where = [] if layout == CPU else [layout, device]
-    return hashlib.sha256(msgspec.json.encode(parts + where, order="sorted")).hexdigest()
+    return hashlib.sha256(msgspec.json.encode(kind + where, order="sorted")).hexdigest()
 
 
 class Needs:
@@ -55,17 +57,17 @@ class Needs:
         """Take over what earlier runs of the appliance measured."""
         self._learned.update({each.id: each for each in learned})
 
-    def of(self, wanted: Wanted) -> Need:
-        """Bytes that the load takes in RAM, if it goes there."""
-        return self._corrected(wanted.backend.estimate(wanted.spec), key_of(wanted), CPU)
+    def of(self, demand: Demand) -> Need:
+        """Bytes that it takes in RAM, if it goes there."""
+        return self._corrected(demand.estimate(), key_of(demand), CPU)
 
-    def placed(self, wanted: Wanted, placement: Placement) -> Placement:
+    def placed(self, demand: Demand, placement: Placement) -> Placement:
         """The placement with what was learnt of it on each device."""
         return Placement(
             tuple(
                 structs.replace(
                     share,
-                    need=self._corrected(share.need, key_of(wanted, placement.layout, share.device), share.device),
+                    need=self._corrected(share.need, key_of(demand, placement.layout, share.device), share.device),
                 )
                 for share in placement.shares
             )
@@ -82,11 +84,11 @@ class Needs:
         compute_bytes = max(least_bytes, peak_bytes - known_bytes)
         return structs.replace(estimate, compute_bytes=compute_bytes, is_learned=True)
 
-    def learn(self, wanted: Wanted, peak_bytes: int, layout: str = CPU, device: str = CPU) -> Learned:
+    def learn(self, demand: Demand, peak_bytes: int, layout: str = CPU, device: str = CPU) -> Learned:
         """Note what a load took on a device. The largest counts: an allocator that reuses pages makes later loads look
         smaller.
         """
-        key = key_of(wanted, layout, device)
+        key = key_of(demand, layout, device)
         earlier = self._learned.get(key)
         learned = Learned(
             id=key,

@@ -15,14 +15,13 @@ from appliance.domain.errors import CannotFit
 from appliance.engines.base import CPU, Placement, Resources, in_ram
 from appliance.scheduler import policy
 from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.demand import Demand
 from appliance.scheduler.ledger import Ledger, gib, held_on
 from appliance.scheduler.needs import Needs
 from appliance.scheduler.placement import choices, layout_of, matches, placed
-from appliance.scheduler.resident import Wanted
 
 ATTEMPTS = 4
 """How often layers are laid out anew when what was measured before shows that they take more than was thought."""
-ADVICE = "lower context_length, cache_tokens or per_worker, or take a smaller quantization"
 
 
 class Pinned(Struct, frozen=True, kw_only=True):
@@ -54,46 +53,46 @@ class Outlook(Struct, frozen=True, kw_only=True):
 
 
 class Placer:
-    """Placements for what is wanted, over the ledger's devices."""
+    """Placements for demands, over the ledger's devices."""
 
     def __init__(self, ledger: Ledger, needs: Needs, gpus: GpuBudgets) -> None:
         self._ledger = ledger
         self._needs = needs
         self._gpus = gpus
 
-    def check_possible(self, wanted: Wanted) -> None:
+    def check_possible(self, demand: Demand) -> None:
         """Raise CannotFit when no placement would fit an empty machine, or its share of RAM exceeds ``memory``."""
-        asked = wanted.backend.asks(wanted.spec)
+        asked = demand.asks()
         if asked.gpus > len(self._ledger.gpus):
             return  # the load says so, and the deployment keeps it as its reason
         capacities = {device: budget.capacity_bytes for device, budget in self._ledger.budgets.items()}
-        made = self._choices(wanted, asked, capacities)
+        made = self._choices(demand, asked, capacities)
         if not any(_fits(placement, asked, (), capacities) for placement in made):
-            raise self._refusal(wanted, asked, made, Pinned(), capacities)
+            raise self._refusal(demand, asked, made, Pinned(), capacities)
 
-    def options(self, wanted: Wanted, pinned: Pinned) -> list[Placement]:
+    def options(self, demand: Demand, pinned: Pinned) -> list[Placement]:
         """Placements that fit beside the pinned ones, the best first: over weights that are there, then the tightest.
 
         Raises CannotFit with the numbers when there is none, and when the GPUs that were asked for are not there.
         """
-        asked = wanted.backend.asks(wanted.spec)
-        self._check_gpus(wanted, asked)
-        made = self.candidates(wanted, asked, pinned)
+        asked = demand.asks()
+        self._check_gpus(demand, asked)
+        made = self.candidates(demand, asked, pinned)
         budgets = self._budgets()
         fitting = [placement for placement in made if _fits(placement, asked, pinned.placements, budgets)]
         if not fitting:
-            raise self._refusal(wanted, asked, made, pinned, budgets)
+            raise self._refusal(demand, asked, made, pinned, budgets)
         return fitting
 
-    def candidates(self, wanted: Wanted, asked: Resources, pinned: Pinned) -> list[Placement]:
+    def candidates(self, demand: Demand, asked: Resources, pinned: Pinned) -> list[Placement]:
         """What was asked for, whether it fits or not."""
         budgets = self._budgets()
         beside = {device: bytes_ - held_on(device, pinned.placements) for device, bytes_ in budgets.items()}
         free = {device: self._ledger.free_on(device) for device in budgets}
-        made = self._standing(wanted, asked)
+        made = self._standing(demand, asked)
         if not asked.spills:  # what spills is laid out over all that may become free: RAM is for what never fits
-            made += self._choices(wanted, asked, free)
-        made += self._choices(wanted, asked, beside)
+            made += self._choices(demand, asked, free)
+        made += self._choices(demand, asked, beside)
         unique: dict[str, Placement] = {}
         for placement in made:
             unique.setdefault(placement.layout, placement)
@@ -101,17 +100,17 @@ class Placer:
 
     def outlook(
         self,
-        wanted: Wanted,
+        demand: Demand,
         pinned: Pinned,
         candidates: Sequence[policy.Candidate],
         settled: Placement | None = None,
     ) -> Outlook:
         """What would happen now. ``settled``: where it is, or others already leave for."""
         try:
-            options = [settled] if settled is not None else self.options(wanted, pinned)
+            options = [settled] if settled is not None else self.options(demand, pinned)
         except CannotFit as error:
-            asked = wanted.backend.asks(wanted.spec)
-            nearest = next(iter(self.candidates(wanted, asked, pinned)), in_ram(self._needs.of(wanted)))
+            asked = demand.asks()
+            nearest = next(iter(self.candidates(demand, asked, pinned)), in_ram(self._needs.of(demand)))
             return Outlook(placement=nearest, leavers=None, refusal=error.message)
         way = self.way(options, candidates, ())
         fits = self.fitting_now(options)
@@ -119,9 +118,9 @@ class Placer:
             return Outlook(placement=fits or options[0], leavers=None if fits is None else [])
         return Outlook(placement=way.placement, leavers=way.leavers)
 
-    def fits_beside(self, placement: Placement, wanted: Wanted, pinned: Pinned) -> bool:
+    def fits_beside(self, placement: Placement, demand: Demand, pinned: Pinned) -> bool:
         """Whether the placement would fit if everybody but the pinned left."""
-        return _fits(placement, wanted.backend.asks(wanted.spec), pinned.placements, self._budgets())
+        return _fits(placement, demand.asks(), pinned.placements, self._budgets())
 
     def fitting_now(self, options: Iterable[Placement]) -> Placement | None:
         """The first that fits beside everybody."""
@@ -151,11 +150,11 @@ class Placer:
 
     # --- what there is to choose from ----------------------------------------------------------------------------
 
-    def _choices(self, wanted: Wanted, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
-        need = wanted.backend.estimate(wanted.spec)
+    def _choices(self, demand: Demand, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
+        need = demand.estimate()
         made: list[Placement] = []
         for _ in range(ATTEMPTS):
-            made = [self._needs.placed(wanted, placement) for placement in choices(need, asked, rooms)]
+            made = [self._needs.placed(demand, placement) for placement in choices(need, asked, rooms)]
             over = {
                 device: bytes_ for each in made for device, bytes_ in _over(each, (), rooms).items() if device != CPU
             }
@@ -164,16 +163,16 @@ class Placer:
             rooms = {device: bytes_ - over.get(device, 0) for device, bytes_ in rooms.items()}
         return made
 
-    def _standing(self, wanted: Wanted, asked: Resources) -> list[Placement]:
+    def _standing(self, demand: Demand, asked: Resources) -> list[Placement]:
         """Laid out as the same weights already are for somebody else."""
-        need = wanted.backend.estimate(wanted.spec)
+        need = demand.estimate()
         if need.weights_key is None or not asked.gpus:
             return []
         made: dict[str, Placement] = {}
         for other in self._ledger.placements():
             layout = layout_of(other)
             if matches(layout, need, asked):
-                alike = self._needs.placed(wanted, placed(need, layout))
+                alike = self._needs.placed(demand, placed(need, layout))
                 if alike.weights_key == other.weights_key:
                     made[alike.layout] = alike
         return list(made.values())
@@ -183,33 +182,31 @@ class Placer:
 
     # --- refusals ------------------------------------------------------------------------------------------------
 
-    def _check_gpus(self, wanted: Wanted, asked: Resources) -> None:
+    def _check_gpus(self, demand: Demand, asked: Resources) -> None:
         there = self._ledger.gpus
         if asked.gpus <= len(there):
             return
         has = f"{len(there)} ({', '.join(there)})" if there else f"none ({self._gpus.note})"
-        fewer = f"gpus to {len(there)}, or to 0" if there else "gpus to 0"
-        less = "device to cpu" if wanted.spec.parameters.get("device") == "cuda" else fewer
         raise CannotFit(
-            f"'{wanted.name}' asks for {_gpus(asked.gpus)} and this machine has {has}; "
-            f"set {less} to run it in RAM, or add what is missing"
+            f"'{demand.name}' asks for {_gpus(asked.gpus)} and this machine has {has}; "
+            f"{demand.fewer_gpus(len(there))}, or add what is missing"
         )
 
     def _refusal(
-        self, wanted: Wanted, asked: Resources, made: list[Placement], pinned: Pinned, budgets: Mapping[str, int]
+        self, demand: Demand, asked: Resources, made: list[Placement], pinned: Pinned, budgets: Mapping[str, int]
     ) -> CannotFit:
         if not made:
-            return self._no_layout(wanted, asked, budgets)
+            return self._no_layout(demand, asked, budgets)
         for placement in made:
             in_ram = placement.on(CPU)
             if in_ram is not None and asked.memory_bytes is not None and in_ram.total_bytes > asked.memory_bytes:
                 return CannotFit(
-                    f"'{wanted.name}' needs {gib(in_ram.total_bytes)} of RAM and its resources allow "
-                    f"{gib(asked.memory_bytes)}; raise 'memory' of the template or deployment, or {ADVICE}"
+                    f"'{demand.name}' needs {gib(in_ram.total_bytes)} of RAM and its resources allow "
+                    f"{gib(asked.memory_bytes)}; raise 'memory' of the template or deployment, or {demand.advice}"
                 )
-        return self._too_large(wanted, made[0], pinned, budgets)
+        return self._too_large(demand, made[0], pinned, budgets)
 
-    def _too_large(self, wanted: Wanted, placement: Placement, pinned: Pinned, budgets: Mapping[str, int]) -> CannotFit:
+    def _too_large(self, demand: Demand, placement: Placement, pinned: Pinned, budgets: Mapping[str, int]) -> CannotFit:
         device = next(iter(_over(placement, pinned.placements, budgets)))
         need = placement.on(device)
         assert need is not None, "over on a device that it does not use"
@@ -217,10 +214,12 @@ class Placer:
         pinned_bytes = held_on(device, pinned.placements)
         if not pinned_bytes:
             more = "" if device == CPU else ", or ask for more GPUs"
-            return CannotFit(f"'{wanted.name}' needs {gib(need.total_bytes)}, {device} has {has}; {ADVICE}{more}")
+            return CannotFit(
+                f"'{demand.name}' needs {gib(need.total_bytes)}, {device} has {has}; {demand.advice}{more}"
+            )
         more_bytes = held_on(device, [placement, *pinned.placements]) - pinned_bytes
         return CannotFit(
-            f"'{wanted.name}' needs {gib(more_bytes)}, and of the {device}'s {has} {gib(pinned_bytes)} are "
+            f"'{demand.name}' needs {gib(more_bytes)}, and of the {device}'s {has} {gib(pinned_bytes)} are "
             f"{' or '.join(_holders(pinned))}"
         )
 
@@ -230,17 +229,17 @@ class Placer:
             return ""
         return f" while other processes hold {gib(budget.others_bytes)}"
 
-    def _no_layout(self, wanted: Wanted, asked: Resources, budgets: Mapping[str, int]) -> CannotFit:
-        need = wanted.backend.estimate(wanted.spec)
+    def _no_layout(self, demand: Demand, asked: Resources, budgets: Mapping[str, int]) -> CannotFit:
+        need = demand.estimate()
         if need.layers <= asked.gpus:
             return CannotFit(
-                f"'{wanted.name}' cannot be split over {_gpus(asked.gpus)}: it has {need.layers} "
+                f"'{demand.name}' cannot be split over {_gpus(asked.gpus)}: it has {need.layers} "
                 f"layer{'s' if need.layers > 1 else ''}; ask for fewer GPUs"
             )
         rooms = ", ".join(f"{gib(max(0, bytes_))} on {device}" for device, bytes_ in budgets.items() if device != CPU)
         return CannotFit(
-            f"'{wanted.name}' has no room for one of its layers on {_gpus(asked.gpus)}: there are {rooms} for it; "
-            f"{ADVICE}, or set gpus to 0 to run it in RAM"
+            f"'{demand.name}' has no room for one of its layers on {_gpus(asked.gpus)}: there are {rooms} for it; "
+            f"{demand.advice}, or set gpus to 0 to run it in RAM"
         )
 
 
@@ -271,9 +270,9 @@ def _quoted(names: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in sorted(names))
 
 
-def _cost(leavers: Sequence[policy.Candidate]) -> tuple[int, int, float]:
-    busy = sum(c.leases > 0 for c in leavers)
-    return busy, len(leavers), max((c.last_used_seconds for c in leavers), default=0.0)
+def _cost(leavers: Sequence[policy.Candidate]) -> tuple[int, int, int, float]:
+    busy, revocable = sum(c.is_busy for c in leavers), sum(c.revocable for c in leavers)
+    return busy, revocable, len(leavers), max((c.last_used_seconds for c in leavers), default=0.0)
 
 
 def _gpus(count: int) -> str:

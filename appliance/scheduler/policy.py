@@ -8,6 +8,8 @@ How far the head of the line may go:
 3. A high-priority head need not wait for either, and never moves another of high priority by force.
 4. A low-priority head, work in the background, moves idle ones only, and only those that nobody has used for a minimum
    stay, however long it has waited.
+5. Work that has booked its room gives way to every head but one of low priority once its stay is over, after the idle
+   residents and before the busy ones.
 
 A pinned resident never leaves. So with the line served in order, whoever is n-th in it waits at most the maximum
 wait, and n times the longest of each: minimum stay, running request, load.
@@ -35,6 +37,13 @@ class Candidate(Struct, frozen=True, kw_only=True):
     loaded_seconds: float = -math.inf
     load_took_seconds: float = 0.0
     high_priority: bool = False
+    revocable: bool = False
+    """It is at work in the background, and ends when its room is needed."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Requests hold it."""
+        return self.leases > 0 and not self.revocable
 
 
 class Rules(Struct, frozen=True, kw_only=True):
@@ -65,7 +74,7 @@ def why_stays(candidate: Candidate, head: Head, rules: Rules, now_seconds: float
         return None
     if stay_seconds > 0:
         return f"it stays {stay_seconds:.0f} s more"
-    if candidate.leases and (head.high_priority or head.waited_seconds < rules.max_wait_seconds):
+    if candidate.is_busy and (head.high_priority or head.waited_seconds < rules.max_wait_seconds):
         return f"{candidate.leases} requests hold it"
     return None
 
@@ -73,6 +82,8 @@ def why_stays(candidate: Candidate, head: Head, rules: Rules, now_seconds: float
 def _why_stays_for_background(candidate: Candidate, rules: Rules, now_seconds: float) -> str | None:
     since_seconds = max(candidate.loaded_seconds, candidate.last_used_seconds)
     stay_seconds = since_seconds + stay_of(candidate.load_took_seconds, rules) - now_seconds
+    if candidate.revocable:
+        return "it is at work"
     if candidate.leases:
         return f"{candidate.leases} requests hold it"
     if stay_seconds > 0:
@@ -129,8 +140,8 @@ def _is_enough(
     return all(held_on(device, before) - held_on(device, remaining) >= bytes_ for device, bytes_ in missing.items())
 
 
-def _order(candidate: Candidate) -> tuple[bool, bool, float]:
-    return candidate.leases > 0, candidate.high_priority, candidate.last_used_seconds
+def _order(candidate: Candidate) -> tuple[bool, bool, bool, float]:
+    return candidate.is_busy, candidate.revocable, candidate.high_priority, candidate.last_used_seconds
 
 
 def idle_too_long(candidates: Iterable[Candidate], now_seconds: float, idle_seconds: float) -> list[str]:

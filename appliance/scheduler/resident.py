@@ -7,11 +7,13 @@ import math
 from collections import deque
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from msgspec import Struct
 
-from appliance.engines.base import Backend, Engine, EngineSpec, Need, in_ram
+from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources
 from appliance.scheduler.policy import Candidate, Head
+from appliance.scheduler.tenant import Tenant
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -24,6 +26,30 @@ class Wanted(Struct, frozen=True, kw_only=True):
     pinned: bool = False
     high_priority: bool = False
 
+    @property
+    def advice(self) -> str:
+        """How it could need less, for people."""
+        return "lower context_length, cache_tokens or per_worker, or take a smaller quantization"
+
+    def asks(self) -> Resources:
+        """What its parameters and its resources ask of the machine together. Raises InvalidParameter."""
+        return self.backend.asks(self.spec)
+
+    def estimate(self) -> Need:
+        """Bytes the load will take in one place, from the header alone."""
+        return self.backend.estimate(self.spec)
+
+    def kind(self) -> list[Any]:
+        """Everything that decides how much memory the load takes."""
+        spec = self.spec
+        adapter = spec.adapter.name if spec.adapter else None
+        return [self.backend.version, spec.model_type.value, spec.weights.name, adapter, spec.slots, spec.parameters]
+
+    def fewer_gpus(self, there: int) -> str:
+        """What to set on a machine that has only so many GPUs."""
+        fewer = f"gpus to {there}, or to 0" if there else "gpus to 0"
+        return f"set {'device to cpu' if self.spec.parameters.get('device') == 'cuda' else fewer} to run it in RAM"
+
 
 class ResidentState(StrEnum):
     """Loading → Ready → Draining → gone; Waiting before all, while there is no room; Hung, if it does not go."""
@@ -35,25 +61,16 @@ class ResidentState(StrEnum):
     HUNG = "HUNG"
 
 
-class Resident:
-    """Mutable; only the scheduler writes it, on the event loop."""
+class Resident(Tenant):
+    """A tenant with an engine. The old and the new engine of a swap are two, under one deployment."""
+
+    demand: Wanted
 
     def __init__(self, holder: str, wanted: Wanted, need: Need, now_seconds: float) -> None:
-        self.holder = holder
-        """Name in the ledger; unlike the deployment's id it differs between the old and the new engine of a swap."""
-        self.wanted = wanted
-        self.need = need
-        """What it takes if it goes to RAM."""
-        self.placement = in_ram(need)
-        """Where it goes, or in the line may go; final once its load begins."""
-        self.is_aimed = False
-        """Others leave for just this placement; the line sticks to it."""
+        super().__init__(holder, wanted, need, now_seconds)
         self.state = ResidentState.WAITING
         self.engine: Engine | None = None
-        self.low_priority = False
-        """Only work in the background waits for it so far."""
         self.leases = 0
-        self.enqueued_seconds = now_seconds
         self.last_used_seconds = now_seconds
         self.loaded_seconds = math.inf
         self.load_took_seconds = 0.0
@@ -66,6 +83,15 @@ class Resident:
         """Growth of the process while it loaded, in bytes by device; empty before, and when others moved meanwhile."""
         self.waiters: deque[asyncio.Future[Resident]] = deque()
         self.gone: asyncio.Event = asyncio.Event()
+
+    @property
+    def wanted(self) -> Wanted:
+        """The wish that it serves; the newest with the same spec."""
+        return self.demand
+
+    @wanted.setter
+    def wanted(self, wanted: Wanted) -> None:
+        self.demand = wanted
 
     @property
     def can_serve(self) -> bool:

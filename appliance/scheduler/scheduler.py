@@ -34,8 +34,10 @@ from appliance.engines.probe import probe
 from appliance.engines.shared import Hold
 from appliance.hardware.meter import Meter, PeakMeter
 from appliance.scheduler import policy
+from appliance.scheduler.booking import Booking
 from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.canary import Canary, Watch
+from appliance.scheduler.demand import Work
 from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.loading import Hooks, Loader, in_memory
@@ -45,6 +47,7 @@ from appliance.scheduler.placer import Pinned, Placer
 from appliance.scheduler.plan import Plan, Stay, explain
 from appliance.scheduler.pulse import Pulses
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
+from appliance.scheduler.tenant import Tenant
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +98,9 @@ class Scheduler:
         """New engines that answer their first request before they take the place of others."""
         self.hung: list[Resident] = []
         """Out of service for good: engines whose threads do not end. Their bytes stay booked until they do."""
-        self._line: list[Resident] = []
+        self._line: list[Tenant] = []
+        self._bookings: dict[str, Booking] = {}
+        """Those that have their room, by holder."""
         self._keeper = Keeper(ledger)
         self._loader = Loader(clock, self._keeper, self.needs, hooks or Hooks(), meter)
         self._failures: dict[str, Failure] = {}
@@ -281,6 +286,53 @@ class Scheduler:
             self._unload(resident)
         self._advance()
 
+    # --- work that is no engine ----------------------------------------------------------------------------------
+
+    async def book(self, work: Work, revoke: Callable[[str], None], *, stay_seconds: float = 0.0) -> Booking:
+        """Room for work in the background, as soon as there is some that no load needs.
+
+        ``revoke`` is called on the event loop, once, with the reason, when a load that requests wait for needs the
+        room: end the work, then release the booking. Until then that load waits, and everybody behind it: the owner
+        bounds the time. ``stay_seconds``: it is not revoked before, but for a load of high priority; at least the
+        minimum stay of engines. Raises CannotFit, NotReady. Cancelling gives up the place.
+        """
+        self.placer.check_possible(work)
+        if work.resources.gpus:
+            self.gpus.refresh()
+        booking = Booking(
+            f"{work.name}#{next(self._numbers)}",
+            work,
+            self._clock.monotonic_seconds(),
+            revoke=revoke,
+            release=self._release_booking,
+            stay_seconds=stay_seconds,
+        )
+        self._join_line(booking)
+        try:
+            await booking.granted
+        except BaseException:
+            booking.release()
+            raise
+        return booking
+
+    def bookings(self) -> list[Booking]:
+        """Those that have their room, then those that wait for it."""
+        return [*self._bookings.values(), *(each for each in self._line if isinstance(each, Booking))]
+
+    def _grant(self, booking: Booking) -> None:
+        self._bookings[booking.holder] = booking
+        booking.granted_seconds = self._clock.monotonic_seconds()
+        if not booking.granted.done():
+            booking.granted.set_result(None)
+
+    def _release_booking(self, booking: Booking) -> None:
+        if booking in self._line:
+            self._leave_line(booking)
+        elif self._bookings.pop(booking.holder, None) is not None:
+            self.ledger.release(booking.holder)
+            log.info("'%s' has given its memory back", booking.demand.name)
+            self._advance()
+
     # --- the line ------------------------------------------------------------------------------------------------
 
     def _enqueue(self, wanted: Wanted, *, low_priority: bool = False) -> Resident:
@@ -290,13 +342,16 @@ class Scheduler:
             self.gpus.refresh()
         resident = Resident(holder, wanted, need, self._clock.monotonic_seconds())
         resident.low_priority = low_priority
-        self._line.append(resident)
-        self._sort_line()
-        asyncio.get_running_loop().call_soon(self._advance)
+        self._join_line(resident)
         return resident
 
+    def _join_line(self, tenant: Tenant) -> None:
+        self._line.append(tenant)
+        self._sort_line()
+        asyncio.get_running_loop().call_soon(self._advance)
+
     def _sort_line(self) -> None:
-        self._line.sort(key=lambda resident: resident.rank)
+        self._line.sort(key=lambda tenant: tenant.rank)
         for behind in self._line[1:]:
             behind.is_aimed = False  # what leaves from now on leaves for the head
 
@@ -328,15 +383,15 @@ class Scheduler:
         if self._current.get(resident.wanted.deployment_id) is resident:
             del self._current[resident.wanted.deployment_id]
 
-    def _leave_line(self, resident: Resident) -> None:
-        self._line.remove(resident)
+    def _leave_line(self, tenant: Tenant) -> None:
+        self._line.remove(tenant)
         asyncio.get_running_loop().call_soon(self._advance)  # another may be the head now
 
     def _advance(self) -> None:
         """Start as many loads from the head of the line as there is room for; what runs elsewhere waits for no room."""
-        for resident in [r for r in self._line if not r.need.total_bytes and not self._closing]:
-            self._line.remove(resident)
-            self._start(resident, None)
+        for tenant in [t for t in self._line if not t.need.total_bytes and not self._closing]:
+            self._line.remove(tenant)
+            self._start(tenant, None)
         while self._line and not self._closing:
             head = self._line[0]
             try:
@@ -344,7 +399,7 @@ class Scheduler:
             except CannotFit as error:
                 self._line.pop(0)
                 # what hangs holds memory that would be the head's: our fault, and not the request's
-                self._spawn(self._load_failed(head, NotReady(error.message) if self.hung else error))
+                self._refuse(head, NotReady(error.message) if self.hung else error)
                 continue
             fitting = self.placer.fitting_now(options)
             head.placement = fitting or head.placement
@@ -358,35 +413,45 @@ class Scheduler:
         if self._keeper.is_kept_for_another(self._line[0] if self._line and not self._closing else None):
             self._spawn(self._let_go_of_kept())
 
-    def _start(self, resident: Resident, kept: Hold[Any] | None) -> None:
-        self.ledger.reserve(resident.holder, resident.placement)
-        resident.state = ResidentState.LOADING
-        self._spawn(self._load(resident, kept))
+    def _start(self, tenant: Tenant, kept: Hold[Any] | None) -> None:
+        self.ledger.reserve(tenant.holder, tenant.placement)
+        if isinstance(tenant, Booking):
+            self._grant(tenant)
+        elif isinstance(tenant, Resident):
+            tenant.state = ResidentState.LOADING
+            self._spawn(self._load(tenant, kept))
+
+    def _refuse(self, tenant: Tenant, error: ApplianceError) -> None:
+        if isinstance(tenant, Booking):
+            tenant.granted.set_exception(error)
+        elif isinstance(tenant, Resident):
+            self._spawn(self._load_failed(tenant, error))
 
     async def _let_go_of_kept(self) -> None:
         await self._keeper.let_go()
         self._advance()
 
-    def _options(self, head: Resident) -> list[Placement]:
+    def _options(self, head: Tenant) -> list[Placement]:
         """Where the head may go. Once others leave for it: only there, while that is possible at all.
 
         Raises CannotFit when even an empty machine but for what is pinned would be too small, or the GPUs that it asks
         for are not there: it would wait forever, and keep everyone behind it in the line waiting.
         """
         pinned = self._pinned()
-        if head.is_aimed and self.placer.fits_beside(head.placement, head.wanted, pinned):
+        if head.is_aimed and self.placer.fits_beside(head.placement, head.demand, pinned):
             return [head.placement]
         head.is_aimed = False
-        return self.placer.options(head.wanted, pinned)
+        return self.placer.options(head.demand, pinned)
 
-    def _make_room(self, head: Resident, options: list[Placement]) -> None:
-        """Evict for the head whom it may move: idle ones if they are enough, else busy ones too if it waited long.
+    def _make_room(self, head: Tenant, options: list[Placement]) -> None:
+        """Evict for the head whom it may move: idle ones if they are enough, else work that has booked its room, and
+        busy ones too if it waited long.
 
         What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
         where other busy ones would have to go beside it.
         """
         soon = self._keeper.going | {r.holder for r in self._leaving if r.leases == 0}
-        later = soon | {r.holder for r in self._leaving}
+        later = soon | {r.holder for r in self._leaving} | {b.holder for b in self._bookings.values() if b.is_revoked}
         allowed = self._movable_for(head)
         way = self.placer.way(options, [c for c in allowed if c.leases == 0], soon)
         way = way or self.placer.way(options, allowed, later)
@@ -395,12 +460,21 @@ class Scheduler:
         head.placement, head.is_aimed = (options[0] if way is None else way.placement), way is not None
         self._keeper.keep(head)
         for holder in way.leavers if way is not None else ():
-            self._evict(next(r for r in self._current.values() if r.holder == holder))
+            self._send_away(holder, head)
 
-    def _movable_for(self, head: Resident) -> list[policy.Candidate]:
+    def _send_away(self, holder: str, head: Tenant) -> None:
+        booking = self._bookings.get(holder)
+        if booking is None:
+            self._evict(next(r for r in self._current.values() if r.holder == holder))
+        else:
+            log.info("asking '%s' to make room for '%s'", booking.demand.name, head.demand.name)
+            booking.revoke(f"its memory is needed to load '{head.demand.name}'")
+
+    def _movable_for(self, head: Tenant) -> list[policy.Candidate]:
         now = self._clock.monotonic_seconds()
-        ready = [r.as_candidate() for r in self._current.values() if r.state is ResidentState.READY]
-        return policy.movable(ready, head.as_head(now), self.rules, now)
+        ready: list[Tenant] = [r for r in self._current.values() if r.state is ResidentState.READY]
+        working = [b for b in self._bookings.values() if not b.is_revoked]
+        return policy.movable((t.as_candidate() for t in [*ready, *working]), head.as_head(now), self.rules, now)
 
     def _pinned(self) -> Pinned:
         """What stays in memory, whoever waits."""
@@ -596,10 +670,12 @@ class Scheduler:
         in_line = same if same in self._line else None
         head = in_line.as_head(now) if in_line is not None else _newcomer(wanted)
         ready = [r for r in self._current.values() if r.state in _IN_MEMORY]
-        names = {r.holder: r.wanted.name for r in ready}
-        candidates = [r.as_candidate() for r in ready]
+        there: list[Tenant] = [*ready, *self._bookings.values()]
+        names = {t.holder: t.demand.name for t in there}
+        candidates = [t.as_candidate() for t in there]
         stays = {c.holder: policy.why_stays(c, head, self.rules, now) for c in candidates}
         stays |= {r.holder: "it is loading" for r in ready if r.state is ResidentState.LOADING}
+        stays |= {b.holder: "it ends its work" for b in self._bookings.values() if b.is_revoked}
         served = same if same is not None and same.state in _IN_MEMORY else None
         settled = served or (same if same is not None and same.is_aimed else None)
         outlook = self.placer.outlook(
@@ -692,6 +768,12 @@ class Scheduler:
             if resident.leases:
                 resident.leases = 0
                 self._unload(resident)
+        for booking in self.bookings():
+            if booking.granted.done():
+                booking.revoke("the appliance is shutting down")
+            else:
+                self._line.remove(booking)
+                self._refuse(booking, NotReady("the appliance is shutting down", retry_after_seconds=5))
         self._advance()
         while self._tasks:
             await asyncio.gather(*self._tasks)
