@@ -50,7 +50,9 @@ class Checked:
         for chunk in chunks:
             size_bytes += len(chunk)
             if size_bytes > self._limits.dataset_bytes:
-                raise TooLarge(f"the dataset is larger than {self._limits.dataset_bytes} bytes (dataset_bytes); split it")
+                raise TooLarge(
+                    f"the dataset is larger than {self._limits.dataset_bytes} bytes (dataset_bytes); split it"
+                )
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 self._take(line)
@@ -135,7 +137,9 @@ def _messages(turns: Any) -> None:
             raise _Wrong(f"{where}: a system turn stands first or not at all")
         _text(turn["content"], f"{where}: 'content'")
     if turns[-1]["role"] != "assistant":
-        raise _Wrong(f"the last turn is the {turns[-1]['role']}'s; it must be the assistant's, for that is what is learnt")
+        raise _Wrong(
+            f"the last turn is the {turns[-1]['role']}'s; it must be the assistant's, for that is what is learnt"
+        )
 
 
 def _reranking(row: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -17,10 +17,10 @@ from appliance.domain.clock import Clock
 from appliance.domain.errors import DiskFull, NotFound
 from appliance.domain.finetuning import FineTuningEvent, FineTuningJob
 from appliance.domain.models import Artifact, JobState
-from appliance.domain.training import TASK_FILE, TrainingEnded, TrainingKind, TrainingTask
+from appliance.domain.training import TASK_FILE, TrainingEnded, TrainingTask
 from appliance.engines.base import Need, Resources
 from appliance.lifecycle import hyperparameters
-from appliance.lifecycle.finetuning_record import INFO, Heard, event
+from appliance.lifecycle.finetuning_record import Heard
 from appliance.lifecycle.training_needs import TrainingNeeds, TrainingSize
 from appliance.lifecycle.training_process import Ended, TrainingProcess, TrainingProgram
 from appliance.registry.database import Database
@@ -70,13 +70,21 @@ class Live:
         self.process: TrainingProcess | None = None
         self.stop_reason: str | None = None
         """Why its process was asked to pause."""
+        self.stopping = asyncio.Event()
+        """Set with the reason."""
         self.is_cancelled = False
         self.is_registering = False
         self.has_memory = False
 
+    def begin(self) -> None:
+        """Nobody has asked it to pause yet."""
+        self.stop_reason = None
+        self.stopping.clear()
+
     def pause(self, reason: str) -> None:
         """Ask for a checkpoint and an end; a process that has not started yet does not start."""
         self.stop_reason = self.stop_reason or reason
+        self.stopping.set()
         if self.process is not None:
             self.process.pause()
 
@@ -113,7 +121,7 @@ class Attempts:
         self._database = database
         self._store = store
         self._room = room
-        self._needs = needs
+        self.needs = needs
         self._program = program
         self._options = options
         self._folder = folder
@@ -124,6 +132,13 @@ class Attempts:
     def folder_of(self, job: FineTuningJob) -> Path:
         """Where a job works; its id is ours."""
         return self._folder / job.id
+
+    def clean(self, known: set[str]) -> None:
+        """At start: remove the folders of jobs that have ended; blocks."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for path in self._folder.iterdir():
+            if path.name not in known:
+                shutil.rmtree(path, ignore_errors=True)
 
     async def note(self, live: Live, events: list[FineTuningEvent] | None = None, **changes: object) -> None:
         """Change the job, in the registry and in memory, and add events."""
@@ -144,7 +159,7 @@ class Attempts:
         """
         task, size, work = await self._prepared(live.job)
         await self.note(live, status_reason=f"waits for {gib(work.need.total_bytes)} of memory")
-        live.stop_reason = None
+        live.begin()
         booking = await self._room.book(work, live.pause, stay_seconds=self._stay_seconds)
         try:
             live.has_memory = True
@@ -191,12 +206,12 @@ class Attempts:
             hyperparameters=chosen,
             device="gpu" if self._options.gpus else "cpu",
         )
-        return task, size, self.work(job, await self._needs.of(size, base.card))
+        return task, size, self.work(job.result_name, await self.needs.of(size, base.card))
 
-    def work(self, job: FineTuningJob, total_bytes: int) -> Work:
-        """What the job asks of the scheduler."""
+    def work(self, name: str, total_bytes: int) -> Work:
+        """What a job asks of the scheduler."""
         return Work(
-            name=f"fine-tuning '{job.result_name}'",
+            name=f"fine-tuning of {name}",
             need=Need(weights_bytes=0, compute_bytes=total_bytes),
             resources=Resources(gpus=self._options.gpus),
             advice=ADVICE,
@@ -227,9 +242,7 @@ class Attempts:
         now = self._clock.now()
         watch = asyncio.create_task(self._end_what_does_not(live, process))
         try:
-            await self.note(
-                live, status=JobState.RUNNING, status_reason=None, started_at=live.job.started_at or now
-            )
+            await self.note(live, status=JobState.RUNNING, status_reason=None, started_at=live.job.started_at or now)
             async for reports in process.reports():
                 for report in reports:
                     heard.take(report, self._clock.now())
@@ -237,22 +250,20 @@ class Attempts:
                 self._check_memory(live, heard, booked_bytes)
                 if heard.has_checkpoint:
                     await asyncio.to_thread(self.check_disk)
-            if heard.ended is None and heard.failed is None and live.stop_reason is None:
-                process.kill()  # it has closed its output: nobody would hear it any more
             ended = await process.end()
         finally:
             watch.cancel()
             live.process = None
             process.kill()
-            await asyncio.shield(process.end())
+            await process.end()
             if heard.peak_bytes:
-                await self._needs.learn(size, heard.peak_bytes)
+                await self.needs.learn(size, heard.peak_bytes)
         return _outcome(live, heard, ended)
 
     async def _write(self, live: Live, heard: Heard) -> None:
-        started = heard.started
-        if started is not None and "step" in heard.changes and live.job.step > started.resumed_step:
-            await self._database.run(lambda db: event_rows.forget_after(db, live.job.id, started.resumed_step))
+        resumed_step = heard.resumed_step
+        if resumed_step is not None:
+            await self._database.run(lambda db: event_rows.forget_after(db, live.job.id, resumed_step))
         if heard.changes or heard.events:
             await self.note(live, heard.events, **heard.changes)
         heard.written()
@@ -264,14 +275,10 @@ class Attempts:
 
     async def _end_what_does_not(self, live: Live, process: TrainingProcess) -> None:
         """A process that was asked to pause has so long for it."""
-        while live.stop_reason is None:
-            await asyncio.sleep(LOOK_SECONDS)
+        await live.stopping.wait()
         await asyncio.sleep(self._options.pause_seconds)
         log.warning("the training process %d did not pause in time and is ended", process.pid)
         process.kill()
-
-
-LOOK_SECONDS = 0.5
 
 
 def _outcome(live: Live, heard: Heard, ended: Ended) -> Outcome:
@@ -284,7 +291,3 @@ def _outcome(live: Live, heard: Heard, ended: Ended) -> Outcome:
 
 def _device(device: str) -> str:
     return f"cuda:{device.removeprefix('gpu')}" if device.startswith("gpu") else "cpu"
-
-
-Pause = Callable[[float], Awaitable[None]]
-__all__ = ["INFO", "Attempts", "Live", "Outcome", "Room", "TrainingKind", "TrainingOptions", "event"]

@@ -33,7 +33,8 @@ class Heard:
 
     def __init__(self, job_id: str) -> None:
         self._job_id = job_id
-        self.started: TrainingStarted | None = None
+        self.resumed_step: int | None = None
+        """It has begun, after this step; what was reported of later ones is void. None once that is written."""
         self.ended: TrainingEnded | None = None
         self.failed: TrainingFailed | None = None
         self.peak_bytes = 0
@@ -49,7 +50,7 @@ class Heard:
         """One more report."""
         match report:
             case TrainingStarted():
-                self.started = report
+                self.resumed_step = report.resumed_step
                 self.changes |= {"steps": report.steps, "step": report.resumed_step}
                 self.events.append(event(self._job_id, now, INFO, _started(report)))
             case TrainingProgress():
@@ -69,7 +70,7 @@ class Heard:
 
     def written(self) -> None:
         """What was to be written is in the registry."""
-        self.changes, self.events = {}, []
+        self.changes, self.events, self.resumed_step = {}, [], None
 
     def _step(self, report: TrainingProgress, now: datetime) -> None:
         figures = {
@@ -83,9 +84,7 @@ class Heard:
             if report.validation_loss is not None:
                 message += f", validation loss {report.validation_loss:.4f}"
             self.events.append(
-                event(
-                    self._job_id, now, INFO, message, step=report.step, learning_rate=report.learning_rate, **figures
-                )
+                event(self._job_id, now, INFO, message, step=report.step, learning_rate=report.learning_rate, **figures)
             )
 
     def _is_kept(self, report: TrainingProgress) -> bool:

@@ -102,7 +102,9 @@ SETTINGS = (
     Setting(name="alpha", type="float", low=0.01, high=8192, description="scale of the LoRA adapter, over its rank"),
     Setting(name="dropout", type="float", low=0, high=0.9, description="in the LoRA adapter, while it is trained"),
     Setting(
-        name="target_modules", type="words", description="layers that get an adapter; empty: all linear ones of the blocks"
+        name="target_modules",
+        type="words",
+        description="layers that get an adapter; empty: all linear ones of the blocks",
     ),
     Setting(
         name="validation_fraction",

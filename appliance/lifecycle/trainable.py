@@ -5,12 +5,11 @@ from __future__ import annotations
 from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.domain.finetuning import SchemaType
 from appliance.domain.models import Artifact, BackendName, Model, ModelType, Template
+from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
 from appliance.domain.training import TrainingKind
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.remote import is_external
 
-GENERATORS = frozenset({"llama", "qwen2", "qwen3", "phi3", "gemma", "gemma2", "gemma3"})
-"""``general.architecture`` of GGUF files that transformers reads; Mistral's call themselves llama."""
 ENCODERS = frozenset({"bert"})
 """Architectures of ONNX folders that are trained as rerankers and embedders."""
 
@@ -27,7 +26,7 @@ _KIND_OF = {
     (BackendName.ONNX.value, ModelType.RERANKING): TrainingKind.RERANKING,
 }
 TRAINABLE = (
-    f"text models over GGUF weights of {', '.join(sorted(GENERATORS))}; "
+    f"text models over GGUF weights of {', '.join(TRAINABLE_ARCHITECTURES)}; "
     f"embedding and reranking models over ONNX weights of {', '.join(sorted(ENCODERS))}"
 )
 
@@ -46,7 +45,7 @@ def kind_of(directory: Directory, model: Model) -> TrainingKind:
     weights = weights_of(directory, model)
     template: Template | None = directory.templates.get(model.model_template_id or "")
     kind = _KIND_OF.get((template.backend, model.model_type)) if template is not None else None
-    known = GENERATORS if kind is TrainingKind.GENERATION else ENCODERS
+    known = TRAINABLE_ARCHITECTURES if kind is TrainingKind.GENERATION else ENCODERS
     if kind is None or weights.card.architecture not in known:
         what = f"{weights.card.architecture} over {weights.card.format.value} as {model.model_type.value}"
         raise InvalidRequest(f"'{model.name}' ({what}) cannot be fine-tuned. These can: {TRAINABLE}")

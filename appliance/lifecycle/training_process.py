@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 NICENESS = 10
 SILENT_SECONDS = 3600.0
 """Who has not reported anything for so long hangs."""
+CLOSE_SECONDS = 10.0
 PIECE_BYTES = 64 * 1024
 LINE_BYTES = 1024 * 1024
 LAST_WORDS_BYTES = 4096
@@ -42,10 +43,19 @@ class TrainingProgram(Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...] = ("torch", "transformers", "peft")
     """What must be installed for it."""
 
+    @property
+    def missing(self) -> list[str]:
+        """Which of them are not. Looks for the libraries without importing them."""
+        return [name for name in self.modules if importlib.util.find_spec(name) is None]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can run."""
+        return not self.missing
+
     def check_installed(self) -> None:
-        """Raise NotInstalled. Looks for the libraries without importing them."""
-        missing = [name for name in self.modules if importlib.util.find_spec(name) is None]
-        if missing:
+        """Raise NotInstalled."""
+        if missing := self.missing:
             raise NotInstalled(
                 f"fine-tuning is not installed ({', '.join(missing)} missing); run ./install.sh --with-finetuning "
                 "and start the appliance again"
@@ -108,7 +118,9 @@ class TrainingProcess:
                 async with asyncio.timeout(self._silent_seconds):
                     piece = await self._process.stdout.read(PIECE_BYTES)
             except TimeoutError:
-                log.error("the training process %d has not reported anything for %.0f s", self.pid, self._silent_seconds)
+                log.error(
+                    "the training process %d has not reported anything for %.0f s", self.pid, self._silent_seconds
+                )
                 self.kill()
                 return
             if not piece:
@@ -137,8 +149,13 @@ class TrainingProcess:
             self._process.kill()
 
     async def end(self) -> Ended:
-        """How it ended; killed, if it has not closed its output by itself. Twice is fine."""
-        status = await self._process.wait()
+        """How it ended. Who has closed its output has a moment to end by itself, then it is killed. Twice is fine."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                status = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            status = await self._process.wait()
         await asyncio.wait({self._listening}, timeout=1.0)  # what it has started may still hold its standard error
         self._listening.cancel()
         return Ended(status=status, last_words=self._last_words.decode("utf-8", "replace").strip())

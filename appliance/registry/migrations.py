@@ -509,7 +509,15 @@ def _create_fine_tuning_jobs(db: sqlite_utils.Database) -> None:
         },
         pk="id",
         not_null={"account_id", "key_id", "status", "kind", "base_model_id", "base_artifact", "base_digest"}
-        | {"training_dataset_id", "result_name", "hyperparameters", "step", "steps", "checkpoint_step", "interruptions"},
+        | {
+            "training_dataset_id",
+            "result_name",
+            "hyperparameters",
+            "step",
+            "steps",
+            "checkpoint_step",
+            "interruptions",
+        },
         foreign_keys=[
             _references("fine_tuning_jobs", "account_id", "accounts"),
             _references("fine_tuning_jobs", "training_dataset_id", "training_datasets"),
