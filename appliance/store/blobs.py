@@ -180,7 +180,7 @@ class Blobs:
     def _check_free(self, size_bytes: int) -> None:
         if size_bytes > self.free_bytes():
             raise DiskFull(
-                f"writing to the store would leave less than the {self._reserve_bytes / _GIB:.1f} GiB that stay reserved "
+                f"writing this would leave less than the {self._reserve_bytes / _GIB:.1f} GiB that stay reserved "
                 "on the disk (disk_reserve_bytes); remove models or datasets, or move the home to a larger disk"
             )
 

@@ -49,7 +49,7 @@ class TrainingController(Controller):
         job_id: PathId,
         data: JSONBody[wire.PromotionCreate],
     ) -> wire.FineTuningJobV4:
-        """Move a model server or a deployment to the job's model, unless it is worse than its base; `force` asks not."""
+        """Move a model server or a deployment to the job's model, unless it is worse; `force` asks not."""
         patience = patience_of(request, node)
         return job_view_v4(node, await node.promotions.promote(caller, job_id, data, patience))
 

@@ -32,7 +32,7 @@ class TrainingDatasetController(Controller):
     async def create_dataset(
         self, request: Request[Any, Any, Any], node: TheNode, caller: TheCaller
     ) -> wire.TrainingDataset:
-        """Upload examples, one JSON object a line: a form with `file`, `name` and `schema_type`. Every line is checked."""
+        """Upload examples, one JSON object a line: a form with `file`, `name` and `schema_type`. Each is checked."""
         return training.dataset_view(await training.create_dataset(request, node, caller))
 
     @get("/{dataset_id:str}", operation_id="v3GetTrainingDataset")
