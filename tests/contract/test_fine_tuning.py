@@ -21,7 +21,7 @@ from tests.support import chain
 from tests.support.server import Server
 from tests.support.stand_in_training import Orders, loss_at
 from tests.support.tiny_models import write_bert
-from tests.support.training_server import TrainingServer, training_server
+from tests.support.training_server import MODULES, TrainingServer, training_server
 
 ENDED = {"COMPLETED", "FAILED", "CANCELED"}
 EXAMPLES = "".join(json.dumps({"input": f"question {n}?", "output": f"answer {n}."}) + "\n" for n in range(40))
@@ -523,3 +523,30 @@ def test_a_deployment_is_promoted_in_place(admin: httpx.Client, upload: Upload) 
     admin.post(f"{path}/rollback").raise_for_status()
     assert admin.get(deployed.path).raise_for_status().json()["status"] == "READY"
     chain.remove(admin, deployed)
+
+
+# --- without what trains ---------------------------------------------------------------------------------------------
+
+
+def test_without_the_extra_datasets_work_and_jobs_say_what_to_run(tmp_path: Path) -> None:
+    """501 on every route of jobs, which clients need not send again; datasets are taken all the same."""
+    with training_server(tmp_path / "home", **{MODULES: "no_such_library"}) as server, server.client() as admin:
+        dataset = sent(admin, GOOD).raise_for_status().json()
+        body = {"training_dataset_id": dataset["id"], "base_model_id": base_id(admin)}
+        for dialect in ("v3", "v4"):
+            jobs = f"/{dialect}/fine-tuning-jobs"
+            for method, path, sent_body in (
+                ("GET", jobs, None),
+                ("POST", jobs, body),
+                ("GET", f"{jobs}/x", None),
+                ("GET", f"{jobs}/x/events", None),
+                ("DELETE", f"{jobs}/x", None),
+            ):
+                answer = admin.request(method, path, json=sent_body)
+                assert answer.status_code == 501, path
+                assert answer.json()["code"] == "not_installed"
+                assert "no_such_library missing" in answer.json()["detail"]
+                assert "./install.sh --with-finetuning" in answer.json()["detail"]
+                assert answer.headers["x-should-retry"] == "false"
+        assert admin.post("/admin/fine-tuning-jobs/x/promote", json={}).status_code == 501
+        assert admin.delete(f"/v4/training-datasets/{dataset['id']}").status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ import msgspec
 
 from tests.support.server import Server
 from tests.support.stand_in_training import MODULE, Orders
+
+MODULES = "STAND_IN_MODULES"
+"""Environment variable: what must be installed for the stand-in; nothing by default."""
 
 
 class TrainingServer(Server):
@@ -49,7 +53,8 @@ def _main() -> None:
     from appliance.cli import main
     from appliance.lifecycle.training_process import TrainingProgram
 
-    program = TrainingProgram(command=(sys.executable, "-m", MODULE), modules=())
+    modules = tuple(os.environ.get(MODULES, "").split())
+    program = TrainingProgram(command=(sys.executable, "-m", MODULE), modules=modules)
     app.Node = partial(app.Node, training=program)  # type: ignore[assignment,misc]
     main()
 
