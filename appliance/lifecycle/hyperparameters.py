@@ -41,7 +41,9 @@ class Setting(Struct, frozen=True, kw_only=True):
         if self.choices and found not in self.choices:
             raise InvalidParameter(f"'{self.name}' is {found!r:.64}; it is one of {', '.join(self.choices)}")
         if self.low is not None and self.high is not None and not self.low <= float(found) <= self.high:
-            raise InvalidParameter(f"'{self.name}' is {found!r:.64}; it goes from {self.low:g} to {self.high:g}")
+            raise InvalidParameter(
+                f"'{self.name}' is {found!r:.64}; it goes from {self.low:,.12g} to {self.high:,.12g}"
+            )
         return found
 
     def _words(self, value: Any) -> list[str]:
@@ -58,7 +60,7 @@ class Setting(Struct, frozen=True, kw_only=True):
         """For the documentation."""
         if self.choices:
             return ", ".join(f"`{word}`" for word in self.choices)
-        return f"{self.low:g} to {self.high:g}" if self.low is not None and self.high is not None else ""
+        return f"{self.low:,.12g} to {self.high:,.12g}" if self.low is not None and self.high is not None else ""
 
 
 SETTINGS = (

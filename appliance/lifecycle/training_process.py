@@ -171,7 +171,8 @@ def _read(line: bytes) -> TrainingReport | None:
     if not line.strip():
         return None
     try:
-        return msgspec.json.decode(line, type=TrainingReport)  # type: ignore[arg-type]  # a union is a type to msgspec
+        report: TrainingReport = msgspec.json.decode(line, type=TrainingReport)
+        return report
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         log.warning("a training process wrote what is no report (%s): %.200r", error, line)
         return None

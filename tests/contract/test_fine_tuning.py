@@ -6,14 +6,15 @@ The server is real; what it starts to train is a stand-in (``tests.support.stand
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import PydanticDeprecatedSince20
 from scale_egp.sdk.client import EGPClient
-from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection
 from scale_gp import APIStatusError, SGPClient, UnprocessableEntityError
 
 from tests.contract.conftest import name_of_its_own
@@ -22,6 +23,11 @@ from tests.support.server import Server
 from tests.support.stand_in_training import Orders, loss_at
 from tests.support.tiny_models import write_bert
 from tests.support.training_server import MODULES, TrainingServer, training_server
+
+with warnings.catch_warnings():
+    # the client's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
+    warnings.simplefilter("ignore", PydanticDeprecatedSince20)
+    from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection
 
 ENDED = {"COMPLETED", "FAILED", "CANCELED"}
 EXAMPLES = "".join(json.dumps({"input": f"question {n}?", "output": f"answer {n}."}) + "\n" for n in range(40))
