@@ -48,7 +48,7 @@ class Setting(Struct, frozen=True, kw_only=True):
 
     def _words(self, value: Any) -> list[str]:
         words = value.split(",") if isinstance(value, str) else value
-        if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
+        if not isinstance(words, list | tuple) or not all(isinstance(word, str) for word in words):
             raise InvalidParameter(f"'{self.name}' must be a list of words, got {value!r:.64}")
         found = [word.strip() for word in words if word.strip()]
         if len(found) > MOST_MODULES or any(not word.replace("_", "").isalnum() or len(word) > 64 for word in found):

@@ -84,6 +84,7 @@ class TrainingProcess:
         self._process = process
         self._silent_seconds = silent_seconds
         self._last_words = bytearray()
+        self._is_asked = False
         self._listening = asyncio.create_task(self._listen_to_errors())
 
     @classmethod
@@ -134,9 +135,11 @@ class TrainingProcess:
                 yield found
 
     def pause(self) -> None:
-        """Ask for a checkpoint and an end. Twice is fine."""
-        with suppress(ProcessLookupError):
-            self._process.terminate()
+        """Ask for a checkpoint and an end. Twice is fine: a second signal could hit it on its way out."""
+        if not self._is_asked:
+            self._is_asked = True
+            with suppress(ProcessLookupError):
+                self._process.terminate()
 
     def kill(self) -> None:
         """End it now, with all that it has started."""

@@ -357,7 +357,7 @@ WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
         422,
         ("'epoch'", "there are: alpha"),
     ),
-    "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1024")),
+    "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1,024")),
     "one of another type": ({"vendor_configuration": {"hyperparameters": {"epochs": "many"}}}, 422, ("must be float",)),
     "another vendor": ({"vendor_configuration": {"vendor": "OPENAI"}}, 400, ("trains elsewhere",)),
     "an output": ({"vendor_configuration": {"output": "s3://x"}}, 400, ("output is not served",)),
