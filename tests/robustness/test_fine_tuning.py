@@ -105,7 +105,7 @@ def test_a_killed_training_goes_on_from_its_checkpoint(server: TrainingServer, a
     assert done["step"] == STEPS
     assert steps_of(server, admin, job_id) == list(range(1, STEPS + 1))
     assert _has_said(server, admin, job_id, "was ended by SIGKILL")
-    assert _has_said(server, admin, job_id, "goes on after step 10")
+    assert _has_said(server, admin, job_id, "parameters; goes on after step 10")
 
 
 def test_a_training_that_always_dies_is_given_up(server: TrainingServer, admin: httpx.Client) -> None:
@@ -126,7 +126,7 @@ def test_a_killed_server_takes_its_training_along_and_goes_on(server: TrainingSe
     server.stop(signal.SIGKILL)
     process.wait(timeout=10)
     server.start()
-    chain.until(lambda: _has_said(server, admin, job_id, "goes on after step 10"), "it goes on")
+    chain.until(lambda: _has_said(server, admin, job_id, "parameters; goes on after step 10"), "it goes on")
     until(server, admin, job_id, status="RUNNING", step=12)
     assert server.stop() == 0
     assert trainers(server) == []
@@ -134,7 +134,7 @@ def test_a_killed_server_takes_its_training_along_and_goes_on(server: TrainingSe
     server.start()
     done = until(server, admin, job_id, status="COMPLETED")
     assert _has_said(server, admin, job_id, "the appliance ended without warning")
-    assert _has_said(server, admin, job_id, "goes on after step 12"), "the orderly end left no checkpoint"
+    assert _has_said(server, admin, job_id, "parameters; goes on after step 12"), "the orderly end left no checkpoint"
     assert steps_of(server, admin, job_id) == list(range(1, STEPS + 1))
     assert done["fine_tuned_model_id"]
 
