@@ -21,7 +21,7 @@ from appliance.domain.training import TASK_FILE, TrainingEnded, TrainingTask
 from appliance.engines.base import Need, Resources
 from appliance.lifecycle import hyperparameters
 from appliance.lifecycle.finetuning_record import Heard
-from appliance.lifecycle.training_needs import TrainingNeeds, TrainingSize
+from appliance.lifecycle.training_needs import TrainingNeeds, TrainingSize, estimated_bytes
 from appliance.lifecycle.training_process import Ended, TrainingProcess, TrainingProgram
 from appliance.registry.database import Database
 from appliance.registry.finetuning import fine_tuning_events as event_rows
@@ -165,9 +165,7 @@ class Attempts:
             live.has_memory = True
             if live.stop_reason is not None:
                 return Outcome(paused=live.stop_reason)
-            task = structs.replace(
-                task, memory_bytes=booking.placement.total_bytes, device=_device(booking.placement.device)
-            )
+            task = structs.replace(task, device=_device(booking.placement.device))
             await asyncio.to_thread(self._write_task, live.job, task)
             return await self._train(live, size, booking.placement.total_bytes)
         finally:
@@ -206,6 +204,8 @@ class Attempts:
             hyperparameters=chosen,
             device="gpu" if self._options.gpus else "cpu",
         )
+        # always the guess, however much is booked: who were told more would take more, and more again
+        task = structs.replace(task, memory_bytes=estimated_bytes(size, base.card))
         return task, size, self.work(job.result_name, await self.needs.of(size, base.card))
 
     def work(self, name: str, total_bytes: int) -> Work:

@@ -5,13 +5,10 @@ from __future__ import annotations
 from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.domain.finetuning import SchemaType
 from appliance.domain.models import Artifact, BackendName, Model, ModelType, Template
-from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
+from appliance.domain.trainable import TRAINABLE_ARCHITECTURES, TRAINABLE_ENCODERS
 from appliance.domain.training import TrainingKind
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.remote import is_external
-
-ENCODERS = frozenset({"bert"})
-"""Architectures of ONNX folders that are trained as rerankers and embedders."""
 
 SCHEMA_OF = {
     TrainingKind.GENERATION: SchemaType.GENERATION,
@@ -27,7 +24,7 @@ _KIND_OF = {
 }
 TRAINABLE = (
     f"text models over GGUF weights of {', '.join(TRAINABLE_ARCHITECTURES)}; "
-    f"embedding and reranking models over ONNX weights of {', '.join(sorted(ENCODERS))}"
+    f"embedding and reranking models over ONNX weights of {', '.join(TRAINABLE_ENCODERS)}"
 )
 
 
@@ -45,7 +42,7 @@ def kind_of(directory: Directory, model: Model) -> TrainingKind:
     weights = weights_of(directory, model)
     template: Template | None = directory.templates.get(model.model_template_id or "")
     kind = _KIND_OF.get((template.backend, model.model_type)) if template is not None else None
-    known = TRAINABLE_ARCHITECTURES if kind is TrainingKind.GENERATION else ENCODERS
+    known = TRAINABLE_ARCHITECTURES if kind is TrainingKind.GENERATION else TRAINABLE_ENCODERS
     if kind is None or weights.card.architecture not in known:
         what = f"{weights.card.architecture} over {weights.card.format.value} as {model.model_type.value}"
         raise InvalidRequest(f"'{model.name}' ({what}) cannot be fine-tuned. These can: {TRAINABLE}")

@@ -1,4 +1,7 @@
-"""How much memory a training takes: a guess from the base's header, then what the same training took before."""
+"""How much memory a training takes: a guess from the base's header, or what the same training took, if that was more.
+
+Never less than the guess: the process makes its rows fit what was booked, and would fill a smaller room as well.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +91,8 @@ class TrainingNeeds:
     async def of(self, size: TrainingSize, card: Card) -> int:
         """Bytes to book."""
         learned = await self._database.run(lambda db: rows.one(db, {"id": size.id}))
-        return estimated_bytes(size, card) if learned is None else int(learned.peak_bytes * HEADROOM)
+        guessed_bytes = estimated_bytes(size, card)
+        return guessed_bytes if learned is None else max(guessed_bytes, int(learned.peak_bytes * HEADROOM))
 
     async def learn(self, size: TrainingSize, peak_bytes: int) -> None:
         """Note what it took. The largest counts."""
