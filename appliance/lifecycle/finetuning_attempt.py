@@ -21,7 +21,7 @@ from appliance.domain.training import TASK_FILE, TrainingEnded, TrainingTask
 from appliance.engines.base import Need, Resources
 from appliance.lifecycle import hyperparameters
 from appliance.lifecycle.finetuning_record import Heard
-from appliance.lifecycle.training_needs import TrainingNeeds, TrainingSize, estimated_bytes
+from appliance.lifecycle.training_needs import LIBRARIES_BYTES, TrainingNeeds, TrainingSize, estimated_bytes
 from appliance.lifecycle.training_process import Ended, TrainingProcess, TrainingProgram
 from appliance.registry.database import Database
 from appliance.registry.finetuning import fine_tuning_events as event_rows
@@ -56,6 +56,8 @@ class TrainingOptions(Struct, frozen=True, kw_only=True):
     gives_way: bool
     stay_seconds: float
     pause_seconds: float
+    close_seconds: float
+    """For checkpoints when the appliance ends."""
     reserve_bytes: int
     at_once: int
     most_unfinished: int
@@ -210,10 +212,11 @@ class Attempts:
 
     def work(self, name: str, total_bytes: int) -> Work:
         """What a job asks of the scheduler."""
+        gpus = self._options.gpus
         return Work(
             name=f"fine-tuning of {name}",
-            need=Need(weights_bytes=0, compute_bytes=total_bytes),
-            resources=Resources(gpus=self._options.gpus),
+            need=Need(weights_bytes=0, compute_bytes=total_bytes, host_compute_bytes=LIBRARIES_BYTES if gpus else 0),
+            resources=Resources(gpus=gpus),
             advice=ADVICE,
         )
 

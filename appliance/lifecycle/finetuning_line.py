@@ -79,7 +79,7 @@ class FineTuningLine:
                 live.leader.cancel()
         leaders = [live.leader for live in self._live.values() if live.leader is not None]
         if leaders:
-            await asyncio.wait(leaders, timeout=self._options.pause_seconds)
+            await asyncio.wait(leaders, timeout=self._options.close_seconds)
         for leader in leaders:
             leader.cancel()
         await asyncio.gather(*leaders, return_exceptions=True)
@@ -104,6 +104,9 @@ class FineTuningLine:
         if live.leader is not None:
             live.leader.cancel()
             await asyncio.gather(live.leader, return_exceptions=True)
+        if not live.job.is_final:  # whoever led it could not write down how it ended
+            await self._finish(live, JobState.CANCELED, None)
+            self._live.pop(job_id, None)
         return live.job
 
     # --- leading them --------------------------------------------------------------------------------------------

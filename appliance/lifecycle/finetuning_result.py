@@ -164,8 +164,8 @@ def _some(events: list[FineTuningEvent], most: int) -> list[FineTuningEvent]:
 
 def _paths(job: FineTuningJob, result: TrainingEnded, output: Path) -> tuple[Path, ...]:
     """An adapter's file, or the folder of an ONNX model."""
-    files = [output / name for name in result.files]
-    if not files or any(file.parent != output or not file.is_file() for file in files):
+    files, root = [output / name for name in result.files], output.resolve()
+    if not files or not all(file.is_file() and file.resolve().is_relative_to(root) for file in files):
         raise Internal(f"the training process ended well and left no result ({', '.join(result.files) or 'no files'})")
     return (files[0],) if job.kind is TrainingKind.GENERATION else (output,)
 

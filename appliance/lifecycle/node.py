@@ -202,6 +202,7 @@ class Node:
             gives_way=config.finetuning_gives_way,
             stay_seconds=config.finetuning_stay_seconds,
             pause_seconds=config.finetuning_pause_seconds,
+            close_seconds=config.shutdown_grace_seconds,
             reserve_bytes=config.disk_reserve_bytes,
             at_once=config.finetuning_at_once,
             most_unfinished=config.finetuning_limit,

@@ -25,8 +25,10 @@ def main(parent: int, niceness: int, command: list[str]) -> None:
     if os.getppid() != parent:
         sys.exit(1)  # it ended before the kernel was asked to watch it
     os.setsid()  # Ctrl-C in the server's terminal is for the server, which then asks for a checkpoint
-    os.nice(niceness)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with suppress(OSError):  # a sandbox may forbid either; that is no reason not to train
+        os.nice(niceness)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
         file.write(OOM_SCORE_ADJUSTMENT)
     os.execv(command[0], command)  # noqa: S606 - a list of our own, no shell

@@ -169,7 +169,7 @@ def _write_result(task: TrainingTask, orders: Orders) -> tuple[str, ...]:
             target = output / file.relative_to(task.base_path)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, target)
-    return ("model.onnx",)
+    return tuple(str(file.relative_to(output)) for file in output.rglob("*") if file.is_file())
 
 
 def _write_adapter(base: Path, target: Path, seed: int) -> None:
