@@ -138,18 +138,19 @@ class TrainingProcess:
         """Ask for a checkpoint and an end. Twice is fine: a second signal could hit it on its way out."""
         if not self._is_asked:
             self._is_asked = True
-            with suppress(ProcessLookupError):
-                self._process.terminate()
+            self._signal(signal.SIGTERM)
 
     def kill(self) -> None:
         """End it now, with all that it has started."""
+        self._signal(signal.SIGKILL, with_all=True)
+
+    def _signal(self, number: signal.Signals, *, with_all: bool = False) -> None:
+        """Not by asyncio's methods: those look whether it has ended, and then nobody learns how any more."""
         if self._process.returncode is not None:
             return
-        with suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(self.pid) == self.pid:
-                os.killpg(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):
-            self._process.kill()
+            leads = with_all and os.getpgid(self.pid) == self.pid  # not before its first moments are over
+            (os.killpg if leads else os.kill)(self.pid, number)
 
     async def end(self) -> Ended:
         """How it ended. Who has closed its output has a moment to end by itself, then it is killed. Twice is fine."""

@@ -49,6 +49,6 @@ class FineTuningEvents(Records[FineTuningEvent]):
         db[self.table].delete_where("job_id = ? AND step > ?", [job_id, step])
 
 
-training_datasets = TrainingDatasets(TrainingDataset, table="training_datasets", noun="training dataset")
+training_datasets = TrainingDatasets(TrainingDataset, table="training_datasets", noun="training dataset", label="id")
 fine_tuning_jobs = FineTuningJobs(FineTuningJob, table="fine_tuning_jobs", noun="fine-tuning job", label="id")
 fine_tuning_events = FineTuningEvents(FineTuningEvent, table="fine_tuning_events", noun="event", label="id")
