@@ -38,7 +38,8 @@ from appliance.api.openai.batch_lines import BatchLines
 from appliance.api.ops import admin, health, users
 from appliance.api.ops.calls import CallsController
 from appliance.api.ops.limits import LimitsController
-from appliance.api.sgp import execute, v2, v3
+from appliance.api.ops.training import TrainingController
+from appliance.api.sgp import execute, v2, v3, v3_training
 from appliance.api.sgp import usage as usage_routes
 from appliance.api.sgp.async_tasks import AsyncTaskController, Executions
 from appliance.api.sgp.v4 import routes as v4_routes
@@ -68,6 +69,8 @@ ROUTES: list[ControllerRouterHandler] = [
     v3.DeploymentController,
     v3.GroupController,
     execute.ExecuteController,
+    v3_training.TrainingDatasetController,
+    v3_training.FineTuningJobController,
     *v4_routes.ROUTES,
     *v5_routes.ROUTES,
     openai_routes.list_models,
@@ -113,6 +116,7 @@ ROUTES: list[ControllerRouterHandler] = [
     admin.AdminController,
     CallsController,
     LimitsController,
+    TrainingController,
     usage_routes.model_usage,
     usage_routes.deployment_usage,
     usage_routes.group_usage,

@@ -1,8 +1,9 @@
-"""The ``appliance`` command: serve, init, keys, models, upstreams, zoo, batches, plan, bench, and the console.
+"""The ``appliance`` command: serve, init, keys, models, upstreams, zoo, batches, datasets, finetune, plan, bench, and
+the console.
 
-Most of it works on the home directly, beside a running server, which notices what changed; batches, the plan, the bench
-and the console ask the server over HTTP. Data goes to standard output, narration to standard error; ``--json`` makes
-the data machine-readable.
+Most of it works on the home directly, beside a running server, which notices what changed; batches, datasets, finetune,
+the plan, the bench and the console ask the server over HTTP. Data goes to standard output, narration to standard error;
+``--json`` makes the data machine-readable.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ from appliance.commands.common import (
     url_option,
     workshop,
 )
+from appliance.commands.datasets import datasets
+from appliance.commands.finetune import finetune
 from appliance.commands.keys import accounts, keys
 from appliance.commands.plan import plan
 from appliance.commands.upstreams import upstreams
@@ -215,7 +218,7 @@ def list_zoo(home: Path | None, as_json: bool) -> None:
 # --- commands of their own modules -----------------------------------------------------------------------------------
 
 
-for each in (keys, accounts, calls, upstreams, batches, plan, bench):
+for each in (keys, accounts, calls, upstreams, batches, datasets, finetune, plan, bench):
     main.add_command(each)
 
 

@@ -89,6 +89,28 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Requests in one batch."""
     batch_retention_seconds: Annotated[float, Meta(ge=1, le=365 * 86_400)] = 30 * 86_400.0
     """How long a batch and its output are kept after its end; its input stays until it is deleted."""
+    dataset_bytes: Annotated[int, Meta(ge=1024, le=64 * GIB)] = GIB
+    """Largest training dataset; no larger than a body (``max_body_bytes``)."""
+    dataset_lines: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
+    """Examples in one training dataset."""
+    dataset_line_bytes: Annotated[int, Meta(ge=1024, le=64 * 1024**2)] = 1024**2
+    """Longest line of a training dataset."""
+    dataset_limit: Annotated[int, Meta(ge=1, le=100_000)] = 1_000
+    """Training datasets that one account may have; one more is answered 429."""
+    finetuning_limit: Annotated[int, Meta(ge=1, le=1_000)] = 100
+    """Fine-tuning jobs of one account that have not ended; one more is answered 429."""
+    finetuning_at_once: Annotated[int, Meta(ge=1, le=64)] = 1
+    """Fine-tuning jobs that run at the same time."""
+    finetuning_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    """CPU threads of one job, at low priority; unset: the cores this process may use."""
+    finetuning_gpus: Annotated[int, Meta(ge=0, le=1)] = 0
+    """1: jobs train on a GPU; 0: in RAM, on the processor."""
+    finetuning_gives_way: bool = True
+    """Whether a job pauses at a checkpoint when requests wait for a model that needs its memory."""
+    finetuning_stay_seconds: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 60.0
+    """How long a job may run before it gives way."""
+    finetuning_pause_seconds: Annotated[float, Meta(ge=0, le=3600)] = 60.0
+    """How long a job that gives way may take for its checkpoint; then it is ended, and goes on from the one before."""
     call_retention_seconds: Annotated[float, Meta(ge=3600, le=100 * 366 * 86_400)] = 366 * 86_400.0
     """How long calls stay in the call log; usage stays for good."""
     call_log_bytes: Annotated[int, Meta(ge=1024**2)] = 10 * GIB

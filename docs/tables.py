@@ -23,7 +23,9 @@ from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
 from appliance.domain.models import Parameter
+from appliance.domain.training import Hyperparameters
 from appliance.engines.llama import ranges, schema
+from appliance.lifecycle.hyperparameters import SETTINGS
 from appliance.lifecycle.remote import CREATION_PARAMETERS
 from appliance.lifecycle.shipped import SHIPPED
 from models_store.catalog import catalog
@@ -199,6 +201,16 @@ def parameters() -> str:
                 (parameter.name, parameter.description), (f"`{parameter.name}`", parameter.type, parameter.description)
             )
     return table(["parameter", "type", "meaning"], sorted(seen.values()))
+
+
+def hyperparameters() -> str:
+    """What a fine-tuning job may be told."""
+    defaults = msgspec.to_builtins(Hyperparameters())
+    rows = (
+        (f"`{s.name}`", s.type, f"`{msgspec.json.encode(defaults[s.name]).decode()}`", s.range, s.description)
+        for s in SETTINGS
+    )
+    return table(["hyperparameter", "type", "default", "range", "meaning"], rows)
 
 
 def remote_parameters() -> str:

@@ -52,140 +52,142 @@ class Client:
 
     async def state(self) -> admin.State:
         """The node at this moment."""
-        return await self._ask("GET", "/admin/state", admin.State, seconds=POLL_ANSWER_SECONDS)
+        return await self.ask("GET", "/admin/state", admin.State, seconds=POLL_ANSWER_SECONDS)
 
     async def user_info(self) -> UserInfo:
         """Who the key belongs to."""
-        return await self._ask("GET", "/user-info", UserInfo)
+        return await self.ask("GET", "/user-info", UserInfo)
 
     async def plan(self, body: admin.PlanCreate) -> admin.Plan:
         """What a call would do to memory now."""
-        return await self._ask("POST", "/admin/plan", admin.Plan, body)
+        return await self.ask("POST", "/admin/plan", admin.Plan, body)
 
     async def benchmarks(self) -> list[admin.Benchmark]:
         """What deployments were measured to do, oldest first."""
-        return await self._ask("GET", "/admin/benchmarks", list[admin.Benchmark])
+        return await self.ask("GET", "/admin/benchmarks", list[admin.Benchmark])
 
     async def keep_benchmark(self, body: admin.BenchmarkCreate) -> admin.Benchmark:
         """Let the server keep what was measured."""
-        return await self._ask("POST", "/admin/benchmarks", admin.Benchmark, body)
+        return await self.ask("POST", "/admin/benchmarks", admin.Benchmark, body)
 
     # --- weights ---------------------------------------------------------------------------------------------
 
     async def zoo(self) -> list[admin.ZooEntry]:
         """The catalogue of known models."""
-        return await self._ask("GET", "/admin/zoo", list[admin.ZooEntry])
+        return await self.ask("GET", "/admin/zoo", list[admin.ZooEntry])
 
     async def importable(self) -> list[admin.ImportableFile]:
         """Weights below the server's import roots."""
-        return await self._ask("GET", "/admin/importable", list[admin.ImportableFile])
+        return await self.ask("GET", "/admin/importable", list[admin.ImportableFile])
 
     async def start_import(self, body: admin.ImportCreate) -> admin.Job:
         """Begin an import; its progress is in ``jobs``."""
-        return await self._ask("POST", "/admin/imports", admin.Job, body)
+        return await self.ask("POST", "/admin/imports", admin.Job, body)
 
     async def jobs(self) -> list[admin.Job]:
         """Long work, running and finished."""
-        return await self._ask("GET", "/admin/jobs", list[admin.Job])
+        return await self.ask("GET", "/admin/jobs", list[admin.Job])
 
     async def cancel_job(self, job_id: str) -> admin.Job:
         """Ask a running job to stop."""
-        return await self._ask("DELETE", f"/admin/jobs/{job_id}", admin.Job)
+        return await self.ask("DELETE", f"/admin/jobs/{job_id}", admin.Job)
 
     async def artifacts(self) -> list[admin.Artifact]:
         """Imported weights."""
-        return await self._ask("GET", "/admin/artifacts", list[admin.Artifact])
+        return await self.ask("GET", "/admin/artifacts", list[admin.Artifact])
 
     async def delete_artifact(self, name: str) -> sgp_v3.Deleted:
         """Remove imported weights that no model stands on."""
-        return await self._ask("DELETE", f"/admin/artifacts/{_segment(name)}", sgp_v3.Deleted)
+        return await self.ask("DELETE", f"/admin/artifacts/{_segment(name)}", sgp_v3.Deleted)
 
     # --- keys ------------------------------------------------------------------------------------------------
 
     async def keys(self) -> list[admin.Key]:
         """All keys, without secrets."""
-        return await self._ask("GET", "/admin/keys", list[admin.Key])
+        return await self.ask("GET", "/admin/keys", list[admin.Key])
 
     async def create_key(self, body: admin.KeyCreate) -> admin.NewKey:
         """Make a key; the answer is the only place that ever holds its secret."""
-        return await self._ask("POST", "/admin/keys", admin.NewKey, body)
+        return await self.ask("POST", "/admin/keys", admin.NewKey, body)
 
     async def revoke_key(self, key_id: str) -> admin.Key:
         """Make a key invalid for good."""
-        return await self._ask("DELETE", f"/admin/keys/{key_id}", admin.Key)
+        return await self.ask("DELETE", f"/admin/keys/{key_id}", admin.Key)
 
     # --- models and deployments ------------------------------------------------------------------------------
 
     async def templates(self) -> list[sgp_v3.Template]:
         """The recipes that models are made from."""
-        return await self._ask("GET", "/v3/model-templates", list[sgp_v3.Template])
+        return await self.ask("GET", "/v3/model-templates", list[sgp_v3.Template])
 
     async def models(self) -> list[sgp_v3.Model]:
         """All models of the key's account, built-in ones included."""
-        return await self._ask("GET", "/v3/models", list[sgp_v3.Model])
+        return await self.ask("GET", "/v3/models", list[sgp_v3.Model])
 
     async def model(self, model_id: str) -> sgp_v3.Model:
         """One model with its request and response schemas."""
-        return await self._ask("GET", f"/v3/models/{model_id}", sgp_v3.Model)
+        return await self.ask("GET", f"/v3/models/{model_id}", sgp_v3.Model)
 
     async def create_model(self, body: sgp_v3.ModelCreate) -> sgp_v3.Model:
         """Make a model from a template and its creation parameters."""
-        return await self._ask("POST", "/v3/models", sgp_v3.Model, body)
+        return await self.ask("POST", "/v3/models", sgp_v3.Model, body)
 
     async def delete_model(self, model_id: str) -> sgp_v3.Deleted:
         """Remove a model that has no deployments."""
-        return await self._ask("DELETE", f"/v3/models/{model_id}", sgp_v3.Deleted)
+        return await self.ask("DELETE", f"/v3/models/{model_id}", sgp_v3.Deleted)
 
     async def deployment(self, model_id: str, deployment_id: str) -> sgp_v3.Deployment:
         """One deployment as v3 shows it."""
-        return await self._ask("GET", f"/v3/models/{model_id}/deployments/{deployment_id}", sgp_v3.Deployment)
+        return await self.ask("GET", f"/v3/models/{model_id}/deployments/{deployment_id}", sgp_v3.Deployment)
 
     async def create_deployment(self, model_id: str, body: sgp_v3.DeploymentCreate) -> sgp_v3.Deployment:
         """Ask the server to serve a model."""
-        return await self._ask("POST", f"/v3/models/{model_id}/deployments", sgp_v3.Deployment, body)
+        return await self.ask("POST", f"/v3/models/{model_id}/deployments", sgp_v3.Deployment, body)
 
     async def delete_deployment(self, model_id: str, deployment_id: str) -> sgp_v3.Deleted:
         """Stop serving: requests that run may finish, its ID is gone."""
-        return await self._ask("DELETE", f"/v3/models/{model_id}/deployments/{deployment_id}", sgp_v3.Deleted)
+        return await self.ask("DELETE", f"/v3/models/{model_id}/deployments/{deployment_id}", sgp_v3.Deleted)
 
     async def swap(self, deployment_id: str, model_id: str) -> sgp_v3.Deployment:
         """Let a deployment serve another model. It is loaded and probed first; when that fails the old one stays."""
         path = f"/admin/deployments/{deployment_id}/swap"
         body = admin.SwapCreate(model_id=model_id)
-        return await self._ask("POST", path, sgp_v3.Deployment, body, seconds=INFERENCE_SECONDS)
+        return await self.ask("POST", path, sgp_v3.Deployment, body, seconds=INFERENCE_SECONDS)
 
     async def calls(self, deployment_id: str, limit: int = 50) -> list[LoggedCall]:
         """The newest executions of a deployment."""
-        return await self._ask("GET", f"/admin/deployments/{deployment_id}/calls?limit={limit}", list[LoggedCall])
+        return await self.ask("GET", f"/admin/deployments/{deployment_id}/calls?limit={limit}", list[LoggedCall])
 
     # --- upstreams -------------------------------------------------------------------------------------------
 
     async def upstreams(self) -> list[admin.Upstream]:
         """Where models of external vendors run, without keys."""
-        return await self._ask("GET", "/admin/upstreams", list[admin.Upstream])
+        return await self.ask("GET", "/admin/upstreams", list[admin.Upstream])
 
     async def create_upstream(self, body: admin.UpstreamCreate) -> admin.Upstream:
         """Add one; its key is never shown again."""
-        return await self._ask("POST", "/admin/upstreams", admin.Upstream, body)
+        return await self.ask("POST", "/admin/upstreams", admin.Upstream, body)
 
     async def rekey_upstream(self, name: str, body: admin.UpstreamUpdate) -> admin.Upstream:
         """Give one another key, or none."""
-        return await self._ask("PATCH", f"/admin/upstreams/{_segment(name)}", admin.Upstream, body)
+        return await self.ask("PATCH", f"/admin/upstreams/{_segment(name)}", admin.Upstream, body)
 
     async def delete_upstream(self, name: str) -> sgp_v3.Deleted:
         """Remove one that no deployment runs at, and its key."""
-        return await self._ask("DELETE", f"/admin/upstreams/{_segment(name)}", sgp_v3.Deleted)
+        return await self.ask("DELETE", f"/admin/upstreams/{_segment(name)}", sgp_v3.Deleted)
 
     # --- batches ---------------------------------------------------------------------------------------------
 
     async def upload(self, name: str, content: BinaryIO) -> StoredFile:
         """Send a file of requests, in pieces."""
+        return await self.send_file("/v1/files", StoredFile, name, content, {"purpose": "batch"})
+
+    async def send_file(self, path: str, answer: type[T], name: str, content: BinaryIO, fields: dict[str, str]) -> T:
+        """A form with a file, which is sent in pieces, and its answer."""
         file = {"file": (name, content, "application/jsonl")}
         with _translated(self.url):
-            response = await self._http.post(
-                "/v1/files", data={"purpose": "batch"}, files=file, timeout=_timeout(INFERENCE_SECONDS)
-            )
-        return _answered(response, StoredFile, "/v1/files")
+            response = await self._http.post(path, data=fields, files=file, timeout=_timeout(INFERENCE_SECONDS))
+        return _answered(response, answer, path)
 
     async def download(self, file_id: str) -> AsyncGenerator[bytes, None]:
         """A file's bytes, in pieces, just as they are."""
@@ -199,23 +201,23 @@ class Client:
 
     async def delete_file(self, file_id: str) -> None:
         """Remove a file that no unfinished batch reads."""
-        await self._ask("DELETE", f"/v1/files/{_segment(file_id)}", dict[str, Any])
+        await self.ask("DELETE", f"/v1/files/{_segment(file_id)}", dict[str, Any])
 
     async def create_batch(self, body: BatchCreate) -> Batch:
         """Run the requests of an uploaded file in the background."""
-        return await self._ask("POST", "/v1/batches", Batch, body)
+        return await self.ask("POST", "/v1/batches", Batch, body)
 
     async def batches(self, limit: int = 100) -> list[Batch]:
         """The account's newest batches, newest first."""
-        return (await self._ask("GET", f"/v1/batches?limit={limit}", BatchPage)).data
+        return (await self.ask("GET", f"/v1/batches?limit={limit}", BatchPage)).data
 
     async def batch(self, batch_id: str) -> Batch:
         """One batch, with how far it is."""
-        return await self._ask("GET", f"/v1/batches/{_segment(batch_id)}", Batch)
+        return await self.ask("GET", f"/v1/batches/{_segment(batch_id)}", Batch)
 
     async def cancel_batch(self, batch_id: str) -> Batch:
         """Stop a batch; what it has answered until then stays."""
-        return await self._ask("POST", f"/v1/batches/{_segment(batch_id)}/cancel", Batch)
+        return await self.ask("POST", f"/v1/batches/{_segment(batch_id)}/cancel", Batch)
 
     # --- inference -------------------------------------------------------------------------------------------
 
@@ -233,21 +235,22 @@ class Client:
     async def embed(self, model: str, texts: list[str]) -> Embeddings:
         """One vector per text."""
         body = {"model": model, "input": texts}
-        return await self._ask("POST", "/v1/embeddings", Embeddings, body, seconds=INFERENCE_SECONDS)
+        return await self.ask("POST", "/v1/embeddings", Embeddings, body, seconds=INFERENCE_SECONDS)
 
     async def rerank(self, model: str, query: str, documents: list[str]) -> Ranking:
         """Documents with scores, best first."""
         body = {"model": model, "query": query, "documents": documents}
-        return await self._ask("POST", "/v1/rerank", Ranking, body, seconds=INFERENCE_SECONDS)
+        return await self.ask("POST", "/v1/rerank", Ranking, body, seconds=INFERENCE_SECONDS)
 
     async def agent_step(self, model_id: str, deployment_id: str, body: sgp_v3.AgentExecute) -> sgp_v3.AgentResult:
         """One step of an agent: an answer or the tool that it wants run."""
         path = f"/v3/models/{model_id}/deployments/{deployment_id}/execute"
-        return await self._ask("POST", path, sgp_v3.AgentResult, body, seconds=INFERENCE_SECONDS)
+        return await self.ask("POST", path, sgp_v3.AgentResult, body, seconds=INFERENCE_SECONDS)
 
-    async def _ask(
+    async def ask(
         self, method: str, path: str, answer: type[T], body: object = None, *, seconds: float = ANSWER_SECONDS
     ) -> T:
+        """One request, and its answer as ``answer``."""
         content = None if body is None else msgspec.json.encode(body)
         headers = {} if body is None else {"content-type": "application/json"}
         with _translated(self.url):

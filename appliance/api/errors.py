@@ -47,6 +47,7 @@ STATUS_OF_CODE: dict[str, HTTPStatus] = {
     "rate_limited": HTTPStatus.TOO_MANY_REQUESTS,
     "tokens_spent": HTTPStatus.TOO_MANY_REQUESTS,
     "not_ready": HTTPStatus.SERVICE_UNAVAILABLE,
+    "not_installed": HTTPStatus.NOT_IMPLEMENTED,
     "internal": HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 

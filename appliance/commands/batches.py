@@ -19,7 +19,16 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from appliance.commands.common import INTERRUPTED, ask, json_option, key_option, print_json, print_rows, url_option
+from appliance.commands.common import (
+    INTERRUPTED,
+    Pair,
+    ask,
+    json_option,
+    key_option,
+    print_json,
+    print_rows,
+    url_option,
+)
 from appliance.wire.batches import BatchCreate, Endpoint
 
 if TYPE_CHECKING:
@@ -41,18 +50,6 @@ def batches() -> None:
 # --- making one ------------------------------------------------------------------------------------------------------
 
 
-class _Pair(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
-    """KEY=VALUE."""
-
-    name = "key=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        key, equals, text = str(value).partition("=")
-        if not (key and equals):
-            self.fail(f"'{value}': write it as key=value", param, ctx)
-        return key, text
-
-
 @batches.command("create")
 @url_option
 @key_option
@@ -61,7 +58,7 @@ class _Pair(click.ParamType):  # type: ignore[type-arg]  # generic in new releas
 @click.option(
     "--endpoint", type=click.Choice(get_args(Endpoint)), required=True, help="What every line of FILE is a request to."
 )
-@click.option("--metadata", type=_Pair(), multiple=True, help="A note to keep with it; may be given several times.")
+@click.option("--metadata", type=Pair(), multiple=True, help="A note to keep with it; may be given several times.")
 @click.option("--watch", "watches", is_flag=True, help="Show its progress until it has ended.")
 def create_batch(
     url: str,

@@ -41,6 +41,19 @@ key_option = click.option("--key", envvar="APPLIANCE_KEY", default=None, help="A
 json_option = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 
 
+class Pair(click.ParamType):  # type: ignore[type-arg]  # generic in new releases of click only
+    """KEY=VALUE."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Both parts."""
+        key, equals, text = str(value).partition("=")
+        if not (key and equals):
+            self.fail(f"'{value}': write it as key=value", param, ctx)
+        return key, text
+
+
 def home_of(home: Path | None) -> Path:
     """The home that was named, or the default one."""
     return (home or default_home()).expanduser().absolute()

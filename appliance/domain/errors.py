@@ -24,6 +24,7 @@ The tree; a leaf knows its ``code``, never an HTTP status (``appliance.api.error
     │   ├── RateLimited             more requests a minute than the key or the account may send
     │   ├── TokensSpent             as many tokens as the key or the account may use in a day
     │   └── NotReady                a deployment that is loading or failed, or an upstream that does not answer
+    ├── NotInstalled              an optional part of the appliance that this installation lacks
     └── Internal                  our fault: an engine died, a file we own is damaged
 
 A message says what happened, the numbers, and the next step.
@@ -196,6 +197,12 @@ class NotReady(Busy):
     """The deployment is loading, or failed, or its upstream does not answer; the message has the reason."""
 
     code = "not_ready"
+
+
+class NotInstalled(ApplianceError):
+    """An optional part that this installation lacks; the message says what installs it."""
+
+    code = "not_installed"
 
 
 class Internal(ApplianceError):

@@ -41,6 +41,8 @@ class ImportRequest(Struct, frozen=True, kw_only=True):
     paths: tuple[Path, ...]
     name: str
     caller: Caller
+    is_of_zoo: bool = True
+    """Whether it may be a model of the zoo; what was trained from one is none, however much it looks like it."""
 
 
 class Importer:
@@ -104,7 +106,7 @@ class Importer:
         try_load(backend.value, trial_spec(imported, self._store.path_of(imported.files)))
 
     def _register(self, request: ImportRequest, imported: Imported) -> Artifact:
-        entry = recognise(imported.card)
+        entry = recognise(imported.card) if request.is_of_zoo else None
         artifact = Artifact(
             id=new_id(),
             name=request.name,
@@ -132,7 +134,7 @@ class Importer:
         return artifact
 
 
-def trial_spec(imported: Imported, weights: Path) -> EngineSpec:
+def trial_spec(imported: Imported | Artifact, weights: Path) -> EngineSpec:
     """The smallest engine that proves the weights: one slot and a short context."""
     card = imported.card
     generates = ModelType.COMPLETION in card.model_types

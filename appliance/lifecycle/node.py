@@ -36,10 +36,17 @@ from appliance.lifecycle.batches import Batches, BatchLimits
 from appliance.lifecycle.benchmarks import Benchmarks
 from appliance.lifecycle.builtins import Builtins, starters_folder
 from appliance.lifecycle.contents import Contents
+from appliance.lifecycle.dataset_lines import LineLimits
+from appliance.lifecycle.dataset_tokens import DatasetTokens
+from appliance.lifecycle.datasets import Datasets
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import settle
 from appliance.lifecycle.files import Files
+from appliance.lifecycle.finetuning import FineTuning
+from appliance.lifecycle.finetuning_attempt import Attempts, TrainingOptions
+from appliance.lifecycle.finetuning_line import FineTuningLine
+from appliance.lifecycle.finetuning_result import Results
 from appliance.lifecycle.groups import Groups
 from appliance.lifecycle.importing import Importer
 from appliance.lifecycle.inference import Inference
@@ -48,12 +55,15 @@ from appliance.lifecycle.keys import Keys
 from appliance.lifecycle.model_servers import ModelServers
 from appliance.lifecycle.models import Models
 from appliance.lifecycle.patience import Patience
+from appliance.lifecycle.promotion import Promotions
 from appliance.lifecycle.quotas import Accepted, Quotas
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.refresh import Refresher
 from appliance.lifecycle.retention import Retention
 from appliance.lifecycle.served_models import ServedModels
 from appliance.lifecycle.templates import Templates
+from appliance.lifecycle.training_needs import TrainingNeeds
+from appliance.lifecycle.training_process import TrainingProgram
 from appliance.lifecycle.upstream_watch import UpstreamWatch
 from appliance.lifecycle.upstreams import Upstreams
 from appliance.lifecycle.usage import Counters, Reports
@@ -84,7 +94,13 @@ LEFTOVER_SECONDS = 7 * 86_400
 class Node:
     """One appliance in one process. Use ``start`` and ``close``; closing twice is fine."""
 
-    def __init__(self, home: Path, config: Config, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        config: Config,
+        clock: Clock | None = None,
+        training: TrainingProgram = TrainingProgram(),  # noqa: B008 - frozen
+    ) -> None:
         self.home = home
         self.config = config
         self.clock = clock or SystemClock()
@@ -131,6 +147,7 @@ class Node:
         self.turns = Turns(self.scheduler, self.clock)
         self._make_services()
         self._make_background()
+        self._make_finetuning(training)
         self._upkeep: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -177,6 +194,44 @@ class Node:
         )
         self.batches = Batches(database, files, self.keys, self._slots_of_named, batch_limits, clock)
 
+    def _make_finetuning(self, training: TrainingProgram) -> None:
+        config, database, directory, clock = self.config, self.database, self.directory, self.clock
+        limits = LineLimits(
+            dataset_bytes=config.dataset_bytes, lines=config.dataset_lines, line_bytes=config.dataset_line_bytes
+        )
+        self.datasets = Datasets(database, directory, self.store, limits, config.dataset_limit, clock)
+        self.dataset_tokens = DatasetTokens(self.datasets, directory, self.store)
+        options = TrainingOptions(
+            threads=config.finetuning_threads or len(os.sched_getaffinity(0)),
+            gpus=config.finetuning_gpus,
+            gives_way=config.finetuning_gives_way,
+            stay_seconds=config.finetuning_stay_seconds,
+            pause_seconds=config.finetuning_pause_seconds,
+            close_seconds=config.shutdown_grace_seconds,
+            reserve_bytes=config.disk_reserve_bytes,
+            at_once=config.finetuning_at_once,
+            most_unfinished=config.finetuning_limit,
+        )
+        needs, folder = TrainingNeeds(database, clock), self.home / "training"
+        attempts = Attempts(
+            database, self.store, self.scheduler, needs, training, options, folder, clock, directory.artifact
+        )
+        results = Results(database, directory, self.importer, self.models, self.store, self._imported)
+        self._training = training
+        self._finetuning_line = FineTuningLine(database, attempts, results, options, clock)
+        self.finetuning = FineTuning(
+            database,
+            directory,
+            self.datasets,
+            attempts,
+            self._finetuning_line,
+            self.scheduler.placer,
+            training,
+            options,
+            clock,
+        )
+        self.promotions = Promotions(database, directory, self.finetuning, self.deployments, self.model_servers, clock)
+
     def _slots_of_named(self, caller: Caller, model: str) -> int:
         return self.turns.slots_of(self.inference.by_name(caller, model).deployment.id)
 
@@ -200,6 +255,8 @@ class Node:
         """Answer stored requests, first those that an earlier process left. The dialects read and answer them."""
         await self.async_tasks.start(executions)
         await self.batches.start(batch_lines)
+        if self._training.is_installed:  # else they wait until it is
+            await self._finetuning_line.start()
 
     async def close(self) -> None:
         """Stop serving, unload, commit what is under way, and close the files."""
@@ -209,6 +266,7 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
+        await self._finetuning_line.close()
         await self.batches.close()
         await self.async_tasks.close()
         await self.upstream_watch.close()

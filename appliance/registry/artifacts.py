@@ -20,8 +20,11 @@ class Artifacts(Records[Artifact]):
         return self.where(db, "digest", digest)
 
     def referenced_blobs(self, db: sqlite_utils.Database) -> set[str]:
-        """Digests of every file of every artifact: what the store must keep."""
-        rows = db.execute("SELECT DISTINCT json_extract(value, '$.digest') FROM artifacts, json_each(artifacts.files)")
+        """Digests of every file of every artifact, and of every dataset: what the store must keep."""
+        rows = db.execute(
+            "SELECT json_extract(value, '$.digest') FROM artifacts, json_each(artifacts.files) "
+            "UNION SELECT digest FROM training_datasets"
+        )
         return {row[0] for row in rows.fetchall()}
 
 

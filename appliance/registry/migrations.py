@@ -426,6 +426,109 @@ def m007_serving(db: sqlite_utils.Database) -> None:
     db["model_servers"].create_index(["deployment_id"])
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m008_fine_tuning(db: sqlite_utils.Database) -> None:
+    """Training datasets, fine-tuning jobs and what they report. A dataset that a job names cannot go."""
+    db.create_table(
+        "training_datasets",
+        {
+            "id": str,
+            "account_id": str,
+            "name": str,
+            "schema_type": str,
+            "digest": str,
+            "size_bytes": int,
+            "examples": int,
+            "created_at": str,
+            "created_by_user_id": str,
+        },
+        pk="id",
+        not_null={"account_id", "name", "schema_type", "digest", "size_bytes", "examples"},
+        foreign_keys=[_references("training_datasets", "account_id", "accounts")],
+        strict=True,
+    )
+    db["training_datasets"].create_index(["account_id"])
+    db["training_datasets"].create_index(["digest"])
+    _create_fine_tuning_jobs(db)
+    db.create_table(
+        "fine_tuning_events",
+        {
+            "id": str,
+            "job_id": str,
+            "at": str,
+            "level": str,
+            "message": str,
+            "step": int,
+            "loss": float,
+            "validation_loss": float,
+            "learning_rate": float,
+            "tokens_per_second": float,
+            "eta_seconds": float,
+        },
+        pk="id",
+        not_null={"job_id", "at", "level", "message"},
+        foreign_keys=[_references("fine_tuning_events", "job_id", "fine_tuning_jobs", on_delete="CASCADE")],
+        strict=True,
+    )
+    db["fine_tuning_events"].create_index(["job_id", "step"])
+
+
+def _create_fine_tuning_jobs(db: sqlite_utils.Database) -> None:
+    db.create_table(
+        "fine_tuning_jobs",
+        {
+            "id": str,
+            "account_id": str,
+            "key_id": str,
+            "status": str,
+            "status_reason": str,
+            "kind": str,
+            "base_model_id": str,
+            "base_artifact": str,
+            "base_digest": str,
+            "training_dataset_id": str,
+            "validation_dataset_id": str,
+            "fine_tuned_model_id": str,
+            "result_name": str,
+            "vendor_configuration": str,
+            "hyperparameters": str,
+            "step": int,
+            "steps": int,
+            "checkpoint_step": int,
+            "loss": float,
+            "validation_loss": float,
+            "tokens_per_second": float,
+            "eta_seconds": float,
+            "interruptions": int,
+            "evaluation": str,
+            "promotion": str,
+            "created_at": str,
+            "created_by_user_id": str,
+            "started_at": str,
+            "finished_at": str,
+        },
+        pk="id",
+        not_null={"account_id", "key_id", "status", "kind", "base_model_id", "base_artifact", "base_digest"}
+        | {
+            "training_dataset_id",
+            "result_name",
+            "hyperparameters",
+            "step",
+            "steps",
+            "checkpoint_step",
+            "interruptions",
+        },
+        foreign_keys=[
+            _references("fine_tuning_jobs", "account_id", "accounts"),
+            _references("fine_tuning_jobs", "training_dataset_id", "training_datasets"),
+            _references("fine_tuning_jobs", "validation_dataset_id", "training_datasets"),
+        ],
+        strict=True,
+    )
+    for column in ("account_id", "status", "training_dataset_id", "validation_dataset_id"):
+        db["fine_tuning_jobs"].create_index([column])
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

@@ -170,7 +170,11 @@ def _dependents(db: sqlite_utils.Database, table: str, record_id: str) -> Iterab
         for reference in other.foreign_keys:
             if reference.other_table == table:
                 for row in other.rows_where(f"{reference.column} = ?", [record_id], order_by="rowid"):
-                    yield f"{other.name.removesuffix('s')} '{row.get('name') or row.get('email') or row['id']}'"
+                    yield f"{_noun(other.name)} '{row.get('name') or row.get('email') or row['id']}'"
+
+
+def _noun(table: str) -> str:
+    return table.removesuffix("s").replace("_", " ")
 
 
 def _column_kinds(record_type: type[msgspec.Struct]) -> tuple[frozenset[str], frozenset[str]]:

@@ -14,11 +14,12 @@ import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TypeAlias
+from uuid import uuid4
 
 import msgspec
 from msgspec import Struct
@@ -144,6 +145,26 @@ class Blobs:
                 self._discard(part)
                 raise
 
+    @contextmanager
+    def written(self, chunks: Iterable[bytes]) -> Iterator[Partial]:
+        """A complete copy of what the chunks hold, for this caller alone; left without ``commit`` it is dropped.
+
+        Raises DiskFull, and what the chunks raise.
+        """
+        part = self._incoming / f"{uuid4().hex}.part"
+        with _locked(part) as descriptor:
+            try:
+                hasher, size_bytes = hashlib.sha256(), 0
+                for chunk in chunks:
+                    self._check_free(len(chunk))
+                    _write(descriptor, chunk, size_bytes)
+                    hasher.update(chunk)
+                    size_bytes += len(chunk)
+                os.fsync(descriptor)
+                yield Partial(part, hasher.hexdigest(), size_bytes)
+            finally:
+                self._discard(part)
+
     def commit(self, partial: Partial) -> None:
         """Make the copy a blob; if there is one of that digest already, drop the copy."""
         target = digest_path(self._blobs, partial.digest)
@@ -155,6 +176,13 @@ class Blobs:
         partial.path.rename(target)
         sync_folder(target.parent)
         self._discard(partial.path)
+
+    def _check_free(self, size_bytes: int) -> None:
+        if size_bytes > self.free_bytes():
+            raise DiskFull(
+                f"writing this would leave less than the {self._reserve_bytes / _GIB:.1f} GiB that stay reserved "
+                "on the disk (disk_reserve_bytes); remove models or datasets, or move the home to a larger disk"
+            )
 
     def remove(self, digest: str) -> None:
         """Delete a blob that nothing refers to; the caller has made sure of that. A missing one is fine."""

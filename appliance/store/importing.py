@@ -10,8 +10,8 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.models import ArtifactFile, Card
-from appliance.store.blobs import Blobs, BlobState, Cancelled, Progress, free_bytes_of
+from appliance.store.blobs import Blobs, BlobState, Cancelled, Partial, Progress, free_bytes_of
 from appliance.store.inspection import inspect
 from appliance.store.members import Selection, select
 from appliance.store.views import Views
@@ -95,6 +95,26 @@ class Store:
         inspect({member.name: member.source.path for member in selection.members})
         self._blobs.check_room([member.source for member in selection.members])
         return selection
+
+    def written(self, chunks: Iterable[bytes]) -> AbstractContextManager[Partial]:
+        """Bytes that are no weights, for whoever enters; they are dropped at its end unless they were kept.
+
+        Raises DiskFull, and what the chunks raise.
+        """
+        return self._blobs.written(chunks)
+
+    def keep(self, partial: Partial) -> None:
+        """Make what was written a blob. The caller refers to it, and sees to it that nobody drops it before that."""
+        self._blobs.commit(partial)
+
+    def blob_path(self, digest: str) -> Path:
+        """Where a blob is. Raises Internal when it is missing."""
+        return self._blobs.path(digest)
+
+    def drop(self, digest: str, still_referenced: Container[str]) -> None:
+        """Delete a blob that nothing refers to. Twice is fine."""
+        if digest not in still_referenced:
+            self._blobs.remove(digest)
 
     def inspect_paths(self, paths: Sequence[Path]) -> Card:
         """The card that an import of these paths would have; nothing is copied."""

@@ -25,6 +25,8 @@ LINE = (
 )
 MAKES_NOTHING = {
     "/admin/deployments/{deployment_id:str}/swap",
+    "/admin/fine-tuning-jobs/{job_id:str}/promote",
+    "/admin/fine-tuning-jobs/{job_id:str}/rollback",
     "/admin/plan",
     "/api/blobs/{digest:str}",
     "/api/chat",

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import sqlite_utils
 
 from appliance.domain.background import AsyncTask, Batch, BatchFault, BatchStatus, StoredFile, TaskStatus
+from appliance.domain.finetuning import FineTuningEvent, FineTuningJob, Promotion, SchemaType, TrainingDataset
 from appliance.domain.limits import Limits
 from appliance.domain.models import (
     Account,
@@ -32,6 +33,7 @@ from appliance.domain.models import (
     User,
     WeightsFormat,
 )
+from appliance.domain.training import Evaluation, TrainingKind
 from appliance.registry.accounts import accounts, users
 from appliance.registry.answers import KeptAnswer
 from appliance.registry.groups import groups
@@ -195,6 +197,64 @@ MODEL_SERVER = ModelServer(
     earlier_deployment_ids=("deployment-0",),
     created_at=NOW,
     created_by_user_id=USER.id,
+)
+TRAINING_DATASET = TrainingDataset(
+    id="dataset-1",
+    account_id=ACCOUNT.id,
+    name="questions",
+    schema_type=SchemaType.GENERATION,
+    digest="da" * 32,
+    size_bytes=1200,
+    examples=50,
+    created_at=NOW,
+    created_by_user_id=USER.id,
+)
+FINE_TUNING_JOB = FineTuningJob(
+    id="tuning-1",
+    account_id=ACCOUNT.id,
+    key_id=KEY.id,
+    status=JobState.COMPLETED,
+    kind=TrainingKind.GENERATION,
+    base_model_id=MODEL.id,
+    base_artifact="tiny",
+    base_digest="ab" * 32,
+    training_dataset_id=TRAINING_DATASET.id,
+    fine_tuned_model_id="model-2",
+    result_name="helper-tuned",
+    vendor_configuration={"vendor": "LAUNCH", "hyperparameters": {"epochs": "2"}},
+    hyperparameters={"epochs": 2.0, "target_modules": ["q_proj"]},
+    step=14,
+    steps=14,
+    checkpoint_step=14,
+    loss=0.5,
+    tokens_per_second=100.25,
+    evaluation=Evaluation(examples=5, base={"loss": 2.0}, candidate={"loss": 0.5}),
+    promotion=Promotion(
+        target="model_server",
+        target_id="server-1",
+        target_name="helpdesk",
+        from_id=DEPLOYMENT.id,
+        to_id="deployment-2",
+        is_forced=False,
+        promoted_at=NOW,
+    ),
+    created_at=NOW,
+    created_by_user_id=USER.id,
+    started_at=NOW,
+    finished_at=NOW,
+)
+FINE_TUNING_EVENT = FineTuningEvent(
+    id="event-1",
+    job_id=FINE_TUNING_JOB.id,
+    at=NOW,
+    level="info",
+    message="step 7 of 14",
+    step=7,
+    loss=1.25,
+    validation_loss=1.5,
+    learning_rate=0.001,
+    tokens_per_second=100.5,
+    eta_seconds=3.5,
 )
 CALL = Call(
     id="call-1",

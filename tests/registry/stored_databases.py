@@ -23,6 +23,7 @@ from appliance.registry.benchmarks import benchmarks
 from appliance.registry.calls import CallLog
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments, loading_marks
+from appliance.registry.finetuning import fine_tuning_events, fine_tuning_jobs, training_datasets
 from appliance.registry.groups import groups
 from appliance.registry.jobs import jobs
 from appliance.registry.keys import keys
@@ -52,6 +53,9 @@ SAMPLES = [
     (benchmarks, samples.BENCHMARK),
     (model_servers, samples.MODEL_SERVER),
     (answers, samples.ANSWER),
+    (training_datasets, samples.TRAINING_DATASET),
+    (fine_tuning_jobs, samples.FINE_TUNING_JOB),
+    (fine_tuning_events, samples.FINE_TUNING_EVENT),
 ]
 ENTRY = AuditEntry(
     at=samples.NOW,

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from litestar.types import ControllerRouterHandler
 
-from appliance.api.sgp.v4 import beta, beta_files, by_name, chunks, deployments, execute, registry, serving, typed
+from appliance.api.sgp.v4 import (
+    beta,
+    beta_files,
+    by_name,
+    chunks,
+    deployments,
+    execute,
+    registry,
+    serving,
+    training,
+    typed,
+)
 
 ROUTES: list[ControllerRouterHandler] = [
     registry.TemplateController,
@@ -26,6 +37,8 @@ ROUTES: list[ControllerRouterHandler] = [
     chunks.rank_chunks_v2,
     chunks.rank_chunks_egp_v1,
     serving.ServingController,
+    training.TrainingDatasetController,
+    training.FineTuningJobController,
     beta.create_chat_completion,
     beta.create_completion,
     beta_files.BetaFileController,

@@ -1,0 +1,198 @@
+"""The training process as its parent sees it: started on a folder, heard, asked to pause, ended.
+
+What it is told and what it reports is ``domain.training``. The server never imports what it needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import logging
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from appliance.domain.errors import NotInstalled
+from appliance.domain.training import TrainingReport
+from appliance.lifecycle import tether
+
+log = logging.getLogger(__name__)
+
+NICENESS = 10
+SILENT_SECONDS = 3600.0
+"""Who has not reported anything for so long hangs."""
+CLOSE_SECONDS = 10.0
+PIECE_BYTES = 64 * 1024
+LINE_BYTES = 1024 * 1024
+LAST_WORDS_BYTES = 4096
+"""Of standard error that is kept to explain a bad end."""
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
+
+
+class TrainingProgram(Struct, frozen=True, kw_only=True):
+    """What trains. The composition root chooses it; nothing of a request gets here."""
+
+    command: tuple[str, ...] = (sys.executable, "-m", "appliance.training")
+    """The folder is its last argument."""
+    modules: tuple[str, ...] = ("torch", "transformers", "peft")
+    """What must be installed for it."""
+
+    @property
+    def missing(self) -> list[str]:
+        """Which of them are not. Looks for the libraries without importing them."""
+        return [name for name in self.modules if importlib.util.find_spec(name) is None]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether it can run."""
+        return not self.missing
+
+    def check_installed(self) -> None:
+        """Raise NotInstalled."""
+        if missing := self.missing:
+            raise NotInstalled(
+                f"fine-tuning is not installed ({', '.join(missing)} missing); run ./install.sh --with-finetuning "
+                "and start the appliance again"
+            )
+
+
+class Ended(Struct, frozen=True, kw_only=True):
+    """How the process ended."""
+
+    status: int
+    """Exit status; negative: the signal that ended it."""
+    last_words: str
+
+    @property
+    def how(self) -> str:
+        """For people."""
+        if self.status < 0:
+            return f"was ended by {signal.Signals(-self.status).name}"
+        return f"ended with status {self.status}"
+
+
+class TrainingProcess:
+    """One running training process. ``end`` it, whatever happens."""
+
+    def __init__(self, process: asyncio.subprocess.Process, silent_seconds: float) -> None:
+        self._process = process
+        self._silent_seconds = silent_seconds
+        self._last_words = bytearray()
+        self._is_asked = False
+        self._listening = asyncio.create_task(self._listen_to_errors())
+
+    @classmethod
+    async def start(
+        cls, program: TrainingProgram, folder: Path, threads: int, *, silent_seconds: float = SILENT_SECONDS
+    ) -> TrainingProcess:
+        """Start it on a folder that holds its task."""
+        bound = [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid()), str(NICENESS)]
+        process = await asyncio.create_subprocess_exec(
+            *bound,
+            *program.command,
+            str(folder),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=folder,
+            env=_environment(folder, threads),
+        )
+        return cls(process, silent_seconds)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def reports(self) -> AsyncIterator[list[TrainingReport]]:
+        """What it reports, as much at once as has come; until it closes its output or hangs."""
+        assert self._process.stdout is not None
+        rest = b""
+        while True:
+            try:
+                async with asyncio.timeout(self._silent_seconds):
+                    piece = await self._process.stdout.read(PIECE_BYTES)
+            except TimeoutError:
+                log.error(
+                    "the training process %d has not reported anything for %.0f s", self.pid, self._silent_seconds
+                )
+                self.kill()
+                return
+            if not piece:
+                return
+            *lines, rest = (rest + piece).split(b"\n")
+            if len(rest) > LINE_BYTES:
+                log.error("the training process %d wrote a line of more than %d bytes", self.pid, LINE_BYTES)
+                self.kill()
+                return
+            if found := [report for line in lines if (report := _read(line)) is not None]:
+                yield found
+
+    def pause(self) -> None:
+        """Ask for a checkpoint and an end. Twice is fine: a second signal could hit it on its way out."""
+        if not self._is_asked:
+            self._is_asked = True
+            self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now, with all that it has started."""
+        self._signal(signal.SIGKILL, with_all=True)
+
+    def _signal(self, number: signal.Signals, *, with_all: bool = False) -> None:
+        """Not by asyncio's methods: those look whether it has ended, and then nobody learns how any more."""
+        if self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            leads = with_all and os.getpgid(self.pid) == self.pid  # not before its first moments are over
+            (os.killpg if leads else os.kill)(self.pid, number)
+
+    async def end(self) -> Ended:
+        """How it ended. Who has closed its output has a moment to end by itself, then it is killed. Twice is fine."""
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                status = await self._process.wait()
+        except TimeoutError:
+            self.kill()
+            status = await self._process.wait()
+        await asyncio.wait({self._listening}, timeout=1.0)  # what it has started may still hold its standard error
+        self._listening.cancel()
+        return Ended(status=status, last_words=self._last_words.decode("utf-8", "replace").strip())
+
+    async def _listen_to_errors(self) -> None:
+        assert self._process.stderr is not None
+        while piece := await self._process.stderr.read(PIECE_BYTES):
+            self._last_words += piece
+            del self._last_words[:-LAST_WORDS_BYTES]
+
+
+def _read(line: bytes) -> TrainingReport | None:
+    if not line.strip():
+        return None
+    try:
+        report: TrainingReport = msgspec.json.decode(line, type=TrainingReport)
+        return report
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        log.warning("a training process wrote what is no report (%s): %.200r", error, line)
+        return None
+
+
+def _environment(folder: Path, threads: int) -> dict[str, str]:
+    """Nothing of the server's secrets, no network, and no more threads than it may have."""
+    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    return {
+        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
+        **counts,
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "LC_ALL": "C.UTF-8",
+        "HOME": str(folder),
+        "TMPDIR": str(folder),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }

@@ -1,0 +1,558 @@
+"""Fine-tuning through the official clients and plain HTTP: datasets, jobs, what comes of them, promotion.
+
+The server is real; what it starts to train is a stand-in (``tests.support.stand_in_training``).
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import PydanticDeprecatedSince20
+from scale_egp.sdk.client import EGPClient
+from scale_gp import APIStatusError, SGPClient, UnprocessableEntityError
+
+from tests.contract.conftest import name_of_its_own
+from tests.support import chain
+from tests.support.server import Server
+from tests.support.stand_in_training import Orders, loss_at
+from tests.support.tiny_models import write_bert
+from tests.support.training_server import MODULES, TrainingServer, training_server
+
+with warnings.catch_warnings():
+    # the client's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
+    warnings.simplefilter("ignore", PydanticDeprecatedSince20)
+    from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection
+
+ENDED = {"COMPLETED", "FAILED", "CANCELED"}
+EXAMPLES = "".join(json.dumps({"input": f"question {n}?", "output": f"answer {n}."}) + "\n" for n in range(40))
+PAIRS = "".join(
+    json.dumps({"question": f"what is {n}", "chunk": f"{n} is a number", "positive": n % 2 == 0}) + "\n"
+    for n in range(20)
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]:
+    """A server of this module alone, in place of the shared one: it trains with the stand-in."""
+    with training_server(tmp_path_factory.mktemp("training") / "home") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def plain_orders(server: TrainingServer) -> None:
+    server.order(Orders())
+
+
+Upload = Callable[..., Any]
+
+
+@pytest.fixture
+def upload(sgp: SGPClient, account_id: str) -> Upload:
+    """Uploads a dataset with v4's client; text is all that it can send."""
+
+    def send(text: str = EXAMPLES, schema_type: str = "GENERATION") -> Any:
+        return sgp.training_datasets.create(
+            account_id=account_id,
+            name=name_of_its_own("dataset"),
+            schema_type=schema_type,  # type: ignore[arg-type]
+            file=text,
+        )
+
+    return send
+
+
+def base_id(admin: httpx.Client, name: str = "starter-chat") -> str:
+    return next(model["id"] for model in admin.get("/v3/models").json() if model["name"] == name)
+
+
+def order(admin: httpx.Client, dataset_id: str, base: str = "starter-chat", **body: Any) -> dict[str, Any]:
+    """A job, as raw HTTP orders it."""
+    sent = {"training_dataset_id": dataset_id, "base_model_id": base_id(admin, base), **body}
+    made: dict[str, Any] = admin.post("/v3/fine-tuning-jobs", json=sent).raise_for_status().json()
+    return made
+
+
+def job_of(admin: httpx.Client, job_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = admin.get(f"/v3/fine-tuning-jobs/{job_id}").raise_for_status().json()
+    return found
+
+
+def ended(admin: httpx.Client, job_id: str, status: str = "COMPLETED") -> dict[str, Any]:
+    """The job once it has ended, as it should."""
+
+    def look() -> dict[str, Any] | None:
+        job = job_of(admin, job_id)
+        return job if job["status"] in ENDED else None
+
+    job = chain.until(look, f"job {job_id} ends")
+    assert job["status"] == status, job
+    return job
+
+
+def holding(admin: httpx.Client, job_id: str, step: int) -> dict[str, Any]:
+    """The job once it holds before its next step."""
+    return chain.until(
+        lambda: job if (job := job_of(admin, job_id))["step"] >= step and job["status"] == "RUNNING" else None,
+        f"job {job_id} has come to step {step}",
+    )
+
+
+# --- datasets --------------------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_through_v4s_strict_client(sgp: SGPClient, upload: Upload) -> None:
+    """Made from text, listed, read back line by line, deleted; each answer is as its types say."""
+    text = EXAMPLES.replace("\n", "\r\n")
+    made = upload(text)
+    assert (made.schema_type, made.data_source) == ("GENERATION", "LocalFile")
+    assert made.examples == 40  # type: ignore[attr-defined]
+    assert made.size_bytes == len(text), "line ends were changed"  # type: ignore[attr-defined]
+    assert sgp.training_datasets.retrieve(made.id) == made
+    assert made.id in {dataset.id for dataset in sgp.training_datasets.list(limit=1)}
+    contents = list(sgp.training_datasets.contents.list(made.id))
+    assert [(row.input, row.output) for row in contents[:2]] == [
+        ("question 0?", "answer 0."),
+        ("question 1?", "answer 1."),
+    ]
+    assert len(contents) == 40
+    deleted = sgp.training_datasets.delete(made.id)
+    assert (deleted.count, deleted.success) == (1, True)
+    with pytest.raises(APIStatusError) as gone:
+        sgp.training_datasets.retrieve(made.id)
+    assert gone.value.status_code == 404
+
+
+def test_contents_of_conversations_and_pairs_are_readable_too(sgp: SGPClient, upload: Upload) -> None:
+    """What is no input and output is shown as such, with its own keys beside them."""
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    (row,) = sgp.training_datasets.contents.list(upload(json.dumps({"messages": turns})).id)
+    assert (row.input, row.output, row.messages) == ("user: a", "b", turns)  # type: ignore[attr-defined]
+    first = next(iter(sgp.training_datasets.contents.list(upload(PAIRS, "RERANKING_QUESTIONS").id)))
+    assert (first.input, first.output, first.positive) == ("what is 0", "0 is a number", True)  # type: ignore[attr-defined]
+
+
+def test_bytes_and_file_objects_are_not_taken_for_text(upload: Upload, tmp_path: Path) -> None:
+    """v4's client sends how Python shows them; that is refused with what to send instead."""
+    path = tmp_path / "examples.jsonl"
+    path.write_text(EXAMPLES)
+    with pytest.raises(UnprocessableEntityError, match="decode"):
+        upload(EXAMPLES.encode())
+    with path.open("rb") as file, pytest.raises(UnprocessableEntityError, match="read_text"):
+        upload(file)
+    with path.open() as text_file, pytest.raises(UnprocessableEntityError, match="read_text"):
+        upload(text_file)
+
+
+def test_a_dataset_through_v3s_client(egp: EGPClient, tmp_path: Path) -> None:
+    """Its file part is taken; get and list, which it reads as jobs, work as well."""
+    path = tmp_path / "examples.jsonl"
+    path.write_text(EXAMPLES)
+    collection = TrainingDatasetCollection(egp)
+    made = collection.create(file_name=str(path))
+    assert made.name == "examples.jsonl"
+    assert made.schema_type.value == "GENERATION"  # type: ignore[attr-defined]
+    assert collection.get(made.id).training_dataset_id == made.id
+    assert made.id in {dataset.id for dataset in collection.list()}
+    raw = collection.create(file_content=EXAMPLES.encode(), name="raw")
+    assert raw.name == "raw"
+    assert collection.delete(made.id)
+    assert collection.delete(raw.id)
+
+
+def sent(client: httpx.Client, content: bytes, schema_type: str = "GENERATION", **more: Any) -> httpx.Response:
+    data = {"name": name_of_its_own("bad"), "schema_type": schema_type, **more}
+    return client.post("/v3/training-datasets", data=data, files={"file": ("x.jsonl", content)})
+
+
+GOOD = b'{"input": "a", "output": "b"}\n'
+BAD: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
+    "nothing": ("GENERATION", b"\n \n", ("no examples",)),
+    "no JSON": ("GENERATION", GOOD + b"input, output\n", ("line 2", "not JSON")),
+    "no UTF-8": ("GENERATION", GOOD + b'{"input": "\xff", "output": "b"}\n', ("line 2", "UTF-8")),
+    "no object": ("GENERATION", b'["a", "b"]\n', ("line 1", "a list")),
+    "a missing key": ("GENERATION", GOOD * 2 + b'{"input": "a"}\n', ("line 3", "'output' is missing")),
+    "an unknown key": ("GENERATION", b'{"input": "a", "output": "b", "id": 1}\n', ("line 1", "'id'")),
+    "a number for text": ("GENERATION", b'{"input": "a", "output": 1}\n', ("line 1", "must be text, not a number")),
+    "empty text": ("GENERATION", b'{"input": "a", "output": " "}\n', ("line 1", "'output' is empty")),
+    "an unknown role": (
+        "GENERATION",
+        b'{"messages": [{"role": "bot", "content": "a"}]}\n',
+        ("line 1", "messages[0]", "'bot'"),
+    ),
+    "no answer": (
+        "GENERATION",
+        b'{"messages": [{"role": "user", "content": "a"}]}\n',
+        ("line 1", "must be the assistant's"),
+    ),
+    "a word for a truth": (
+        "RERANKING_QUESTIONS",
+        b'{"question": "a", "chunk": "b", "positive": "yes"}\n',
+        ("line 1", "true or false"),
+    ),
+    "the other schema": ("RERANKING_QUESTIONS", GOOD, ("line 1", "'question'")),
+    "a long line": ("GENERATION", GOOD + b'{"input": "' + b"a" * 1_100_000 + b'"}\n', ("line 2", "dataset_line_bytes")),
+    "a byte order mark": ("GENERATION", b"\xef\xbb\xbf" + GOOD, ("line 1", "byte order mark")),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_a_bad_dataset_is_refused_with_its_lines(member: httpx.Client, what: str) -> None:
+    """Nothing of it is kept, and the answer names each line and what is wrong with it."""
+    schema_type, content, words = BAD[what]
+    before = len(member.get("/v3/training-datasets").json())
+    answer = sent(member, content, schema_type)
+    assert answer.status_code == 422, answer.text
+    for word in words:
+        assert word in answer.json()["detail"]
+    assert len(member.get("/v3/training-datasets").json()) == before
+
+
+def test_of_many_bad_lines_the_first_are_listed(member: httpx.Client) -> None:
+    """Twenty with their numbers, and the count of all."""
+    answer = sent(member, GOOD + b"{}\n" * 50).json()
+    assert answer["detail"].startswith("50 of 51 lines are wrong: line 2: ")
+    assert answer["detail"].endswith("and 30 more lines")
+    assert [error["loc"] for error in answer["errors"]] == [["file", number] for number in range(2, 22)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"schema_type": "OTHER"}, "schema_type must be GENERATION or RERANKING_QUESTIONS"),
+        ({"name": ""}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"purpose": "batch"}, "'purpose' is not known"),
+        ({"account_id": "somebody-elses"}, "cannot use"),
+    ],
+)
+def test_a_wrong_form_is_refused(member: httpx.Client, fields: dict[str, str], words: str) -> None:
+    """With the field that is wrong; another account's is forbidden."""
+    answer = sent(member, GOOD, **{"schema_type": "GENERATION", **fields})
+    assert answer.status_code == (403 if "account_id" in fields else 422), answer.text
+    assert words in answer.json()["detail"]
+    assert member.post("/v3/training-datasets", data={"name": "x", "schema_type": "GENERATION"}).status_code == 422
+
+
+def test_tokens_by_the_base_models_tokenizer(server: Server, admin: httpx.Client, upload: Upload) -> None:
+    """Counted without loading the weights, and as the engine counts them."""
+    dataset = upload(json.dumps({"input": "Hello", "output": "Good day to you"}) + "\n" + EXAMPLES)
+    path = f"/admin/training-datasets/{dataset.id}/tokens"
+    loaded = server.metric("appliance_loads_total")
+    found = admin.get(path, params={"base_model": "starter-chat"}).raise_for_status().json()
+    assert found["examples"] == 41
+    assert 0 < found["min_tokens"] <= found["median_tokens"] <= found["p95_tokens"] <= found["max_tokens"]
+    assert found["longer"] == 0
+    assert found["sequence_length"] > 0
+    short = admin.get(path, params={"base_model": "starter-chat", "sequence_length": found["min_tokens"]}).json()
+    assert 0 < short["longer"] < 41
+    assert server.metric("appliance_loads_total") == loaded
+    wrong = admin.get(path, params={"base_model": "starter-embed"})
+    assert wrong.status_code == 422
+    assert "RERANKING_QUESTIONS" in wrong.json()["detail"]
+    pairs = upload(PAIRS, "RERANKING_QUESTIONS")
+    counted = admin.get(f"/admin/training-datasets/{pairs.id}/tokens", params={"base_model": "starter-rerank"})
+    assert counted.raise_for_status().json()["max_tokens"] > 5
+
+
+# --- jobs ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_job_through_v4s_strict_client(sgp: SGPClient, admin: httpx.Client, account_id: str, upload: Upload) -> None:
+    """Ordered, followed, completed; its events and its model are there, with a card that says where it comes from."""
+    dataset = upload()
+    job = sgp.fine_tuning_jobs.create(
+        account_id=account_id,
+        training_dataset_id=dataset.id,
+        base_model_id=base_id(admin),
+        vendor_configuration={
+            "vendor": "LAUNCH",
+            "hyperparameters": {"epochs": 2, "batch_size": 8, "seed": 7},
+            "suffix": name_of_its_own("tuned"),
+        },
+    )
+    assert job.status in {"PENDING", "RUNNING"}
+    done = ended(admin, job.id)
+    shown = sgp.fine_tuning_jobs.retrieve(job.id)
+    assert shown.status == "COMPLETED"
+    assert shown.vendor_configuration is not None
+    assert shown.vendor_configuration.hyperparameters == {"epochs": 2, "batch_size": 8, "seed": 7}
+    assert job.id in {each.id for each in sgp.fine_tuning_jobs.list()}
+    assert (done["step"], done["steps"], done["evaluation"]["candidate"]) == (9, 9, {"loss": 1.0})
+
+    events = list(sgp.fine_tuning_jobs.events.list(job.id))
+    steps = [event for event in events if event.step is not None]  # type: ignore[attr-defined]
+    assert [event.step for event in steps] == list(range(1, 10))  # type: ignore[attr-defined]
+    assert steps[0].loss == loss_at(1, 7)  # type: ignore[attr-defined]
+    assert steps[-1].validation_loss is not None  # type: ignore[attr-defined]
+    assert "36 examples, 4 held out" in events[0].message
+
+    assert shown.fine_tuned_model_id is not None
+    model = sgp.models.retrieve(shown.fine_tuned_model_id)
+    base = sgp.models.retrieve(base_id(admin))
+    assert (model.base_model_id, model.model_type, model.model_template_id) == (
+        base.id,
+        base.model_type,
+        base.model_template_id,
+    )
+    assert model.model_creation_parameters is not None
+    assert model.model_creation_parameters["weights"] == "starter-chat"
+    card = json.loads(model.model_card or "")
+    assert card["training_dataset"]["digest"] == dataset.digest
+    assert (card["seed"], card["hyperparameters"]["epochs"]) == (7, 2.0)
+    assert card["loss_curve"][0] == [1, loss_at(1, 7), None]
+    assert card["evaluation"]["base"] == {"loss": 2.0}
+    assert json.loads(model.training_data_card or "")["examples"] == 40
+    artifacts = {artifact["name"]: artifact for artifact in admin.get("/admin/artifacts").json()}
+    assert card["base"]["digest"] == artifacts["starter-chat"]["digest"]
+    assert artifacts[str(model.model_creation_parameters["adapter"])]["used_by"] == [model.name]
+
+    refused = admin.delete(f"/v4/training-datasets/{dataset.id}")
+    assert refused.status_code == 409
+    assert job.id in refused.json()["detail"]
+    deleted = sgp.fine_tuning_jobs.delete(job.id)
+    assert deleted.success
+    assert admin.get(f"/v4/fine-tuning-jobs/{job.id}").status_code == 404
+    sgp.training_datasets.delete(dataset.id)
+    sgp.models.delete(model.id)
+
+
+def test_a_job_through_v3s_client(egp: EGPClient, admin: httpx.Client, upload: Upload) -> None:
+    """Its create cannot be serialised with pydantic 2, so raw HTTP orders with every null spelled out; it reads all."""
+    dataset = upload()
+    job = order(
+        admin,
+        dataset.id,
+        validation_dataset_id=dataset.id,
+        fine_tuned_model_id=None,
+        account_id=egp.account_id,
+        vendor_configuration={
+            "vendor": "LLMENGINE",
+            "hyperparameters": {"epochs": "1", "packing": "False"},
+            "wandb_config": None,
+            "suffix": None,
+            "output": None,
+        },
+    )
+    done = ended(admin, job["id"])
+    collection = FineTuningJobCollection(egp)
+    read = collection.get(job["id"])
+    assert read.status.value == "COMPLETED"
+    assert read.fine_tuned_model_id == done["fine_tuned_model_id"]
+    assert done["hyperparameters"]["epochs"] == 1.0
+    assert done["hyperparameters"]["packing"] is False
+    assert job["id"] in {each.id for each in collection.list()}
+    assert admin.get(f"/v3/fine-tuning-jobs/{job['id']}/events").json()[0]["level"] == "info"
+    assert collection.delete(job["id"])
+
+
+WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
+    "an unknown hyperparameter": (
+        {"vendor_configuration": {"hyperparameters": {"epoch": 1}}},
+        422,
+        ("'epoch'", "there are: alpha"),
+    ),
+    "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1,024")),
+    "one of another type": ({"vendor_configuration": {"hyperparameters": {"epochs": "many"}}}, 422, ("must be float",)),
+    "another vendor": ({"vendor_configuration": {"vendor": "OPENAI"}}, 400, ("trains elsewhere",)),
+    "an output": ({"vendor_configuration": {"output": "s3://x"}}, 400, ("output is not served",)),
+    "no base": ({"base_model_id": None}, 422, ("base_model_id is required",)),
+    "an unknown base": ({"base_model_id": "none"}, 404, ("no model",)),
+    "an unknown dataset": ({"training_dataset_id": "none"}, 404, ("no training dataset",)),
+    "a dataset of the other schema": ({"base_model_id": "starter-embed"}, 422, ("RERANKING_QUESTIONS",)),
+    "more memory than there is": (
+        {"vendor_configuration": {"hyperparameters": {"sequence_length": 1_000_000, "micro_batch_size": 4096}}},
+        400,
+        ("needs", "lower micro_batch_size"),
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_a_wrong_order_is_refused(admin: httpx.Client, upload: Upload, what: str) -> None:
+    """Before anything is stored, with what would be right."""
+    body, status, words = WRONG[what]
+    body = {"training_dataset_id": upload().id, "base_model_id": "starter-chat", **body}
+    if body["base_model_id"] in {"starter-chat", "starter-embed"}:
+        body["base_model_id"] = base_id(admin, body["base_model_id"])
+    before = len(admin.get("/v3/fine-tuning-jobs").json())
+    answer = admin.post("/v4/fine-tuning-jobs", json=body)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["x-should-retry"] == "false"
+    for word in words:
+        assert word in answer.json()["detail"]
+    assert len(admin.get("/v3/fine-tuning-jobs").json()) == before
+
+
+def test_what_cannot_be_trained_is_refused_with_what_can(server: Server, admin: httpx.Client, upload: Upload) -> None:
+    """An architecture outside the table, and a model that is an adapter already."""
+    name = name_of_its_own("odd")
+    chain.import_weights(admin, write_bert(server.home / "import" / f"{name}.gguf"), name)
+    odd = chain.make_model(admin, chain.EMBEDDING, name, name, "EMBEDDING")
+    refused = admin.post("/v4/fine-tuning-jobs", json={"training_dataset_id": upload().id, "base_model_id": odd})
+    assert refused.status_code == 400
+    assert "(bert over gguf as EMBEDDING) cannot be fine-tuned. These can: text models" in refused.json()["detail"]
+    assert "qwen3" in refused.json()["detail"]
+
+    dataset = upload()
+    tuned = ended(admin, order(admin, dataset.id)["id"])
+    again = admin.post(
+        "/v3/fine-tuning-jobs",
+        json={"training_dataset_id": dataset.id, "base_model_id": tuned["fine_tuned_model_id"]},
+    )
+    assert again.status_code == 400
+    assert "an adapter over 'starter-chat' already" in again.json()["detail"]
+
+
+def test_a_member_sees_its_own_account_only(admin: httpx.Client, server: Server, upload: Upload) -> None:
+    """Another account's datasets and jobs are not found, and not listed."""
+    dataset = upload()
+    job = order(admin, dataset.id)
+    other = admin.post("/accounts", json={"account_name": name_of_its_own("account")}).json()["account_id"]
+    made = admin.post("/admin/keys", json={"name": "other", "role": "member", "account_id": other}).json()
+    with server.client(made["secret"]) as stranger:
+        assert stranger.get("/v3/training-datasets").json() == []
+        assert stranger.get("/v3/fine-tuning-jobs").json() == []
+        for path in (
+            f"/v4/training-datasets/{dataset.id}",
+            f"/v4/training-datasets/{dataset.id}/contents",
+            f"/v4/fine-tuning-jobs/{job['id']}",
+            f"/v3/fine-tuning-jobs/{job['id']}/events",
+        ):
+            assert stranger.get(path).status_code == 404
+        assert stranger.delete(f"/v4/fine-tuning-jobs/{job['id']}").status_code == 404
+    ended(admin, job["id"])
+
+
+def test_a_failure_is_told(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """What the training process says, what it leaves in place of a result, and nothing stays of it in the home."""
+    server.order(Orders(fail="the loss is not a number; lower learning_rate"))
+    failed = ended(admin, order(admin, upload().id)["id"], "FAILED")
+    assert failed["status_reason"] == "the loss is not a number; lower learning_rate"
+    server.order(Orders(result="none"))
+    assert "left no result" in ended(admin, order(admin, upload().id)["id"], "FAILED")["status_reason"]
+    server.order(Orders(result="broken"))
+    broken = ended(admin, order(admin, upload().id)["id"], "FAILED")
+    assert "adapter" in broken["status_reason"]
+    assert chain.until(lambda: not list((server.home / "training").iterdir()), "the folders are gone")
+
+
+def test_cancelling(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """A running job and one that waits for its turn end at once; deleting them again removes them."""
+    server.order(Orders(hold_at_step=3))
+    running, waiting = order(admin, upload().id), order(admin, upload().id)
+    holding(admin, running["id"], 2)
+    assert job_of(admin, waiting["id"])["status"] == "PENDING"
+    for job in (waiting, running):
+        assert admin.delete(f"/v4/fine-tuning-jobs/{job['id']}").json() == {"count": 1, "success": True}
+        assert job_of(admin, job["id"])["status"] == "CANCELED"
+    assert not list((server.home / "training").iterdir())
+    admin.delete(f"/v4/fine-tuning-jobs/{running['id']}").raise_for_status()
+    assert admin.get(f"/v4/fine-tuning-jobs/{running['id']}").status_code == 404
+    assert admin.get("/v3/fine-tuning-jobs").json()[-1]["status"] == "CANCELED"
+
+
+# --- what comes of it ------------------------------------------------------------------------------------------------
+
+
+def test_a_reranker_and_an_embedder(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """What is trained from ONNX weights is weights of its own, and no model of the zoo; it deploys like any other."""
+    server.order(Orders(metric=(0.5, 0.75)))
+    dataset = upload(PAIRS, "RERANKING_QUESTIONS")
+    jobs = [order(admin, dataset.id, base) for base in ("starter-embed", "starter-rerank")]
+    for job, kind in zip(jobs, ("embedding", "reranking"), strict=True):
+        done = ended(admin, job["id"])
+        assert done["kind"] == kind
+        model = admin.get(f"/v3/models/{done['fine_tuned_model_id']}").json()
+        assert model["model_creation_parameters"].keys() == {"weights"}
+        artifacts = {artifact["name"]: artifact for artifact in admin.get("/admin/artifacts").json()}
+        assert artifacts[model["model_creation_parameters"]["weights"]]["zoo_name"] is None
+
+
+def test_promotion_and_the_way_back(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """An alias moves when the result is not worse, by force when it is, and goes back by one call."""
+    listed = {model["id"]: model for model in admin.get("/v1/models").json()["data"]}
+    base_deployment = listed["starter-chat"]["deployment_id"]
+    alias = name_of_its_own("alias")
+    made = admin.post(
+        "/v4/serving", json={"name": alias, "alias": alias, "model_deployment_id": base_deployment}
+    ).raise_for_status()
+    server_id = made.json()["model_server_id"]
+    dataset = upload()
+    good = order(admin, dataset.id)
+    ended(admin, good["id"])
+    server.order(Orders(metric=(1.0, 1.5)))
+    bad = order(admin, dataset.id)
+    ended(admin, bad["id"])
+
+    refused = admin.post(f"/admin/fine-tuning-jobs/{bad['id']}/promote", json={"model_server": alias})
+    assert refused.status_code == 409
+    assert "its loss on 4 held-out examples is 1.5, the base's 1" in refused.json()["detail"]
+    assert admin.get(f"/v4/serving/{server_id}").json()["model_deployment_id"] == base_deployment
+
+    promoted = admin.post(f"/admin/fine-tuning-jobs/{good['id']}/promote", json={}).raise_for_status().json()
+    assert (promoted["promotion"]["target_name"], promoted["promotion"]["is_forced"]) == (alias, False)
+    new = admin.get(f"/v4/serving/{server_id}").json()["model_deployment_id"]
+    assert new == promoted["promotion"]["to_id"] != base_deployment
+    asked = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    admin.post(f"/v4/serving/a/{alias}/execute", json=asked).raise_for_status()
+    residents = {each["deployment_id"] for each in server.state()["residents"]}
+    assert new in residents
+
+    forced = admin.post(f"/admin/fine-tuning-jobs/{bad['id']}/promote", json={"model_server": alias, "force": True})
+    assert forced.raise_for_status().json()["promotion"]["is_forced"] is True
+    stale = admin.post(f"/admin/fine-tuning-jobs/{good['id']}/rollback")
+    assert stale.status_code == 409
+    assert "moved on since" in stale.json()["detail"]
+    for job in (bad, good):
+        back = admin.post(f"/admin/fine-tuning-jobs/{job['id']}/rollback").raise_for_status().json()
+        assert back["promotion"] is None
+    assert admin.get(f"/v4/serving/{server_id}").json()["model_deployment_id"] == base_deployment
+    assert admin.post(f"/admin/fine-tuning-jobs/{good['id']}/rollback").status_code == 409
+    admin.delete(f"/v4/serving/{server_id}").raise_for_status()
+
+
+def test_a_deployment_is_promoted_in_place(admin: httpx.Client, upload: Upload) -> None:
+    """Its id stays; with no server and no name it is not guessed what to move."""
+    deployed = chain.deploy(admin, chain.CHAT, "starter-chat", name_of_its_own("live"))
+    job = order(admin, upload().id, base_model_id=deployed.model_id)
+    done = ended(admin, job["id"])
+    path = f"/admin/fine-tuning-jobs/{job['id']}"
+    assert admin.post(f"{path}/promote", json={}).status_code == 422
+    admin.post(f"{path}/promote", json={"deployment": deployed.name}).raise_for_status()
+    assert admin.get(f"/v3/models/{done['fine_tuned_model_id']}/deployments").json()[0]["id"] == deployed.deployment_id
+    admin.post(f"{path}/rollback").raise_for_status()
+    assert admin.get(deployed.path).raise_for_status().json()["status"] == "READY"
+    chain.remove(admin, deployed)
+
+
+# --- without what trains ---------------------------------------------------------------------------------------------
+
+
+def test_without_the_extra_datasets_work_and_jobs_say_what_to_run(tmp_path: Path) -> None:
+    """501 on every route of jobs, which clients need not send again; datasets are taken all the same."""
+    with training_server(tmp_path / "home", **{MODULES: "no_such_library"}) as server, server.client() as admin:
+        dataset = sent(admin, GOOD).raise_for_status().json()
+        body = {"training_dataset_id": dataset["id"], "base_model_id": base_id(admin)}
+        for dialect in ("v3", "v4"):
+            jobs = f"/{dialect}/fine-tuning-jobs"
+            for method, path, sent_body in (
+                ("GET", jobs, None),
+                ("POST", jobs, body),
+                ("GET", f"{jobs}/x", None),
+                ("GET", f"{jobs}/x/events", None),
+                ("DELETE", f"{jobs}/x", None),
+            ):
+                answer = admin.request(method, path, json=sent_body)
+                assert answer.status_code == 501, path
+                assert answer.json()["code"] == "not_installed"
+                assert "no_such_library missing" in answer.json()["detail"]
+                assert "./install.sh --with-finetuning" in answer.json()["detail"]
+                assert answer.headers["x-should-retry"] == "false"
+        assert admin.post("/admin/fine-tuning-jobs/x/promote", json={}).status_code == 501
+        assert admin.delete(f"/v4/training-datasets/{dataset['id']}").status_code == 200

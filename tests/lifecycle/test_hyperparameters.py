@@ -1,0 +1,49 @@
+"""Hyperparameters: every name of the contract with the training process, its type and its range."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from appliance.domain.errors import InvalidParameter
+from appliance.domain.training import Hyperparameters, Schedule
+from appliance.lifecycle.hyperparameters import SETTINGS, check, complete
+
+
+def test_the_table_is_the_contract():
+    """Each has an entry, and its default is within its range and of its type."""
+    assert [setting.name for setting in SETTINGS] == [field.name for field in msgspec.structs.fields(Hyperparameters)]
+    defaults = msgspec.to_builtins(Hyperparameters())
+    assert complete(check(defaults)) == Hyperparameters()
+
+
+def test_clients_may_send_text():
+    """One official client's users write everything as text; it is read by the declared type."""
+    given = {"epochs": "2", "packing": "False", "target_modules": "q_proj, v_proj", "schedule": "linear", "seed": 3.0}
+    chosen = complete(check(given))
+    assert (chosen.epochs, chosen.packing, chosen.seed) == (2.0, False, 3)
+    assert chosen.target_modules == ("q_proj", "v_proj")
+    assert chosen.schedule is Schedule.LINEAR
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_ranges_hold(setting):
+    """Outside of it, of another type, or null where that means nothing: refused with the name."""
+    wrong = [{"a": 1}, [1], "" if setting.type == "words" else "many", None]
+    if setting.low is not None:
+        wrong += [setting.low - 1, setting.high * 2 + 1]
+    if setting.type in ("words", "bool"):
+        wrong = [{"a": 1}, [1], "a/b" if setting.type == "words" else "many"]
+    for value in wrong:
+        if value is None and setting.may_be_null:
+            continue
+        with pytest.raises(InvalidParameter, match=setting.name):
+            check({setting.name: value})
+
+
+def test_every_fault_is_named():
+    """All of them at once, each with its place."""
+    with pytest.raises(InvalidParameter) as refused:
+        check({"epoch": 1, "rank": 0})
+    assert [location[-1] for location, _ in refused.value.errors] == ["epoch", "rank"]
+    assert "there are: alpha, batch_size" in refused.value.message

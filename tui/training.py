@@ -1,0 +1,82 @@
+"""Datasets and fine-tuning jobs, as the console's client asks for them."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+from urllib.parse import quote, urlencode
+
+from appliance.wire import sgp
+from appliance.wire import sgp_training as wire
+from tui.client import INFERENCE_SECONDS, Client
+
+DATASETS, JOBS = "/v4/training-datasets", "/v4/fine-tuning-jobs"
+MOST_LISTED = 10_000
+
+
+class TrainingClient:
+    """The routes of fine-tuning, over a connection that somebody else closes."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def upload(self, file_name: str, content: BinaryIO, name: str, schema_type: str) -> wire.TrainingDatasetV4:
+        """Send examples, in pieces; each line is checked."""
+        fields = {"name": name, "schema_type": schema_type}
+        return await self._client.send_file(DATASETS, wire.TrainingDatasetV4, file_name, content, fields)
+
+    async def datasets(self) -> list[wire.TrainingDatasetV4]:
+        """All datasets, oldest first."""
+        found = await self._client.ask("GET", f"{DATASETS}?limit={MOST_LISTED}", wire.TrainingDatasetPage)
+        return found.items
+
+    async def dataset(self, dataset_id: str) -> wire.TrainingDatasetV4:
+        """One dataset."""
+        return await self._client.ask("GET", f"{DATASETS}/{_segment(dataset_id)}", wire.TrainingDatasetV4)
+
+    async def delete_dataset(self, dataset_id: str) -> sgp.Deleted:
+        """Remove a dataset that no job stands on."""
+        return await self._client.ask("DELETE", f"{DATASETS}/{_segment(dataset_id)}", sgp.Deleted)
+
+    async def tokens(self, dataset_id: str, base_model: str, sequence_length: int | None) -> wire.TokenStatistics:
+        """How long a dataset's examples are to a base model."""
+        query = {"base_model": base_model} | ({"sequence_length": sequence_length} if sequence_length else {})
+        path = f"/admin/training-datasets/{_segment(dataset_id)}/tokens?{urlencode(query)}"
+        return await self._client.ask("GET", path, wire.TokenStatistics, seconds=INFERENCE_SECONDS)
+
+    async def model_id(self, name: str) -> str:
+        """Id of a model by its name; what is no name is taken for an id."""
+        return next((model.id for model in await self._client.models() if model.name == name), name)
+
+    async def create_job(self, body: wire.FineTuningJobCreate) -> wire.FineTuningJobV4:
+        """Order a training."""
+        return await self._client.ask("POST", JOBS, wire.FineTuningJobV4, body)
+
+    async def jobs(self) -> list[wire.FineTuningJobV4]:
+        """All jobs, oldest first."""
+        return (await self._client.ask("GET", f"{JOBS}?limit={MOST_LISTED}", wire.FineTuningJobPage)).items
+
+    async def job(self, job_id: str) -> wire.FineTuningJobV4:
+        """One job, with how far it is."""
+        return await self._client.ask("GET", f"{JOBS}/{_segment(job_id)}", wire.FineTuningJobV4)
+
+    async def events(self, job_id: str) -> list[wire.FineTuningEvent]:
+        """What a job has reported, oldest first."""
+        return await self._client.ask("GET", f"{JOBS}/{_segment(job_id)}/events", list[wire.FineTuningEvent])
+
+    async def delete_job(self, job_id: str) -> sgp.Deleted:
+        """Cancel a job that has not ended, remove one that has."""
+        return await self._client.ask("DELETE", f"{JOBS}/{_segment(job_id)}", sgp.Deleted)
+
+    async def promote(self, job_id: str, body: wire.PromotionCreate) -> wire.FineTuningJobV4:
+        """Move what callers call to a job's model."""
+        path = f"/admin/fine-tuning-jobs/{_segment(job_id)}/promote"
+        return await self._client.ask("POST", path, wire.FineTuningJobV4, body, seconds=INFERENCE_SECONDS)
+
+    async def roll_back(self, job_id: str) -> wire.FineTuningJobV4:
+        """Move it back."""
+        path = f"/admin/fine-tuning-jobs/{_segment(job_id)}/rollback"
+        return await self._client.ask("POST", path, wire.FineTuningJobV4, seconds=INFERENCE_SECONDS)
+
+
+def _segment(name: str) -> str:
+    return quote(name, safe="")
