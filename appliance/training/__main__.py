@@ -32,6 +32,16 @@ _TRAININGS = {
 """Modules with ``run(task, surroundings)``; the one that is needed is imported."""
 
 
+_SURROUNDINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    # threads that wait for each other sleep: beside other work a thread that spins takes the processor from the one
+    # it waits for, and a step takes ten times as long
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""Read by libraries when they are loaded."""
+
+
 class Training(Protocol):
     """What such a module offers."""
 
@@ -47,7 +57,7 @@ def main(arguments: list[str]) -> int:
     stop = StopSignal()
     stop.listen()
     reports = take_standard_output()
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    os.environ.update(_SURROUNDINGS)
     try:
         ended = _train(Path(arguments[0]), reports, stop)
     except Exception as error:

@@ -53,6 +53,7 @@ def open_base(weights: GgufWeights, dtype: torch.dtype, device: torch.device) ->
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     model.to_empty(device=device)
+    model.tie_weights()
     model.to(dtype)
     _fill(model, weights)
     _turn(model, config, weights, device)
@@ -192,7 +193,7 @@ def _as_trained(weights: GgufWeights, tensor: str) -> Array:
         numbers = turned[:, 0] if flat else turned
     if weights.architecture in _GEMMA and tensor.endswith("norm.weight"):
         numbers = numbers - np.float32(1.0)  # the file has them as they multiply
-    return np.ascontiguousarray(numbers)
+    return np.require(numbers, requirements=["C", "W"])  # what is mapped from the file cannot be written
 
 
 def _turn(model: nn.Module, config: Any, weights: GgufWeights, device: torch.device) -> None:
@@ -203,7 +204,7 @@ def _turn(model: nn.Module, config: Any, weights: GgufWeights, device: torch.dev
             for name, buffer in fresh.named_buffers(recurse=False):
                 module.register_buffer(name, buffer.float().to(device), persistent=False)
             if _FREQUENCY_FACTORS in weights.tensors:
-                factors = torch.from_numpy(weights.numbers(_FREQUENCY_FACTORS)).flatten().to(device)
+                factors = torch.tensor(weights.numbers(_FREQUENCY_FACTORS), device=device).flatten()
                 module.inv_freq = module.inv_freq / factors
         elif hasattr(module, "embed_scale") and isinstance(module.embed_scale, torch.Tensor):
             scale = torch.tensor(float(weights.count("embedding_length")) ** 0.5, device=device)
