@@ -31,9 +31,7 @@ class GgufWeights:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._readers = [gguf.GGUFReader(shard) for shard in _shards(path)]
-        self.tensors: dict[str, Any] = {
-            tensor.name: tensor for reader in self._readers for tensor in reader.tensors
-        }
+        self.tensors: dict[str, Any] = {tensor.name: tensor for reader in self._readers for tensor in reader.tensors}
         self.architecture = str(self.field("general.architecture") or "")
         self.name = str(self.field("general.name") or path.name)
 
@@ -66,8 +64,10 @@ class GgufWeights:
     @property
     def kv_heads(self) -> int:
         """Heads of keys and values."""
-        return self.heads if self.of_architecture("attention.head_count_kv") is None else self.count(
-            "attention.head_count_kv"
+        return (
+            self.heads
+            if self.of_architecture("attention.head_count_kv") is None
+            else self.count("attention.head_count_kv")
         )
 
     def shape(self, name: str) -> tuple[int, ...]:

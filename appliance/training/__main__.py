@@ -21,6 +21,7 @@ from appliance.domain.training import (
     TrainingKind,
     TrainingTask,
 )
+from appliance.training import merging
 from appliance.training.reports import Reports, take_standard_output
 from appliance.training.stopping import StopSignal
 
@@ -50,7 +51,9 @@ class Training(Protocol):
 
 
 def main(arguments: list[str]) -> int:
-    """``FOLDER``."""
+    """``FOLDER``, or ``merge`` and its arguments."""
+    if arguments[:1] == ["merge"]:
+        return merging.main(arguments[1:])
     if len(arguments) != 1:
         print("usage: python -m appliance.training FOLDER", file=sys.stderr)
         return 2

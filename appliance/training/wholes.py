@@ -10,7 +10,11 @@ from pathlib import Path
 def write_whole(place: Path, write: Callable[[Path], object]) -> None:
     """Have ``write(partial)`` make a file, and put it in its place only when it is complete and on disk."""
     partial = place.with_name(place.name + ".partial")
-    write(partial)
+    try:
+        write(partial)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     _flush(partial)
     partial.rename(place)
     _flush(place.parent)
