@@ -63,6 +63,8 @@ def main(arguments: list[str]) -> int:
     os.environ.update(_SURROUNDINGS)
     try:
         ended = _train(Path(arguments[0]), reports, stop)
+    except BrokenPipeError:
+        return PAUSED_STATUS  # the server is gone; the next one starts it again
     except Exception as error:
         traceback.print_exc()
         reports.send(TrainingFailed(detail=_detail(error)))
