@@ -45,6 +45,9 @@ class _Config(Struct):
 
 def convert(folder: Path, base: GgufWeights, place: Path) -> None:
     """Write the adapter as GGUF. Raises BadWeights, WrongWeights."""
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if (folder / name).is_symlink():
+            raise BadWeights(f"'{name}' in the folder is a link; copy its file to the folder instead")
     config = _config(folder / ADAPTER_CONFIG)
     write_adapter(place, base, _factors(folder / ADAPTER_WEIGHTS, config), config.lora_alpha, name=folder.name)
 

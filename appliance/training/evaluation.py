@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,6 @@ import torch
 
 from appliance.domain.training import Evaluation
 from appliance.training.prompts import Example, Examples, Ints
-from appliance.training.rows import Row
 
 ASKED_EXAMPLES = 32
 """Answers that are written out and compared; the loss is over all."""
@@ -25,25 +24,21 @@ class Candidate(Protocol):
     device: torch.device
     model: Any
 
-    def loss(self, rows: Sequence[Row]) -> torch.Tensor:
-        """The sum over learnt tokens."""
-
     def logits(self, tokens: torch.Tensor, positions: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         """Scores at places."""
 
 
-def evaluate(adapted: Candidate, rows: Sequence[Row], held: Examples) -> Evaluation:
+def evaluate(adapted: Candidate, mean_loss: Callable[[], float], held: Examples) -> Evaluation:
     """``loss``, ``perplexity``, and ``exact_match`` where there are answers short enough to be written out."""
     with adapted.model.disable_adapter():
-        base = _metrics(adapted, rows, held)
-    return Evaluation(examples=len(held.examples), base=base, candidate=_metrics(adapted, rows, held))
+        base = _metrics(adapted, mean_loss, held)
+    return Evaluation(examples=len(held.examples), base=base, candidate=_metrics(adapted, mean_loss, held))
 
 
-def _metrics(adapted: Candidate, rows: Sequence[Row], held: Examples) -> dict[str, float]:
+def _metrics(adapted: Candidate, mean_loss: Callable[[], float], held: Examples) -> dict[str, float]:
+    loss = mean_loss()
     adapted.model.eval()
     with torch.no_grad():
-        total = sum(float(adapted.loss([row])) for row in rows)
-        loss = total / max(sum(row.learnt for row in rows), 1)
         found = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
         asked = list(_questions(held))[:ASKED_EXAMPLES]
         if asked:

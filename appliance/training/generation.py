@@ -59,7 +59,7 @@ def run(task: TrainingTask, surroundings: Surroundings) -> TrainingEnded | None:
     output = Path(task.output_folder)
     output.mkdir(parents=True, exist_ok=True)
     write_whole(output / ADAPTER, lambda place: adapted.export(place, weights))
-    evaluation = evaluate(adapted, trainee.validation_rows, held) if held.examples else None
+    evaluation = evaluate(adapted, trainee.mean_loss, held) if held.examples else None
     surroundings.reports.send(TrainingMemory(peak_bytes=peak_bytes(device)))
     return TrainingEnded(
         files=(ADAPTER,),
@@ -100,6 +100,11 @@ def _chosen(given: Examples, wanted: Callable[[int], bool]) -> Examples:
 
 def _check_lengths(task: TrainingTask, weights: GgufWeights, examples: Sequence[Example]) -> None:
     made_for = weights.count("context_length")
+    if (task.hyperparameters.sequence_length or 0) > made_for:
+        raise InvalidParameter(
+            f"sequence_length {task.hyperparameters.sequence_length} is more than the {made_for} tokens that the base was "
+            "made for; lower it"
+        )
     limit = task.hyperparameters.sequence_length or made_for
     longest = max(len(example.tokens) for example in examples)
     if longest > limit:
@@ -188,7 +193,7 @@ class Trainee:
         longest = max(len(example.tokens) for example in (*train.examples, *held.examples))
         self._row_tokens = self._asked.sequence_length or longest
         self._rows = [row for row in self._as_rows(train) if row.learnt]
-        self.validation_rows = [row for row in self._as_rows(held) if row.learnt]
+        self._held_rows = [row for row in self._as_rows(held) if row.learnt]
         self._micro = self._asked.micro_batch_size or micro_batch_size(task, adapted, self._row_tokens)
 
     @property
@@ -228,7 +233,17 @@ class Trainee:
 
     def validation_loss(self) -> float | None:
         """Mean over the learnt tokens that are held out."""
-        return mean_loss(self._adapted, self.validation_rows, self._micro) if self.validation_rows else None
+        return self.mean_loss() if self._held_rows else None
+
+    def mean_loss(self) -> float:
+        """The same, as the network is now: with the adapter or without."""
+        self._adapted.model.eval()
+        ordered = sorted(self._held_rows, key=lambda row: -row.tokens)
+        with torch.no_grad():
+            losses = [
+                float(self._adapted.loss(ordered[at : at + self._micro])) for at in range(0, len(ordered), self._micro)
+            ]
+        return sum(losses) / max(sum(row.learnt for row in ordered), 1)
 
     def _as_rows(self, given: Examples) -> list[Row]:
         return packed(given.examples, self._row_tokens) if self._asked.packing else alone(given.examples)
@@ -244,15 +259,6 @@ class Trainee:
             trainable_parameters=sum(value.numel() for value in self.parameters.values()),
             resumed_step=resumed_step,
         )
-
-
-def mean_loss(adapted: Adapted, rows: Sequence[Row], micro: int) -> float:
-    """Over all learnt tokens of the rows, as the network is now."""
-    adapted.model.eval()
-    ordered = sorted(rows, key=lambda row: -row.tokens)
-    with torch.no_grad():
-        losses = [float(adapted.loss(ordered[at : at + micro])) for at in range(0, len(ordered), micro)]
-    return sum(losses) / max(sum(row.learnt for row in rows), 1)
 
 
 def micro_batch_size(task: TrainingTask, adapted: Adapted, row_tokens: int) -> int:

@@ -123,3 +123,12 @@ def test_a_truncated_file_is_refused(base: GgufWeights, tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(BadWeights, match="it should have"):
         convert(folder, base, tmp_path / "adapter.gguf")
+
+
+def test_a_link_in_the_folder_is_refused(base: GgufWeights, tmp_path: Path) -> None:
+    """A folder may come from anywhere; what it links to was not given."""
+    folder = write_folder(tmp_path / "adapter")
+    (folder / "adapter_config.json").rename(tmp_path / "outside.json")
+    (folder / "adapter_config.json").symlink_to(tmp_path / "outside.json")
+    with pytest.raises(BadWeights, match="is a link"):
+        convert(folder, base, tmp_path / "adapter.gguf")

@@ -126,7 +126,7 @@ def test_gradients_accumulate_to_those_of_a_whole_step(gemma: Adapted, tmp_path:
     torch.testing.assert_close(gradient(1), gradient(6), rtol=1e-4, atol=1e-7)
 
 
-def test_exact_match_is_what_greedy_writing_gives(gemma: Adapted) -> None:
+def test_exact_match_is_what_greedy_writing_gives(gemma: Adapted, tmp_path: Path) -> None:
     """Base and candidate are asked for the answer token by token; one that writes it scores 1, one that does not 0."""
     prompt = [0, 9, 8, 7]
     written: list[int] = []
@@ -135,7 +135,9 @@ def test_exact_match_is_what_greedy_writing_gives(gemma: Adapted) -> None:
     tokens = np.array(prompt + written, dtype=np.int32)
     held = Examples((Example(tokens, np.arange(len(tokens)) >= 4),), frozenset({2}))
 
-    found = evaluate(gemma, alone(held.examples), held)
+    trainee = Trainee(write_task(tmp_path, tmp_path, []), gemma, held, held)
+
+    found = evaluate(gemma, trainee.mean_loss, held)
 
     assert found.candidate["exact_match"] == 1.0
     assert found.base["exact_match"] == 0.0
