@@ -102,8 +102,8 @@ def _check_lengths(task: TrainingTask, weights: GgufWeights, examples: Sequence[
     made_for = weights.count("context_length")
     if (task.hyperparameters.sequence_length or 0) > made_for:
         raise InvalidParameter(
-            f"sequence_length {task.hyperparameters.sequence_length} is more than the {made_for} tokens that the base was "
-            "made for; lower it"
+            f"sequence_length {task.hyperparameters.sequence_length} is more than the {made_for} tokens "
+            "that the base was made for; lower it"
         )
     limit = task.hyperparameters.sequence_length or made_for
     longest = max(len(example.tokens) for example in examples)
