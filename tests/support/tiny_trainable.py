@@ -19,13 +19,17 @@ _GEMMA = ("gemma", "gemma2", "gemma3")
 
 
 def write_trainable(
-    path: Path, architecture: str, *, seed: int = 1, chat_template: str | None = CHAT_TEMPLATE, half: bool = False
-) -> Path:
-    """Random weights; ``half``: matrices as F16."""
+    path: Path, architecture: str, *, seed: int = 1, chat_template: str | None = CHAT_TEMPLATE, half: bool = False,
+    rope_scaling: tuple[gguf.RopeScalingType, float] | None = None, rotated: int = 16,
+) -> Path:  # fmt: skip
+    """Random weights. ``half``: matrices as F16; ``rotated``: numbers of a head that phi3 rotates."""
     layers = 6 if architecture == "gemma3" else LAYERS
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(f"tiny {architecture[:3]}")  # of a name with phi3 in it llama.cpp expects Phi's vocabulary
-    _describe(writer, architecture, layers)
+    _describe(writer, architecture, layers, rotated)
+    if rope_scaling is not None:
+        writer.add_rope_scaling_type(rope_scaling[0])
+        writer.add_rope_scaling_factor(rope_scaling[1])
     _spell(writer, chat_template)
     weights = _Weights(writer, seed, half=half, norms=1.0)
     weights.matrix("token_embd.weight", len(vocabulary()), WIDTH, 0.5)
@@ -43,7 +47,7 @@ def write_trainable(
     return path
 
 
-def _describe(writer: gguf.GGUFWriter, architecture: str, layers: int) -> None:
+def _describe(writer: gguf.GGUFWriter, architecture: str, layers: int, rotated: int) -> None:
     writer.add_context_length(CONTEXT)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(layers)
@@ -54,7 +58,7 @@ def _describe(writer: gguf.GGUFWriter, architecture: str, layers: int) -> None:
     writer.add_rope_freq_base(10_000.0)
     writer.add_vocab_size(len(vocabulary()))
     if architecture in ("llama", "phi3", "qwen2"):
-        writer.add_rope_dimension_count(HEAD_WIDTH)
+        writer.add_rope_dimension_count(rotated)
     else:
         writer.add_key_length(HEAD_WIDTH)
         writer.add_value_length(HEAD_WIDTH)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import gguf
 import numpy as np
 import pytest
 import torch
@@ -35,6 +37,29 @@ def test_every_trainable_architecture_computes_as_llama_cpp_does(architecture: s
 
     assert cosine(ours, theirs) > 0.9999
     assert (ours.argmax(axis=1) == theirs.argmax(axis=1)).mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layout"),
+    [
+        ("gemma3", {"rope_scaling": (gguf.RopeScalingType.LINEAR, 8.0)}),
+        ("qwen2", {"rope_scaling": (gguf.RopeScalingType.LINEAR, 4.0)}),
+        ("phi3", {"rotated": 12}),
+    ],
+)
+def test_other_rotations_compute_as_llama_cpp_does(architecture: str, layout: dict[str, Any], tmp_path: Path) -> None:
+    """Slowed down, in gemma3 in its global layers only, and of a part of each head."""
+    path = write_trainable(tmp_path / "base.gguf", architecture, **layout)
+
+    assert cosine(logits_of(path, TOKENS), llama_logits(path, TOKENS)) > 0.9999
+
+
+def test_rotations_that_are_not_known_are_refused(tmp_path: Path) -> None:
+    """Rather than trained as another network."""
+    path = write_trainable(tmp_path / "base.gguf", "llama", rope_scaling=(gguf.RopeScalingType.YARN, 4.0))
+
+    with pytest.raises(WrongWeights, match="scales its rotations by 'yarn'"):
+        open_base(GgufWeights(path), torch.float32, CPU)
 
 
 def test_starter_chat_computes_as_llama_cpp_does() -> None:
