@@ -15,15 +15,17 @@ from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 TOKENS = [0, 40, 41, 42, 7]
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """With the weights 'base' and the adapter 'lora' imported."""
-    home = tmp_path / "home"
-    path = write_trainable(tmp_path / "base.gguf", "llama")
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the weights 'base' and the adapter 'lora' imported; their sources are beside it."""
+    folder = tmp_path_factory.mktemp("merge")
+    home = folder / "home"
+    path = write_trainable(folder / "base.gguf", "llama")
     done = invoke("models", "import", str(path), "--name", "base", home=home)
     assert done.exit_code == 0, done.output
-    folder = write_folder(tmp_path / "adapter")
-    done = invoke("models", "import", str(folder), "--name", "lora", "--base", "base", home=home)
+    done = invoke(
+        "models", "import", str(write_folder(folder / "adapter")), "--name", "lora", "--base", "base", home=home
+    )
     assert done.exit_code == 0, done.output
     return home
 
@@ -40,7 +42,7 @@ def test_an_adapter_is_merged_with_the_base_that_it_names(home: Path, tmp_path: 
 
     assert done.exit_code == 0, done.output
     assert "'merged' is imported" in done.output
-    base = tmp_path / "base.gguf"
+    base = home.parent / "base.gguf"
     assert cosine(llama_logits(place, TOKENS), llama_logits(base, TOKENS)) < 0.99
     again = CliRunner().invoke(merge, ["lora", str(place), "--home", str(home)])
     assert again.exit_code == 1
@@ -65,9 +67,9 @@ def test_what_cannot_be_merged_is_said(home: Path, tmp_path: Path, arguments: li
     assert not list(tmp_path.glob("x.gguf*"))
 
 
-def test_an_adapter_of_peft_needs_its_base(home: Path, tmp_path: Path) -> None:
+def test_an_adapter_of_peft_needs_its_base(home: Path) -> None:
     """Without one, with an unknown one, and with one that is no model: each is said, and nothing is imported."""
-    folder = str(tmp_path / "adapter")
+    folder = str(home.parent / "adapter")
     for options, complaint in (
         ([], "name the imported weights it is for"),
         (["--base", "nothing"], "import the adapter's base first"),
