@@ -46,12 +46,13 @@ def write_task(
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
     """The process over a task's folder."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "appliance.training", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=(folder / "errors.txt").open("ab"),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-    )
+    with (folder / "errors.txt").open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "appliance.training", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+        )
 
 
 def reports_of(lines: Iterable[bytes]) -> list[TrainingReport]:
