@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
-from appliance.store.gguf_weights import GgufWeights
+from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
 from appliance.training.base import check_trainable, gguf_of, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
@@ -163,9 +163,13 @@ class Adapted:
             module, kind, _ = name.partition(".lora_A.")
             if kind:
                 up = self.parameters[name.replace(".lora_A.", ".lora_B.")]
-                arrays = (value.detach().float().cpu().numpy() for value in (down, up))
-                found[module.removeprefix("base_model.model.")] = Factors(*arrays, self._scale)
+                found[module.removeprefix("base_model.model.")] = Factors(_array(down), _array(up), self._scale)
         return found
+
+
+def _array(parameter: nn.Parameter) -> Array:
+    found: Array = parameter.detach().float().cpu().numpy()
+    return found
 
 
 def _targets(base: nn.Module, task: TrainingTask) -> list[str]:
