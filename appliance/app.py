@@ -16,7 +16,6 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
@@ -25,6 +24,7 @@ import appliance
 from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
+from appliance.api.description.document import DescriptionConfig
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.headers import QuotaHeaders
 from appliance.api.idempotency import Idempotency
@@ -152,7 +152,7 @@ def make_app(node: Node) -> Litestar:
     )
 
 
-def _openapi() -> OpenAPIConfig:
+def _openapi() -> DescriptionConfig:
     """The document at /schema/openapi.json and its page at /schema, which loads nothing from elsewhere."""
     page = SwaggerRenderPlugin(
         js_url=f"{ASSETS}/swagger-ui-bundle.js",
@@ -161,7 +161,8 @@ def _openapi() -> OpenAPIConfig:
         favicon=f"<link rel='icon' href='{ASSETS}/favicon-32x32.png'>",
         path="/",
     )
-    return OpenAPIConfig(
+    return DescriptionConfig(
+        routes=ROUTES,
         title="Model appliance",
         version=appliance.__version__,
         description=(appliance.__doc__ or "").strip(),
