@@ -86,20 +86,6 @@ class Recorder:
         setattr(kind, name, wrapper)
 
     def _wrapper(self, function: Callable[..., Any], called: Called) -> Any:
-        if inspect.isgeneratorfunction(function):
-
-            @wraps(function)
-            def pieces(*arguments: Any, **options: Any) -> Iterator[Any]:
-                running = function(*arguments, **options)
-                while True:
-                    with self._within(called):
-                        try:
-                            piece = next(running)
-                        except StopIteration:
-                            return
-                    yield piece
-
-            return pieces
         if inspect.iscoroutinefunction(function):
 
             @wraps(function)
@@ -112,9 +98,20 @@ class Recorder:
         @wraps(function)
         def plain(*arguments: Any, **options: Any) -> Any:
             with self._within(called):
-                return function(*arguments, **options)
+                result = function(*arguments, **options)
+            return self._each(result, called) if inspect.isgenerator(result) else result
 
         return plain
+
+    def _each(self, pieces: Iterator[Any], called: Called) -> Iterator[Any]:
+        """What comes piece by piece, asking on in between."""
+        while True:
+            with self._within(called):
+                try:
+                    piece = next(pieces)
+                except StopIteration:
+                    return
+            yield piece
 
     @contextmanager
     def _within(self, called: Called) -> Iterator[None]:

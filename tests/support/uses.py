@@ -60,19 +60,28 @@ def write(records: Iterable[Recorded], path: Path = RECORD) -> None:
     path.write_bytes(b"".join(line + b"\n" for line in lines))
 
 
+def is_new(use: Use, record: Iterable[Recorded]) -> bool:
+    """Whether the record lacks a use. Plain requests count only where no client's method reaches the route."""
+    if use.client == PLAIN_HTTP:
+        return all(each.route != use.route for each in record)
+    return all(each.use != use for each in record)
+
+
 def merged(old: Iterable[Recorded], seen: dict[str, set[Use]]) -> list[Recorded]:
     """The record after tests that made ``seen``. Who made a use keeps it; for a new one the plainest test is taken."""
     kept = [each for each in old if each.test not in seen or each.use in seen[each.test]]
-    known = {each.use for each in kept}
     makers: dict[Use, list[str]] = defaultdict(list)
     for test, uses in seen.items():
-        for use in uses - known:
-            makers[use].append(test)
+        for use in uses:
+            if is_new(use, kept):
+                makers[use].append(test)
     fresh = [
         Recorded(client=use.client, method=use.method, route=use.route, test=min(tests, key=_plainness))
         for use, tests in makers.items()
     ]
-    return kept + fresh
+    found = kept + fresh
+    by_client = {each.route for each in found if each.client != PLAIN_HTTP}
+    return [each for each in found if each.client != PLAIN_HTTP or each.route not in by_client]
 
 
 def _plainness(test: str) -> tuple[bool, bool, int, str]:

@@ -23,6 +23,7 @@ from appliance.api.errors import problem_type
 from appliance.api.idempotency import HEADER, MAX_KEY_LENGTH
 
 JSON = "application/json"
+FORM = "multipart/form-data"
 KEYS: list[Json] = [{"apiKey": []}, {"bearer": []}]
 SECURITY_SCHEMES: Json = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "A key of this appliance."},
@@ -87,11 +88,12 @@ class Description:
         return plain
 
     def _describe(self, operation: Operation, method: str, path: str, found: Json) -> None:
+        found["summary"] = operation.summary
         is_open = _is_open(path)
         if is_open:
             found["security"] = [] if path != "/metrics" else [{}, *KEYS]
         if operation.guarded:
-            found["description"] = f"{found.get('description', '')} For admins.".strip()
+            found["description"] = "For admins."
         parameters = [_parameter(each) for each in found.get("parameters", [])]
         if operation.creates:
             parameters.append(IDEMPOTENCY)
@@ -103,13 +105,13 @@ class Description:
         found["responses"] = self._responses(operation, method, path, parameters, examples, is_open=is_open)
 
     def _body(self, operation: Operation, examples: Sequence[Example]) -> Json | None:
+        shown = {each.name: {"summary": each.summary, "value": each.body} for each in examples}
+        shows: Json = {"examples": shown} if shown else {}
         if operation.id in FORMS:
-            return {"required": True, "content": {"multipart/form-data": FORMS[operation.id]}}
+            return {"required": True, "content": {FORM: {**FORMS[operation.id], **shows}}}
         if not operation.bodies:
             return None
-        content: Json = {"schema": self._schemas.of(operation.bodies)}
-        shown = {each.name: {"summary": each.summary, "value": each.body} for each in examples}
-        return {"required": True, "content": {JSON: {**content, **({"examples": shown} if shown else {})}}}
+        return {"required": True, "content": {JSON: {"schema": self._schemas.of(operation.bodies), **shows}}}
 
     def _responses(
         self,

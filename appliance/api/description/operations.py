@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import types
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -21,6 +22,7 @@ class Operation(Struct, kw_only=True, frozen=True):
     """One operation."""
 
     id: str
+    summary: str
     bodies: tuple[Any, ...]
     """Types that its JSON body may have; none: it takes none."""
     answers: tuple[Any, ...]
@@ -58,6 +60,7 @@ def _operation(handler: HTTPRouteHandler, guards: Any) -> Operation | None:
     bodies = answer.body if answer.body is not None else _unwrapped(hints.get("data"))
     return Operation(
         id=handler.operation_id,
+        summary=(inspect.getdoc(_function(handler)) or "").partition("\n")[0].replace("``", "`"),
         bodies=_alternatives(bodies),
         answers=() if answer.is_text or answer.refuses else _alternatives(answer.json or hints.get("return")),
         pieces=_alternatives(answer.pieces),

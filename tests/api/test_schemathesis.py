@@ -1,0 +1,50 @@
+"""schemathesis against a real server: whatever fits the document at /schema, or just does not, is answered as it says."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.server import Server, running_server
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_headers_conformance",
+    "response_schema_conformance",
+    "negative_data_rejection",
+    "missing_required_header",
+    "unsupported_method",
+    "allow_header_conformance",
+    "ignored_auth",
+)
+"""All that speak of one request, but for ``positive_data_acceptance``: a body that fits its schema may name a model that
+is not there."""
+
+
+def run_schemathesis(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Go over the document of a server."""
+    command = [
+        str(Path(sys.executable).with_name("schemathesis")),
+        "--config-file",
+        str(Path(__file__).with_name("schemathesis.toml")),
+        "run",
+        f"{server.url}/schema/openapi.json",
+        "--header",
+        f"x-api-key: {server.admin_key}",
+        "--checks",
+        ",".join(CHECKS),
+        "--no-color",
+        *arguments,
+    ]
+    return subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
+
+
+def test_the_document_holds(tmp_path: Path) -> None:
+    """No answer is a 5xx that is not announced, a status or type that is not described, or out of its schema."""
+    with running_server(tmp_path / "home") as server:
+        done = run_schemathesis(server, "--max-examples", "3", "--seed", "1")
+    assert done.returncode == 0, done.stdout[-30_000:] + done.stderr
