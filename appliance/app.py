@@ -28,6 +28,7 @@ from appliance.api.description.document import DescriptionConfig
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.headers import QuotaHeaders
 from appliance.api.idempotency import Idempotency
+from appliance.api.methods import Options
 from appliance.api.ollama import routes as ollama_routes
 from appliance.api.ollama import store as ollama_store
 from appliance.api.openai import batches as batch_routes
@@ -137,7 +138,7 @@ def make_app(node: Node) -> Litestar:
             "node": Provide(lambda: node, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        middleware=[Gate(node, hosts), QuotaHeaders(node.quotas), Idempotency(node.answers)],
+        middleware=[Gate(node, hosts), Options(), QuotaHeaders(node.quotas), Idempotency(node.answers)],
         exception_handlers={
             ApplianceError: handle_appliance_error,
             HTTPException: handle_http_exception,

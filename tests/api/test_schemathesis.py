@@ -1,4 +1,4 @@
-"""schemathesis against a real server: whatever fits the document at /schema, or just does not, is answered as it says."""
+"""schemathesis against a real server: what fits the document at /schema, or just does not, is answered as it says."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ CHECKS = (
     "allow_header_conformance",
     "ignored_auth",
 )
-"""All that speak of one request, but for ``positive_data_acceptance``: a body that fits its schema may name a model that
-is not there."""
+"""All that speak of one request. Not ``positive_data_acceptance``: a body that fits its schema may name a model that is
+not there. ``object_level_authorization`` wants two users' things, which tests/api and tests/contract have."""
 
 
 def run_schemathesis(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -112,7 +112,7 @@ def _scale_egp() -> Methods:
 def _collections(found: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     for path, collection in found.items():
         yield path, collection
-        doors = [name for name in _own_functions(type(collection), is_door=True)]
+        doors = _own_functions(type(collection), is_door=True)
         yield from _collections({f"{path}.{name}": getattr(collection, name)() for name in doors})
 
 
@@ -299,6 +299,7 @@ OUT_OF_SCOPE: dict[str, dict[str, str]] = {
         "training_datasets": _TRAINING,
     },
     "scale-egp command line": {
+        "model-template show_model_schemas": "prints what the client knows; asks no server",
         "fine-tuning-job": _TRAINING,
         "training-dataset": _TRAINING,
     },
@@ -306,9 +307,11 @@ OUT_OF_SCOPE: dict[str, dict[str, str]] = {
 """Families of methods that no route serves, by how their names begin, and why."""
 
 
+def is_of(method: str, family: str) -> bool:
+    """Whether a method belongs to a family."""
+    return method == family or method.startswith((f"{family}.", f"{family} "))
+
+
 def reason_out_of_scope(client: str, method: str) -> str | None:
     """Why a method is out of scope; None: it is not."""
-    for family, why in OUT_OF_SCOPE[client].items():
-        if method == family or method.startswith((f"{family}.", f"{family} ")):
-            return why
-    return None
+    return next((why for family, why in OUT_OF_SCOPE[client].items() if is_of(method, family)), None)

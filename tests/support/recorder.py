@@ -1,7 +1,7 @@
 """Notes, while a test runs, which methods of the official clients it calls and which routes its requests reach.
 
-The classes are wrapped, not replaced: what a client does stays its own. A request that a client sends outside any method
-(the next page of a list, the stream behind a context manager) belongs to the method called last.
+The classes are wrapped, not replaced: what a client does stays its own. A request that a client sends outside any
+method (the next page of a list, the stream behind a context manager) belongs to the method called last.
 """
 
 from __future__ import annotations

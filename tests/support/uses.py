@@ -3,7 +3,7 @@
 While a test runs, the methods of the official clients (``tests/support/clients.py``) and the requests to servers under
 test are noted. ``tests/contract/uses.jsonl`` holds each use once, with one test that makes it. Every run checks it: a
 test that is named there and no longer makes its use fails, and so does a test that makes a use nobody has recorded.
-``python -m pytest TESTS --record-uses`` writes it anew for the tests that it runs, and ``make docs`` the table made of it.
+``python -m pytest TESTS --record-uses`` writes it anew for the tests that it runs, ``make docs`` the table of it.
 """
 
 from __future__ import annotations
@@ -113,8 +113,7 @@ def routes() -> tuple[Route, ...]:
     from docs import tables  # imports the whole application: only when a test has talked to a server
 
     return tuple(
-        Route(method, path, refuses=tables.is_refusing(handler))
-        for method, path, _, handler in tables.endpoints()
+        Route(method, path, refuses=tables.is_refusing(handler)) for method, path, _, handler in tables.endpoints()
     )
 
 

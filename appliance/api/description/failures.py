@@ -22,6 +22,8 @@ _MEANINGS = {
     HTTPStatus.TOO_MANY_REQUESTS: "A limit is reached or a queue is full; `retry-after` says when to come again.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The deployment is loading or failed, or its upstream does not answer.",
 }
+CURSORS = {"after", "before", "starting_after", "ending_before"}
+"""Parameters that name the record at the edge of a page."""
 _WAITING = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 _KNOWS_NO_422 = (faces.ANTHROPIC_PATH, faces.OLLAMA_PATH)
 
@@ -31,7 +33,7 @@ def failures_of(operation: Operation, method: str, path: str, parameters: list[J
     found = {HTTPStatus.BAD_REQUEST}
     if not is_open:
         found |= {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-    if any(each["in"] == "path" for each in parameters) or operation.bodies:
+    if operation.bodies or any(each["in"] == "path" or each["name"] in CURSORS for each in parameters):
         found.add(HTTPStatus.NOT_FOUND)
     if parameters or operation.bodies or method == "post":
         found.add(HTTPStatus.UNPROCESSABLE_ENTITY)

@@ -15,9 +15,7 @@ _POINT = {
 }
 
 EXAMPLES: dict[str, tuple[Example, ...]] = {
-    "createAccount": (
-        Example(body={"account_name": "research"}, makes=ACCOUNT, answer={"account_id": ACCOUNT}),
-    ),
+    "createAccount": (Example(body={"account_name": "research"}, makes=ACCOUNT, answer={"account_id": ACCOUNT}),),
     "adminCreateKey": (
         Example(
             body={"name": "notebook", "role": "member"},
@@ -66,9 +64,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             summary="What is left out stays.",
         ),
     ),
-    "adminPlan": (
-        Example(body={"deployment": "starter-chat"}, summary="What a call of it would do to memory now."),
-    ),
+    "adminPlan": (Example(body={"deployment": "starter-chat"}, summary="What a call of it would do to memory now."),),
     "adminUpdateDeployment": (
         Example(
             path={"deployment_id": CHAT_DEPLOYMENT},
@@ -94,7 +90,5 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             runs=False,  # the host has to be allowed in the configuration
         ),
     ),
-    "adminRekeyUpstream": (
-        Example(path={"name": "cluster"}, body={"key": "another"}, runs=False),
-    ),
+    "adminRekeyUpstream": (Example(path={"name": "cluster"}, body={"key": "another"}, runs=False),),
 }

@@ -281,7 +281,5 @@ EXAMPLES |= {
             },
         ),
     ),
-    "anthropicCountTokens": (
-        Example(body={"model": "starter-chat", "messages": HELLO}, answer={"input_tokens": 21}),
-    ),
+    "anthropicCountTokens": (Example(body={"model": "starter-chat", "messages": HELLO}, answer={"input_tokens": 21}),),
 }

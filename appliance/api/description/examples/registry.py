@@ -172,7 +172,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "v4CreateModelDeployment": (
         Example(
             path={"model_instance_id": MODEL},
-            body={"name": "support-chat-v4", "deployment_metadata": {"team": "support"}, "wait_for_ready": True, **_WORKERS},
+            body={
+                "name": "support-chat-v4",
+                "deployment_metadata": {"team": "support"},
+                "wait_for_ready": True,
+                **_WORKERS,
+            },
             makes=DEPLOYMENT,
             answer=entity_v4(
                 DEPLOYMENT,

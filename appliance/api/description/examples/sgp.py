@@ -206,9 +206,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         ),
     ),
     "v4CreateDeploymentEmbeddings": (
-        Example(
-            path={"model_deployment_id": EMBED_DEPLOYMENT}, body={"texts": ["a model group"]}, answer=_EMBEDDED
-        ),
+        Example(path={"model_deployment_id": EMBED_DEPLOYMENT}, body={"texts": ["a model group"]}, answer=_EMBEDDED),
     ),
     "v4CreateDeploymentReranking": (
         Example(
