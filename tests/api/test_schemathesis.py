@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.support.server import Server, running_server
 
+ROOT = Path(__file__).parent.parent.parent
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -40,7 +41,21 @@ def run_schemathesis(server: Server, *arguments: str) -> subprocess.CompletedPro
         "--no-color",
         *arguments,
     ]
-    return subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **names_of(server)}
+    return subprocess.run(command, env=environment, cwd=server.home, capture_output=True, text=True, check=False)
+
+
+def names_of(server: Server) -> dict[str, str]:
+    """What the configuration and the hooks are told of a server."""
+    with server.client() as client:
+        models = {model["name"]: model["id"] for model in client.get("/v3/models").json()}
+        deployments = {model["id"]: model["deployment_id"] for model in client.get("/v1/models").json()["data"]}
+        (key,) = (each for each in client.get("/admin/keys").json() if each["role"] == "admin")
+    named = {"OWN_KEY": key["id"], "OWN_ACCOUNT": key["account_id"]}
+    for short in ("chat", "embed", "rerank"):
+        named[f"{short.upper()}_MODEL"] = models[f"starter-{short}"]
+        named[f"{short.upper()}_DEPLOYMENT"] = deployments[f"starter-{short}"]
+    return named
 
 
 def test_the_document_holds(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from ollama import Client, ResponseError
 from openai import OpenAI
 from pydantic import BaseModel
 from scale_egp.sdk.client import EGPClient
-from scale_egp.sdk.enums import EndpointType, ModelType
+from scale_egp.sdk.enums import ModelEndpointType, ModelType
 from scale_egp.sdk.types.model_templates import ModelTemplate
 from scale_gp import SGPClient
 
@@ -152,7 +152,7 @@ def test_a_template_of_v3_comes_and_goes(egp: EGPClient, templates: dict[str, Mo
     shipped = templates["llama-cpp-completion"]
     made = egp.model_templates().create(
         name=name_of_its_own("template"),
-        endpoint_type=EndpointType.STREAMING,
+        endpoint_type=ModelEndpointType.STREAMING,
         model_type=ModelType.COMPLETION,
         vendor_configuration=shipped.vendor_configuration,
     )
