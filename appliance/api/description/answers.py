@@ -41,6 +41,8 @@ class Answer(Struct, kw_only=True, frozen=True):
     """Type of one event, or of one line, where ``stream`` asks for them or nothing else is sent."""
     media_type: str = EVENTS
     """Of a stream, or of a text."""
+    ends_with_done: bool = False
+    """The last event is the word ``[DONE]``, as OpenAI's clients expect it."""
     is_text: bool = False
     """There is only a text of that media type."""
     runs: bool = False
@@ -57,8 +59,6 @@ def _streamed(json: Any, pieces: Any, **more: Any) -> Answer:
 
 _RUNS = Answer(runs=True)
 _REFUSES = Answer(refuses=True)
-_CHAT = _streamed(openai_answers.ChatCompletion, openai_answers.ChatCompletionChunk)
-_TEXT = _streamed(openai_answers.TextCompletion, openai_answers.TextCompletionChunk)
 _NAMED_TEXT = _streamed(sgp_v2.CompletionResponse, sgp_v2.CompletionResponse)
 _NAMED_CHAT = _streamed(sgp_v4_execute.ChatCompletionResponse, sgp_v4_execute.ChatCompletionPiece)
 _TYPED_TEXT = _streamed(sgp_v4_execute.CompletionResult, sgp_v4_execute.CompletionResult)
@@ -96,14 +96,18 @@ ANSWERS: dict[str, Answer] = {
     "v4RankChunks": _RUNS,
     "v2RankChunks": _RUNS,
     "egpV1RankChunks": _RUNS,
-    "v4BetaCreateChatCompletion": _CHAT,
-    "v4BetaCreateCompletion": _TEXT,
+    "v4BetaCreateChatCompletion": _streamed(openai_answers.ChatCompletion, openai_answers.ChatCompletionChunk),
+    "v4BetaCreateCompletion": _streamed(openai_answers.TextCompletion, openai_answers.TextCompletionChunk),
     "createAsyncTask": _RUNS,
     # OpenAI
     "openaiListModels": Answer(json=openai_answers.ModelList),
     "openaiGetModel": Answer(json=openai_answers.ModelObject),
-    "openaiCreateChatCompletion": _CHAT,
-    "openaiCreateCompletion": _TEXT,
+    "openaiCreateChatCompletion": _streamed(
+        openai_answers.ChatCompletion, openai_answers.ChatCompletionChunk, ends_with_done=True
+    ),
+    "openaiCreateCompletion": _streamed(
+        openai_answers.TextCompletion, openai_answers.TextCompletionChunk, ends_with_done=True
+    ),
     "openaiCreateEmbeddings": Answer(json=openai_answers.EmbeddingList, runs=True),
     "openaiCreateResponse": _streamed(openai_response_answers.Response, openai_response_answers.ResponseEvent),
     "openaiCountInputTokens": Answer(json=openai_response_answers.InputTokens, runs=True),

@@ -15,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 
 from appliance.api.auth import OPEN_PATHS
 from appliance.api.description import failures
+from appliance.api.description.answers import EVENTS
 from appliance.api.description.examples import EXAMPLES, Example
 from appliance.api.description.operations import Operation, operations
 from appliance.api.description.schemas import Json, Schemas
@@ -23,6 +24,7 @@ from appliance.api.idempotency import HEADER, MAX_KEY_LENGTH
 
 JSON = "application/json"
 FORM = "multipart/form-data"
+DONE = "[DONE]"
 KEYS: list[Json] = [{"apiKey": []}, {"bearer": []}]
 SECURITY_SCHEMES: Json = {
     "apiKey": {"type": "apiKey", "in": "header", "name": "x-api-key", "description": "A key of this appliance."},
@@ -124,7 +126,7 @@ class Description:
     ) -> Json:
         found: Json = {}
         if not operation.answer.refuses:
-            found["200"] = self._success(operation, examples)
+            found["200"] = self._success(operation, path, examples)
         if operation.answer.ready:
             found["503"] = {**found["200"], "description": "Not now; the reasons are named."}
         for status in failures.failures_of(operation, method, path, parameters, is_open=is_open):
@@ -134,7 +136,7 @@ class Description:
             found[str(int(status))] = {"$ref": f"#/components/responses/{name}"}
         return found
 
-    def _success(self, operation: Operation, examples: Sequence[Example]) -> Json:
+    def _success(self, operation: Operation, path: str, examples: Sequence[Example]) -> Json:
         content: Json = {}
         if operation.answer.is_text:
             content[operation.answer.media_type] = {"schema": {"type": "string"}}
@@ -144,12 +146,26 @@ class Description:
             if shown:
                 content[JSON]["examples"] = shown
         if operation.pieces:
-            unit = "event's data" if operation.answer.media_type == "text/event-stream" else "line"
-            content[operation.answer.media_type] = {
-                "schema": {"type": "string", "description": f"JSON in pieces; `x-piece` is the schema of each {unit}."},
-                "x-piece": self._schemas.of(operation.pieces),
-            }
+            content[operation.answer.media_type] = self._stream(operation, path)
         return {"description": "The answer.", "content": content}
+
+    def _stream(self, operation: Operation, path: str) -> Json:
+        """A media type in pieces. The schema is that of each event, as OpenAPI 3.2 has it; for lines there is no word."""
+        piece = self._schemas.of(operation.pieces)
+        if operation.answer.media_type != EVENTS:
+            text = {"type": "string", "description": "One JSON object a line; `x-piece` is the schema of each."}
+            return {"schema": text, "x-piece": piece}
+        problem = self._schemas.of((problem_type(path),))
+        data: Json = {
+            "type": "string",
+            "contentMediaType": JSON,
+            "contentSchema": {"anyOf": [piece, problem]},
+            "description": "A piece; in an event named `error` the failure that ended the stream.",
+        }
+        if operation.answer.ends_with_done:
+            data = {"anyOf": [{"const": DONE}, data]}
+        event = {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}
+        return {"schema": event, "x-piece": piece}
 
 
 FORMS: dict[str, Json] = {
