@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -26,12 +27,17 @@ CHECKS = (
 not there. ``object_level_authorization`` wants two users' things, which tests/api and tests/contract have."""
 
 
-def run_schemathesis(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_schemathesis(server: Server, *arguments: str, longer: bool = False) -> subprocess.CompletedProcess[str]:
     """Go over the document of a server."""
+    settings = Path(__file__).with_name("schemathesis.toml").read_text()
+    if longer:
+        settings = settings.partition("# --- not in longer runs ---")[0]
+    config = server.home / "schemathesis.toml"
+    config.write_text(settings)
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "--config-file",
-        str(Path(__file__).with_name("schemathesis.toml")),
+        str(config),
         "run",
         f"{server.url}/schema/openapi.json",
         "--header",
@@ -59,7 +65,12 @@ def names_of(server: Server) -> dict[str, str]:
 
 
 def test_the_document_holds(tmp_path: Path) -> None:
-    """No answer is a 5xx that is not announced, a status or type that is not described, or out of its schema."""
+    """No answer is a 5xx that is not announced, a status or type that is not described, or out of its schema.
+
+    Each run sends the same requests. Arguments in ``SCHEMATHESIS`` (``--max-examples 50 --seed 7``) make a longer one.
+    """
+    longer = os.environ.get("SCHEMATHESIS", "")
+    arguments = shlex.split(longer or "--max-examples 2 --generation-deterministic")
     with running_server(tmp_path / "home") as server:
-        done = run_schemathesis(server, "--max-examples", "3", "--seed", "1")
+        done = run_schemathesis(server, *arguments, longer=bool(longer))
     assert done.returncode == 0, done.stdout[-30_000:] + done.stderr

@@ -150,7 +150,7 @@ class Description:
         return {"description": "The answer.", "content": content}
 
     def _stream(self, operation: Operation, path: str) -> Json:
-        """A media type in pieces. The schema is that of each event, as OpenAPI 3.2 has it; for lines there is no word."""
+        """A media type in pieces. The schema is that of one event, as OpenAPI 3.2 has it; lines have no such word."""
         piece = self._schemas.of(operation.pieces)
         if operation.answer.media_type != EVENTS:
             text = {"type": "string", "description": "One JSON object a line; `x-piece` is the schema of each."}
