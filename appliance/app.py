@@ -16,7 +16,6 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.static_files import create_static_files_router
 from litestar.types import ControllerRouterHandler
@@ -25,9 +24,11 @@ import appliance
 from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
+from appliance.api.description.document import DescriptionConfig
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.headers import QuotaHeaders
 from appliance.api.idempotency import Idempotency
+from appliance.api.methods import Options
 from appliance.api.ollama import routes as ollama_routes
 from appliance.api.ollama import store as ollama_store
 from appliance.api.openai import batches as batch_routes
@@ -143,7 +144,7 @@ def make_app(node: Node) -> Litestar:
             "node": Provide(lambda: node, sync_to_thread=False),
             "caller": Provide(provide_caller, sync_to_thread=False),
         },
-        middleware=[Gate(node, hosts), QuotaHeaders(node.quotas), Idempotency(node.answers)],
+        middleware=[Gate(node, hosts), Options(), QuotaHeaders(node.quotas), Idempotency(node.answers)],
         exception_handlers={
             ApplianceError: handle_appliance_error,
             HTTPException: handle_http_exception,
@@ -158,7 +159,7 @@ def make_app(node: Node) -> Litestar:
     )
 
 
-def _openapi() -> OpenAPIConfig:
+def _openapi() -> DescriptionConfig:
     """The document at /schema/openapi.json and its page at /schema, which loads nothing from elsewhere."""
     page = SwaggerRenderPlugin(
         js_url=f"{ASSETS}/swagger-ui-bundle.js",
@@ -167,7 +168,8 @@ def _openapi() -> OpenAPIConfig:
         favicon=f"<link rel='icon' href='{ASSETS}/favicon-32x32.png'>",
         path="/",
     )
-    return OpenAPIConfig(
+    return DescriptionConfig(
+        routes=ROUTES,
         title="Model appliance",
         version=appliance.__version__,
         description=(appliance.__doc__ or "").strip(),

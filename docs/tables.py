@@ -17,6 +17,7 @@ import msgspec
 from litestar.handlers import HTTPRouteHandler
 
 from appliance import config
+from appliance.api.description.answers import ANSWERS, Answer
 from appliance.api.errors import STATUS_OF_CODE
 from appliance.api.openai import fields
 from appliance.app import ROUTES
@@ -49,15 +50,12 @@ def _cell(value: object) -> str:
 def routes() -> str:
     """Every route, sorted by path."""
     rows = []
-    for prefix, guards, handler in _handlers():
-        for path in handler.paths:
-            full = re.sub(r"\{(\w+):\w+\}", r"{\1}", (prefix.rstrip("/") + "/" + path.strip("/")).rstrip("/") or "/")
-            who = "admin" if guards or handler.guards else "any key"
-            if full.split("/")[1] in {"", "livez", "readyz", "metrics"}:
-                who = "open"
-            for method in sorted(map(str, handler.http_methods)):
-                text = (inspect.getdoc(handler.fn) or "").split("\n")[0]
-                rows.append((full, f"`{method}`", f"`{full}`", who, text))
+    for method, path, guards, handler in endpoints():
+        who = "admin" if guards else "any key"
+        if path.split("/")[1] in {"", "livez", "readyz", "metrics"}:
+            who = "open"
+        text = (inspect.getdoc(handler.fn) or "").split("\n")[0]
+        rows.append((path, f"`{method}`", f"`{path}`", who, text))
     rows.append(
         (
             "/schema",
@@ -68,6 +66,20 @@ def routes() -> str:
         )
     )
     return table(["method", "path", "who", "what"], (row[1:] for row in sorted(rows)))
+
+
+def endpoints() -> Iterator[tuple[str, str, Any, HTTPRouteHandler]]:
+    """Method, path, guards and handler of every route."""
+    for prefix, guards, handler in _handlers():
+        for path in handler.paths:
+            full = re.sub(r"\{(\w+):\w+\}", r"{\1}", (prefix.rstrip("/") + "/" + path.strip("/")).rstrip("/") or "/")
+            for method in sorted(map(str, handler.http_methods)):
+                yield method, full, guards or handler.guards, handler
+
+
+def is_refusing(handler: HTTPRouteHandler) -> bool:
+    """Whether a route only says how it is done here."""
+    return ANSWERS.get(str(handler.operation_id), Answer()).refuses
 
 
 def _handlers() -> Iterator[tuple[str, Any, HTTPRouteHandler]]:

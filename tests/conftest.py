@@ -8,6 +8,8 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support import uses
+from tests.support.recorder import Recorder
 from tests.support.server import Server, running_server
 
 # A test says what holds, not how fast a busy machine finds it out.
@@ -34,3 +36,57 @@ def member(server: Server) -> Iterator[httpx.Client]:
     """A client with a member's key."""
     with server.client(server.member_key) as client:
         yield client
+
+
+# --- which test covers what: see tests/support/uses.py ----------------------------------------------------------------
+
+
+RECORDER = pytest.StashKey[Recorder]()
+SEEN = pytest.StashKey[dict[str, set[uses.Use]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--record-uses``."""
+    parser.addoption("--record-uses", action="store_true", help="note which test covers which route and client method")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """From now on requests are noted."""
+    config.stash[SEEN] = {}
+    config.stash[RECORDER] = Recorder()
+    config.stash[RECORDER].watch_requests()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Where official clients are tested, their methods are noted too."""
+    if any(item.nodeid.startswith("tests/contract/") for item in session.items):
+        session.config.stash[RECORDER].watch_clients()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """What a test does is what stands in the record."""
+    recorder = item.config.stash[RECORDER]
+    recorder.begin()
+    yield
+    seen = recorder.uses()
+    if item.config.getoption("--record-uses"):
+        item.config.stash[SEEN][item.nodeid] = seen
+    else:
+        check_uses(item.nodeid, seen)
+
+
+def check_uses(test: str, seen: set[uses.Use]) -> None:
+    """Fail a test that no longer does what the record says of it, and one that does what no record knows."""
+    record = uses.read()
+    again = f"python -m pytest '{test}' --record-uses, then make docs"
+    gone = [each.use for each in record if each.test == test and each.use not in seen]
+    assert not gone, f"the record says that this test makes these uses, and it does not: {gone}; run {again}"
+    new = {use for use in seen if uses.is_new(use, record)}
+    assert not new, f"nobody has recorded these uses yet: {sorted(new)}; run {again}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write the record."""
+    if session.config.getoption("--record-uses"):
+        uses.write(uses.merged(uses.read(), session.config.stash[SEEN]))

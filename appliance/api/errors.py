@@ -20,8 +20,8 @@ from msgspec import structs
 
 from appliance.api import faces
 from appliance.domain.errors import ApplianceError, Busy, Internal, TokensSpent
-from appliance.wire import openai
-from appliance.wire.admin import Problem
+from appliance.wire import anthropic, ollama, openai
+from appliance.wire.admin import Fault, Problem
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def problem_of(error: ApplianceError, incident_id: str | None = None) -> Problem
     return Problem(
         detail=error.message,
         code=error.code,
-        errors=[{"loc": list(location), "msg": message} for location, message in error.errors],
+        errors=[Fault(loc=list(location), msg=message) for location, message in error.errors],
         incident_id=incident_id,
     )
 
@@ -100,14 +100,23 @@ def describe(error: Exception, what: str) -> Problem:
     return Problem(detail=detail, code=Internal.code, errors=[], incident_id=incident_id)
 
 
+def problem_type(path: str) -> type[Problem]:
+    """The type of an error's body under a path: each dialect adds what its clients read."""
+    if path.startswith(faces.ANTHROPIC_PATH):
+        return anthropic.Problem
+    if path.startswith(faces.OLLAMA_PATH):
+        return ollama.Problem
+    return openai.Problem if path.startswith("/v1/") else Problem
+
+
 def _in_dialect(request: Request[Any, Any, Any], problem: Problem) -> Problem:
     """The body as it is, and under a dialect's path as its clients read it."""
-    path = request.url.path
-    if path.startswith(faces.ANTHROPIC_PATH):
+    kind = problem_type(request.url.path)
+    if kind is anthropic.Problem:
         return faces.in_anthropic(problem, STATUS_OF_CODE.get(problem.code, HTTPStatus.BAD_REQUEST))
-    if path.startswith(faces.OLLAMA_PATH):
+    if kind is ollama.Problem:
         return faces.in_ollama(problem)
-    return in_openai(problem) if path.startswith("/v1/") else problem
+    return in_openai(problem) if kind is openai.Problem else problem
 
 
 def in_openai(problem: Problem) -> openai.Problem:
@@ -164,14 +173,14 @@ def read_fault(error: msgspec.ValidationError) -> tuple[str, Location]:
     return f"{location or 'body'}: {text[: found.start()]}", ("body", *(int(s) if s.isdecimal() else s for s in steps))
 
 
-def _http_fault(error: HTTPException) -> tuple[str, list[dict[str, object]]]:
+def _http_fault(error: HTTPException) -> tuple[str, list[Fault]]:
     """Text and locations of what Litestar refuses: in the end, parameters of the path and the query."""
     extra = error.extra if isinstance(error.extra, list) else []
     faults = [(str(item.get("key", "")), str(item.get("message", ""))) for item in extra if isinstance(item, dict)]
     if not faults:
         return str(error.detail), []
     text = "; ".join(f"{name}: {message}" for name, message in faults)
-    return text, [{"loc": name.split("."), "msg": message} for name, message in faults]
+    return text, [Fault(loc=[*name.split(".")], msg=message) for name, message in faults]
 
 
 def _headers(error: ApplianceError) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, TypedDict
 
 from msgspec import Meta, Struct, field
 
@@ -400,10 +400,17 @@ class Benchmark(Struct, kw_only=True):
     """What has changed since, so that the figures no longer hold; None while they do."""
 
 
+class Fault(TypedDict):
+    """One thing that was wrong, and where: ``["body", "messages", 0, "role"]``."""
+
+    loc: list[str | int]
+    msg: str
+
+
 class Problem(Struct, kw_only=True):
     """Every error body."""
 
     detail: str
     code: str
-    errors: list[dict[str, object]]
+    errors: list[Fault]
     incident_id: str | None = None

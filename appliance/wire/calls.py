@@ -17,8 +17,8 @@ class CallContent(Struct, kw_only=True):
     response: str | None
 
 
-class Call(Struct, kw_only=True):
-    """One logged execution; a line of an export."""
+class LoggedCall(Struct, kw_only=True):
+    """One logged execution."""
 
     id: str
     deployment_id: str
@@ -36,6 +36,11 @@ class Call(Struct, kw_only=True):
     decode_milliseconds: float
     finish_reason: str | None
     error_code: str | None
+
+
+class Call(LoggedCall, kw_only=True):
+    """One logged execution with what was kept of its words; a line of an export."""
+
     content: CallContent | None
 
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from tests.support import chain
-from tests.support.server import Server
+from tests.support.server import Server, running_server
 from tests.support.tiny_models import write_bert, write_llama
 
 CONTEXT_TOKENS = 512
@@ -110,3 +110,10 @@ def stage(server: Server) -> Iterator[Stage]:
         made = Stage(server, client)
         yield made
         made.remove(client)
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server that nobody else uses: what is made there stays."""
+    with running_server(tmp_path_factory.mktemp("fresh") / "home") as running:
+        yield running

@@ -407,3 +407,20 @@ def test_a_model_that_an_external_vendor_serves(make_v5: MakeV5, server: Server,
         with pytest.raises(Exception, match="launch and llmengine"):
             v5.models.update(made.id, model={"vendor_configuration": {"gpus": 1}})
         v5.models.delete(made.id)
+
+
+# --- upstreams -------------------------------------------------------------------------------------------------------
+
+
+def test_an_upstream_comes_and_goes(front: Front, server: Server) -> None:
+    """It is added without its key being shown, given another, and removed as long as nothing runs there."""
+    with front.server.client() as client:
+        body = {"name": "spare", "base_url": f"{server.url}/v1", "key": "first", "vendor": "COHERE"}
+        made = client.post("/admin/upstreams", json=body).raise_for_status()
+        assert (made.json()["has_key"], made.json()["used_by"]) == (True, [])
+        assert "first" not in made.text
+        rekeyed = client.patch("/admin/upstreams/spare", json={"key": None}).raise_for_status().json()
+        assert rekeyed["has_key"] is False
+        assert client.delete("/admin/upstreams/spare").raise_for_status().json() == {"count": 1, "success": True}
+        assert "spare" not in [upstream["name"] for upstream in client.get("/admin/upstreams").json()]
+        assert client.delete("/admin/upstreams/back").status_code == 409

@@ -18,6 +18,8 @@ import httpx
 READY = re.compile(r"Serving on (\S+) from")
 KEY = re.compile(r"shown this once: (\S+)")
 START_SECONDS = 120
+URLS: set[str] = set()
+"""Where servers of this run were started."""
 
 
 class Server:
@@ -62,6 +64,7 @@ class Server:
                 self.curl_line = line.strip()
             if found := READY.search(line):
                 self.url = found.group(1)
+                URLS.add(self.url)
                 return
         raise AssertionError(f"the server did not start:\n{''.join(self._output)}\n{self.log()}")
 

@@ -1,0 +1,1 @@
+"""The document at ``/schema/openapi.json``: every route with its bodies, answers, failures and examples."""
