@@ -82,7 +82,7 @@ class Guesser:
 class StepTimes:
     """Seconds of steps by their tokens. What was not seen for long is forgotten, so that it is looked at again."""
 
-    FORGOTTEN_AFTER = 512
+    FORGOTTEN_AFTER = 4096
     """Steps."""
 
     def __init__(self) -> None:
@@ -119,6 +119,11 @@ class Prospect(Struct, frozen=True):
     def expected(self, length: int) -> float:
         """Tokens that a step brings it with a guess of this length."""
         return 1.0 + sum(self.confidence**place for place in range(1, self.drafted(length) + 1))
+
+
+def may_pay(streams: int, times: StepTimes) -> bool:
+    """Whether guesses could be worth their time if all of them were right. If not they need not even be made."""
+    return any(1 + length >= LEAST_GAIN * times.cost(streams, streams * (1 + length)) for length in LENGTHS)
 
 
 def best_length(prospects: Sequence[Prospect], times: StepTimes, room_tokens: int) -> int:

@@ -23,7 +23,7 @@ from appliance.domain.inference import Delta, FinishReason
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget, Debt, Passes, Plan, Share, may_admit, plan_step
 from appliance.engines.llama.choosing import Chooser
-from appliance.engines.llama.draft import Prospect, StepTimes, best_length
+from appliance.engines.llama.draft import Prospect, StepTimes, best_length, may_pay
 from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities
@@ -276,6 +276,8 @@ class TextStepper:
     def _with_drafts(self, plan: Plan) -> Plan:
         """Guess on for streams that have a step to themselves, if that is worth its time."""
         if not self._draft_tokens or any(share.tokens > 1 for share in plan.shares):
+            return plan
+        if not may_pay(len(plan.shares), self._step_times):
             return plan
         by_arrival = {sequence.arrival: sequence for sequence in self._running}
         sequences = [by_arrival[share.key] for share in plan.shares]

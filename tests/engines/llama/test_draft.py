@@ -16,6 +16,7 @@ from appliance.engines.llama.draft import (
     StepTimes,
     best_length,
     lookup,
+    may_pay,
 )
 
 
@@ -85,6 +86,13 @@ def test_cheap_tokens_are_guessed_and_dear_ones_are_not() -> None:
     assert best_length([SURE], times({1: 1.0, 3: 1.0, 5: 1.0, 9: 1.0}), 100) == 8
     assert best_length([SURE], times({1: 1.0, 3: 3.0, 5: 5.0, 9: 9.0}), 100) == 0
     assert best_length([SURE], times({1: 1.0, 3: 1.2, 5: 3.5, 9: 9.0}), 100) == 2
+
+
+def test_where_guesses_cannot_pay_none_is_made() -> None:
+    """Not even if all of them would be right; as long as a cost is unknown they could."""
+    assert not may_pay(1, times({1: 1.0, 3: 3.0, 5: 5.0, 9: 9.0}))
+    assert may_pay(1, times({1: 1.0, 3: 2.5, 5: 5.0, 9: 9.0}))
+    assert may_pay(1, times({1: 1.0, 3: 3.0, 9: 9.0}))
 
 
 def test_unsure_guesses_are_left_alone() -> None:
