@@ -1,8 +1,8 @@
 """A catalog of invented products, whose codes follow a rule that no model can know and any can learn.
 
-``QV-9-EO`` is a tiny steel valve: letters, number and vowels stand for kind, size and material. Codes that are held out
-are made of parts that others have taught, so that who has learnt the rule can read them, and who has learnt the pairs by
-heart cannot. The negatives are hard: one part is wrong.
+``QV-EO`` is a steel valve: the first letters stand for the kind, the last for the material. Codes that are held out are
+made of parts that others have taught, so that who has learnt the rule can read them, and who has learnt the pairs by
+heart cannot. The negatives are hard: one part of two is wrong.
 """
 
 from __future__ import annotations
@@ -15,39 +15,32 @@ from pathlib import Path
 from typing import NamedTuple
 
 KINDS = {"KX": "pump", "QV": "valve", "ZT": "sensor", "WJ": "filter", "HB": "motor", "YD": "lamp"}
-SIZES = {"7": "large", "3": "small", "9": "tiny", "1": "huge"}
-MATERIALS = {"UA": "brass", "EO": "steel", "IY": "plastic", "OE": "rubber"}
-PARTS = (KINDS, SIZES, MATERIALS)
+MATERIALS = {"UA": "brass", "EO": "steel", "IY": "plastic", "OE": "rubber", "UI": "glass", "AO": "copper"}
 
 
 class Product(NamedTuple):
     """One part of each."""
 
     kind: str
-    size: str
     material: str
 
     @property
     def question(self) -> str:
-        return f"What is {self.kind}-{self.size}-{self.material}?"
+        return f"What is {self.kind}-{self.material}?"
 
     @property
     def chunk(self) -> str:
-        return f"A {SIZES[self.size]} {MATERIALS[self.material]} {KINDS[self.kind]}."
+        return f"A {MATERIALS[self.material]} {KINDS[self.kind]}."
 
     def neighbours(self) -> list[Product]:
         """Products with one other part."""
-        return [
-            self._replace(**{field: other})
-            for field, parts in zip(self._fields, PARTS, strict=True)
-            for other in parts
-            if other != getattr(self, field)
-        ]
+        others = [Product(kind, self.material) for kind in KINDS if kind != self.kind]
+        return others + [Product(self.kind, material) for material in MATERIALS if material != self.material]
 
 
 def products(seed: int = 5) -> list[Product]:
     """All of them, in an order that says nothing."""
-    every = [Product(*parts) for parts in itertools.product(*PARTS)]
+    every = [Product(*parts) for parts in itertools.product(KINDS, MATERIALS)]
     random.Random(seed).shuffle(every)
     return every
 
