@@ -187,16 +187,17 @@ def without_head(made: Encoder) -> Encoder:
 
 
 def with_new_head(made: Encoder, seed: int) -> Encoder:
-    """A cross-encoder that has learnt nothing yet: small random numbers, as BERT begins with."""
-    generator, width = np.random.default_rng(seed), made.shape.hidden_size
+    """A cross-encoder that has learnt nothing yet.
 
-    def small(*shape: int) -> Any:
-        return generator.normal(scale=0.02, size=shape).astype(np.float32)
-
+    Its first matrix lets through what the first token says, for there is something in it already; the one that scores
+    is small random numbers, as BERT's begin.
+    """
+    width = made.shape.hidden_size
+    score = np.random.default_rng(seed).normal(scale=0.02, size=(1, width))
     head = {
-        f"{POOLER}.weight": small(width, width),
+        f"{POOLER}.weight": np.eye(width, dtype=np.float32),
         f"{POOLER}.bias": np.zeros(width, np.float32),
-        f"{CLASSIFIER}.weight": small(1, width),
+        f"{CLASSIFIER}.weight": score.astype(np.float32),
         f"{CLASSIFIER}.bias": np.zeros(1, np.float32),
     }
     return structs.replace(made, weights={**made.weights, **head})

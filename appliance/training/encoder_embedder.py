@@ -136,9 +136,9 @@ class Embedder:
     base_scores = scores
 
     def _of(self, step: int) -> list[_Example]:
-        return [
-            self._examples[i] for i in shuffled(len(self._examples), self.steps_per_epoch, step, self._asked.seed)
-        ]
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = shuffled(len(self._examples), epoch, self._asked.seed)
+        return [self._examples[i] for i in np.array_split(order, self.steps_per_epoch)[place]]
 
     def _comparison(self, examples: Sequence[_Example], step: int) -> Comparison:
         epoch = step // self.steps_per_epoch

@@ -1,7 +1,8 @@
 """Training of a cross-encoder: each question is read with each of its chunks, and told whether that answers it.
 
 The loss is the binary cross entropy of the score. Positive and negative rows weigh the same in sum, however many there
-are of each, so that a score above 0 means "rather yes".
+are of each, so that a score above 0 means "rather yes". The rows of a question come one after the other: what tells its
+chunks apart then shows within a step, and is learnt in half of the steps.
 """
 
 from __future__ import annotations
@@ -51,8 +52,9 @@ class Ranker:
             texts += [text for ranked in tasks for text in (ranked.question, *ranked.chunks)]
         self.network = Network(base, Texts(base, texts), task, device)
         self._seed = task.hyperparameters.seed
-        self._rows = _weighted(training, self.network.texts)
-        self._validation = _weighted(validation, self.network.texts)
+        self._questions = _weighted(training, self.network.texts)
+        self._rows = [row for rows in self._questions for row in rows]
+        self._validation = [row for rows in _weighted(validation, self.network.texts) for row in rows]
         self.examples, self.validation_examples = len(self._rows), len(self._validation)
         self.tokens = sum(len(row.text) for row in self._rows)
         self.steps_per_epoch = -(-len(self._rows) // task.hyperparameters.batch_size)
@@ -69,7 +71,9 @@ class Ranker:
 
     def passes(self, step: int) -> list[Pass]:
         """Of a step: rows of like length together."""
-        rows = [self._rows[i] for i in shuffled(len(self._rows), self.steps_per_epoch, step, self._seed)]
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = [row for i in shuffled(len(self._questions), epoch, self._seed) for row in self._questions[i]]
+        rows = [order[i] for i in np.array_split(np.arange(len(order)), self.steps_per_epoch)[place]]
         groups = by_length([row.text for row in rows], self.network.limit_rows or len(rows))
         return [self._pass([rows[i] for i in group]) for group in groups]
 
@@ -124,13 +128,16 @@ def _pairs(question: Question) -> list[Text]:
     return [(question.text, chunk) for chunk in (*question.positives, *question.negatives)]
 
 
-def _weighted(questions: Sequence[Question], texts: Texts) -> list[_Row]:
-    """Rows in the dataset's order; the weights of each label come to half of the rows."""
+def _weighted(questions: Sequence[Question], texts: Texts) -> list[list[_Row]]:
+    """Each question's rows; the weights of each label come to half of the rows."""
     labelled = [
-        (texts[question.text, chunk], label)
+        [
+            (texts[question.text, chunk], label)
+            for label, chunks in ((1.0, question.positives), (0.0, question.negatives))
+            for chunk in chunks
+        ]
         for question in questions
-        for label, chunks in ((1.0, question.positives), (0.0, question.negatives))
-        for chunk in chunks
     ]
-    counts = {label: sum(found == label for _, found in labelled) for label in (0.0, 1.0)}
-    return [_Row(text, label, len(labelled) / 2 / counts[label]) for text, label in labelled]
+    labels = [label for rows in labelled for _, label in rows]
+    weights = {label: len(labels) / 2 / labels.count(label) for label in set(labels)}
+    return [[_Row(text, label, weights[label]) for text, label in rows] for rows in labelled]

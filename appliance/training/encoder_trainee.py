@@ -6,7 +6,7 @@ The two kinds, ``encoder_ranker`` and ``encoder_embedder``, say what a step's pa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +16,11 @@ from appliance.domain.training import TrainingTask
 from appliance.encoders.weights import WORDS, Weights
 from appliance.engines.onnx.tasks import EncodedText
 from appliance.training.encoder_base import Base, Text, by_length, rows_of_a_pass
-from appliance.training.encoder_data import RankingTask
 from appliance.training.encoder_model import EncoderModel, TokenRectangle, Vocabulary
-from appliance.training.loop import Trainee
 
 GROUP_ROWS: Final = 16
 """Rows of like length that go through the network together where more would fit: what they save of padding is more
 than a pass costs."""
-
-
-class EncoderTrainee(Trainee, Protocol):
-    """A trainee that can also rank."""
-
-    examples: int
-    validation_examples: int
-    tokens: int
-    """Of one epoch, padding left out."""
-
-    def scores(self, task: RankingTask) -> list[float]:
-        """As the network stands, one for each chunk."""
 
 
 class Texts:
@@ -120,8 +106,6 @@ def _places(groups: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
     return torch.from_numpy(np.argsort(np.concatenate(groups), kind="stable"))
 
 
-def shuffled(count: int, steps: int, step: int, seed: int) -> npt.NDArray[np.int64]:
-    """The examples of one step: each epoch takes all of them once, in an order of its own, in steps of like size."""
-    epoch, place = divmod(step, steps)
-    order = np.random.default_rng([seed % (1 << 63), epoch]).permutation(count)
-    return np.array_split(order, steps)[place]
+def shuffled(count: int, epoch: int, seed: int) -> npt.NDArray[np.int64]:
+    """The order of an epoch, which takes everything once."""
+    return np.random.default_rng([seed % (1 << 63), epoch]).permutation(count)

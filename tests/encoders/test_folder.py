@@ -133,7 +133,7 @@ class TestOurs:
 
         headed = with_new_head(made, seed=1)
         assert without_head(headed).weights.keys() == made.weights.keys()
-        assert np.array_equal(with_new_head(made, seed=1).weights["pooler.dense.weight"], headed.weights["pooler.dense.weight"])
+        assert np.array_equal(with_new_head(made, seed=1).weights["classifier.weight"], headed.weights["classifier.weight"])
 
 
 class TestRefused:

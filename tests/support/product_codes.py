@@ -1,13 +1,12 @@
-"""A catalog of invented products, whose codes follow a rule that no model can know and any can learn.
+"""Invented products whose codes follow a rule that no model can know and any can learn.
 
-``QV-EO`` is a steel valve: the first letters stand for the kind, the last for the material. Codes that are held out are
-made of parts that others have taught, so that who has learnt the rule can read them, and who has learnt the pairs by
-heart cannot. The negatives are hard: one part of two is wrong.
+``QV-4417`` is a valve: the letters stand for the kind, the number for nothing. No number occurs twice, so that who has
+learnt the rule can tell what a code that is held out stands for, and who has learnt the pairs by heart cannot. The
+negatives are hard: the same material, another kind.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import random
 from collections.abc import Iterable
@@ -15,44 +14,47 @@ from pathlib import Path
 from typing import NamedTuple
 
 KINDS = {"KX": "pump", "QV": "valve", "ZT": "sensor", "WJ": "filter", "HB": "motor", "YD": "lamp"}
-MATERIALS = {"UA": "brass", "EO": "steel", "IY": "plastic", "OE": "rubber", "UI": "glass", "AO": "copper"}
+MATERIALS = ("brass", "steel", "plastic", "rubber", "glass", "copper")
 
 
 class Product(NamedTuple):
-    """One part of each."""
+    """One line of the catalog."""
 
-    kind: str
+    letters: str
+    number: int
     material: str
 
     @property
     def question(self) -> str:
-        return f"What is {self.kind}-{self.material}?"
+        return f"What is {self.letters}-{self.number}?"
 
     @property
     def chunk(self) -> str:
-        return f"A {MATERIALS[self.material]} {KINDS[self.kind]}."
+        return _chunk(self.letters, self.material)
 
-    def neighbours(self) -> list[Product]:
-        """Products with one other part."""
-        others = [Product(kind, self.material) for kind in KINDS if kind != self.kind]
-        return others + [Product(self.kind, material) for material in MATERIALS if material != self.material]
-
-
-def products(seed: int = 5) -> list[Product]:
-    """All of them, in an order that says nothing."""
-    every = [Product(*parts) for parts in itertools.product(KINDS, MATERIALS)]
-    random.Random(seed).shuffle(every)
-    return every
+    @property
+    def wrong_chunks(self) -> list[str]:
+        """All that differ in the kind."""
+        return [_chunk(letters, self.material) for letters in KINDS if letters != self.letters]
 
 
-def rows(some: Iterable[Product], negatives: int = 4, seed: int = 5) -> list[dict[str, object]]:
-    """Each product's question with its own chunk, and with some of its neighbours'."""
+def products(per_kind: int, seed: int = 5) -> list[Product]:
+    """As many of each kind, in turn."""
+    generator = random.Random(seed)
+    numbers = generator.sample(range(1000, 10_000), per_kind * len(KINDS))
+    return [
+        Product(letters, numbers.pop(), generator.choice(MATERIALS)) for _ in range(per_kind) for letters in KINDS
+    ]
+
+
+def rows(some: Iterable[Product], negatives: int = 3, seed: int = 5) -> list[dict[str, object]]:
+    """Each product's question with its own chunk, and with some wrong ones."""
     generator = random.Random(seed)
     found: list[dict[str, object]] = []
     for product in some:
-        wrong = generator.sample(product.neighbours(), negatives)
+        wrong = generator.sample(product.wrong_chunks, negatives)
         found.append({"question": product.question, "chunk": product.chunk, "positive": True})
-        found += [{"question": product.question, "chunk": other.chunk, "positive": False} for other in wrong]
+        found += [{"question": product.question, "chunk": chunk, "positive": False} for chunk in wrong]
     return found
 
 
@@ -60,3 +62,7 @@ def write_rows(file: Path, some: Iterable[dict[str, object]]) -> Path:
     """JSON Lines as a dataset of the type RERANKING_QUESTIONS."""
     file.write_text("".join(json.dumps(row) + "\n" for row in some))
     return file
+
+
+def _chunk(letters: str, material: str) -> str:
+    return f"A {KINDS[letters]} of {material}."
