@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Installs the model appliance on Debian or Ubuntu. Each step looks before it acts, so running it again changes
 # nothing and takes seconds. What it downloads or builds is kept below $APPLIANCE_CACHE with its SHA-256 and
-# checked against it before every use; nothing is ever taken from a package index without a pinned hash.
+# checked against it before every use; nothing is taken from a package index without a pinned hash, but for one thing:
+# torch, which --with-finetuning brings. Its builds differ by index, platform and driver, so that its version is pinned
+# and no hash can be; nor can those of NVIDIA's libraries that a build of it asks for. What the index gave is recorded,
+# and checked from then on like the rest.
 set -eEuo pipefail
 
 readonly PYTHON_OLDEST=11 PYTHON_NEWEST=14                       # minor versions with wheels for every dependency
@@ -9,6 +12,7 @@ readonly LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL
 readonly SYSTEM_PREFIX=/opt/appliance SYSTEM_HOME=/var/lib/appliance SYSTEM_USER=appliance
 readonly UNIT=/etc/systemd/system/appliance.service
 readonly VENV_DISK_MIB=1500 BUILD_DISK_MIB=1500 WHEELS_DISK_MIB=500
+readonly TORCH_VERSION=2.13.0 TORCH_DISK_MIB=1000                # for the download; with CUDA it takes 4 GB, see below
 readonly PAYLOAD_MANIFEST=MANIFEST.sha256
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly ROOT
@@ -26,6 +30,8 @@ Usage: ./install.sh MODE [options]
                      /var/lib/appliance and the systemd unit appliance.service
 
 Options
+  --with-finetuning  with any mode: also what fine-tuning needs (torch, transformers, peft); --test always does.
+                     With --bundle it is put into the file, with --offline it is installed from there.
   --port P           with --serve: another port
   --home H           with --serve: another home folder (databases, weights, keys)
   --prefix DIR       with --offline: install into DIR and touch nothing else (default: as root system-wide,
@@ -36,7 +42,8 @@ Environment
   PYTHON             the Python to use (default: the newest of 3.11 to 3.14 in PATH)
   APPLIANCE_CACHE    where wheels are kept (default: ${XDG_CACHE_HOME:-~/.cache}/model-appliance)
 
-The first run downloads about 450 MB and compiles llama.cpp (about 10 minutes on 2 cores).
+The first run downloads about 450 MB and compiles llama.cpp (about 10 minutes on 2 cores). Fine-tuning adds 250 MB with
+a build of torch for the processor, 3 GB with one for CUDA; which one it is, the package index decides that pip is set to.
 HELP
 }
 
@@ -66,7 +73,7 @@ trap '[ "$BASH_SUBSHELL" -gt 0 ] || printf "install.sh: stopped at line %s: %s\n
 
 # ---- command line -----------------------------------------------------------------------------------------
 
-mode="" bundle="" prefix="" serve=no
+mode="" bundle="" prefix="" serve=no finetuning=no
 serve_options=()
 
 set_mode() {
@@ -85,6 +92,7 @@ parse_command_line() {
                 ;;
             --serve) serve=yes ;;
             --test) set_mode test ;;
+            --with-finetuning) finetuning=yes ;;
             --bundle | --offline | --prefix | --port | --home)
                 if [ $# -lt 2 ] || [ -z "$2" ]; then misuse "$1 needs a value"; fi
                 take_option "$1" "$2"
@@ -119,6 +127,7 @@ check_command_line() {
     fi
     if [ -n "$prefix" ] && [ "$mode" != offline ]; then misuse "--prefix goes with --offline"; fi
     if [ "$mode" = offline ] && [ ! -f "$bundle" ]; then die "there is no file $bundle"; fi
+    if [ "$mode" = test ]; then finetuning=yes; fi
     if [ -z "$mode" ]; then mode=system; fi
 }
 
@@ -439,6 +448,92 @@ ensure_test_packages() {
     changed "installed the test packages"
 }
 
+# ---- fine-tuning ------------------------------------------------------------------------------------------
+
+finetuning_wheels="" torch_wheels=""
+
+lock_beyond() { # LOCK OF WHAT IS THERE, LOCK: the entries of the second that the first does not have
+    awk 'FNR == NR {if (/^[^ #]/) have[$1]; next} /^[^ ]/ {keep = !/^#/ && !($1 in have)} keep' "$1" "$2"
+}
+
+ensure_finetuning_wheels() { # sets finetuning_wheels: every wheel of the lock that the run-time lock does not name
+    finetuning_wheels="$cache/finetuning-$python_version-$(uname -m)-$(cat requirements*.lock | key_of)"
+    if digests_hold "$finetuning_wheels"; then return; fi
+    mkdir -p "$finetuning_wheels"
+    check_disk "$finetuning_wheels" "$WHEELS_DISK_MIB" "the download"
+    doing "downloading the packages of fine-tuning but torch (about 60 MB)"
+    lock_beyond requirements.lock requirements-finetuning.lock >"$scratch/finetuning.lock"
+    "$venv/bin/python" -m pip download -qq --no-input --no-deps --no-cache-dir --only-binary :all: \
+        --require-hashes --dest "$finetuning_wheels" --requirement "$scratch/finetuning.lock"
+    record_digests "$finetuning_wheels"
+}
+
+ensure_torch_wheels() { # sets torch_wheels: torch and the libraries of NVIDIA that this build asks for
+    torch_wheels="$cache/torch-$TORCH_VERSION-$python_version-$(uname -m)"
+    if digests_hold "$torch_wheels"; then return; fi
+    mkdir -p "$torch_wheels"
+    check_disk "$torch_wheels" "$TORCH_DISK_MIB" "the download of torch"
+    doing "downloading torch $TORCH_VERSION (200 MB, or 3 GB with CUDA) from the index that pip is set to"
+    without_hashes requirements-finetuning.lock >"$scratch/torch-constraints.txt"
+    "$venv/bin/python" -m pip download -qq --no-input --no-cache-dir --only-binary :all: --dest "$torch_wheels" \
+        --constraint "$scratch/torch-constraints.txt" "torch==$TORCH_VERSION"
+    find "$torch_wheels" -name '*.whl' -not -name 'torch-*' -not -name 'triton-*' -not -name 'nvidia_*' \
+        -not -name 'cuda_*' -delete # the lock has those, with their hashes
+    record_digests "$torch_wheels"
+    changed "downloaded torch $TORCH_VERSION into $torch_wheels; the digests it came with are recorded there"
+}
+
+without_hashes() { sed -nE 's/ \\$//; /^[a-z0-9]/p' "$1"; } # LOCK: versions and the markers beside them
+
+check_torch_disk() { # FOLDER OF WHEELS: unpacked they take three times as much
+    check_disk "$venv" "$(($(du -sm "$1" | cut -f1) * 3))" "torch, unpacked,"
+}
+
+ensure_finetuning() {
+    local want
+    want="$TORCH_VERSION $(key_of <requirements-finetuning.lock)"
+    if stamp_is "$stamps/finetuning" "$want"; then
+        in_place "torch $TORCH_VERSION and the packages of requirements-finetuning.lock"
+        return
+    fi
+    ensure_finetuning_wheels
+    ensure_torch_wheels
+    check_torch_disk "$torch_wheels"
+    doing "installing torch and the packages of fine-tuning"
+    lock_beyond requirements.lock requirements-finetuning.lock >"$scratch/finetuning.lock"
+    hashed_lines "$torch_wheels" >"$scratch/torch.lock"
+    pip_install_from "$finetuning_wheels" --require-hashes --requirement "$scratch/finetuning.lock"
+    pip_install_from "$torch_wheels" --require-hashes --requirement "$scratch/torch.lock"
+    stamp "$stamps/finetuning" "$want"
+    changed "installed what fine-tuning needs: torch $TORCH_VERSION, transformers, peft"
+}
+
+collect_finetuning() { # PAYLOAD
+    ensure_finetuning_wheels
+    ensure_torch_wheels
+    lock_beyond requirements.lock requirements-finetuning.lock >"$1/finetuning.lock"
+    hashed_lines "$torch_wheels" >"$1/torch.lock"
+    cp --link "$finetuning_wheels"/*.whl "$torch_wheels"/*.whl "$1/wheels/"
+}
+
+ensure_finetuning_payload() { # FOLDER: an unpacked and checked bundle
+    local want
+    if [ ! -f "$1/torch.lock" ]; then
+        die "$bundle was made without fine-tuning; make one with ./install.sh --bundle OUT.tar --with-finetuning"
+    fi
+    want="$(cat "$1/torch.lock" "$1/finetuning.lock" | key_of)"
+    if stamp_is "$stamps/finetuning" "$want"; then
+        in_place "what fine-tuning needs, from this bundle"
+        return
+    fi
+    check_torch_disk "$1/wheels"
+    doing "installing what fine-tuning needs from the bundle"
+    pip_install_from "$1/wheels" --require-hashes --requirement "$1/finetuning.lock"
+    pip_install_from "$1/wheels" --require-hashes --requirement "$1/torch.lock"
+    stamp "$stamps/finetuning" "$want"
+    changed "installed what fine-tuning needs from the bundle"
+}
+
 # ---- the project as a wheel, the bundle -------------------------------------------------------------------
 
 source_key() {
@@ -484,6 +579,7 @@ make_bundle() {
     hashed_lines "$scratch/built" >"$payload/built.lock"
     lock_without llama-cpp-python requirements.lock >"$payload/wheels.lock"
     cp --link "$wheels"/*.whl "$scratch"/built/*.whl "$payload/wheels/"
+    if [ "$finetuning" = yes ]; then collect_finetuning "$payload"; fi
     cp install.sh "$payload/"
     cp systemd/appliance.service "$payload/systemd/"
     describe_bundle >"$payload/BUNDLE"
@@ -514,7 +610,7 @@ unpack_bundle() { # FOLDER: nothing of it is read or run before names and digest
     tar --list --absolute-names --file "$bundle" >"$scratch/names" || die "$bundle is not a readable tar file"
     check_member_names "$scratch/names"
     mkdir -p "$1"
-    check_disk "$1" "$WHEELS_DISK_MIB" "unpacking the bundle"
+    check_disk "$1" "$(($(du -m "$bundle" | cut -f1) + 50))" "unpacking the bundle"
     tar --extract --file "$bundle" --directory "$1" --no-same-owner --no-same-permissions
     check_manifest "$1"
 }
@@ -634,6 +730,7 @@ set_up_dependencies() {
     ensure_venv
     ensure_dependencies
     ensure_llama
+    if [ "$finetuning" = yes ]; then ensure_finetuning; fi
 }
 
 set_up_checkout() {
@@ -666,6 +763,7 @@ install_offline() {
     find_python "$(described python)"
     ensure_venv
     ensure_payload "$scratch/payload"
+    if [ "$finetuning" = yes ]; then ensure_finetuning_payload "$scratch/payload"; fi
 }
 
 offline() {

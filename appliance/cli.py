@@ -142,10 +142,11 @@ def models() -> None:
 @json_option
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="What templates call it: the parameter 'weights'.")
-def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str) -> None:
-    """Import a weights file, the shards of one, or a folder with an ONNX model."""
+@click.option("--base", default=None, help="Imported weights that an adapter in peft's form is for.")
+def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str, base: str | None) -> None:
+    """Import a weights file, the shards of one, a folder with an ONNX model, or one with a LoRA adapter of peft."""
     with workshop(home_of(home)) as shop, _progress_bar(f"importing {name}", quiet=as_json) as progress:
-        artifact = shop.import_files(files, name, progress)
+        artifact = shop.import_files(files, name, progress, base)
     if as_json:
         print_json(msgspec.to_builtins(artifact))
         return

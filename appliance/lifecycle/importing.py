@@ -7,14 +7,16 @@ The order: refuse what can be refused, copy and check the header (``store``), lo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlite_utils
 from msgspec import Struct
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import Conflict, InvalidParameter, NameTaken
+from appliance.domain.errors import Conflict, InvalidParameter, NameTaken, NotFound
 from appliance.domain.ids import new_id
 from appliance.domain.models import Artifact, BackendName, Caller, ModelType, WeightsFormat
 from appliance.engines.base import EngineSpec
@@ -24,6 +26,7 @@ from appliance.registry.artifacts import artifacts
 from appliance.registry.audit import audit
 from appliance.registry.database import Database
 from appliance.store.importing import Imported, Store
+from appliance.store.members import is_adapter_folder
 from models_store.catalog import recognise
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
@@ -41,6 +44,8 @@ class ImportRequest(Struct, frozen=True, kw_only=True):
     paths: tuple[Path, ...]
     name: str
     caller: Caller
+    base: str | None = None
+    """Name of the weights that an adapter in peft's form is for."""
 
 
 class Importer:
@@ -64,7 +69,8 @@ class Importer:
     def check(self, request: ImportRequest) -> None:
         """Refuse what can be refused before a byte is copied. Raises what ``run`` raises."""
         self.check_name(request.name)
-        self._store.check(request.paths)
+        with self._as_imported(request) as paths:
+            self._store.check(paths)
 
     def run(
         self,
@@ -79,7 +85,8 @@ class Importer:
         Raises NameTaken, InvalidParameter, NotFound, BadWeights, WrongWeights, DiskFull, Conflict (cancelled).
         """
         self.check_name(request.name)
-        imported = self._store.import_paths(request.paths, progress, cancelled)
+        with self._as_imported(request) as paths:
+            imported = self._store.import_paths(paths, progress, cancelled)
         try:
             if not trusted:
                 self._try(imported)
@@ -96,6 +103,38 @@ class Importer:
             referenced = self._database.run_sync(artifacts.referenced_blobs)
             if not all(file.digest in referenced for file in imported.files):
                 self._store.remove(imported.files, referenced)
+
+    @contextmanager
+    def _as_imported(self, request: ImportRequest) -> Iterator[Sequence[Path]]:
+        """The paths as they are given, but an adapter in peft's form as a GGUF file that lasts for the import."""
+        if not is_adapter_folder(request.paths):
+            if request.base is not None:
+                raise InvalidParameter(
+                    "base goes with a folder that holds adapter_model.safetensors and adapter_config.json; leave it out"
+                )
+            yield request.paths
+            return
+        base = self._base_path(request)
+        from appliance.store.gguf_weights import GgufWeights  # here only: they load numpy
+        from appliance.store.peft_folder import convert
+
+        with tempfile.TemporaryDirectory(prefix="appliance-adapter-") as folder:
+            place = Path(folder) / "adapter.gguf"
+            convert(request.paths[0], GgufWeights(base), place)
+            yield (place,)
+
+    def _base_path(self, request: ImportRequest) -> Path:
+        if request.base is None:
+            raise InvalidParameter(
+                f"'{request.paths[0].name}' is an adapter in peft's form: name the imported weights it is for (base)"
+            )
+        name = request.base
+        found = self._database.run_sync(lambda db: artifacts.by_name(db, name))
+        if found is None:
+            raise NotFound(f"no artifact named '{name[:128]}'; import the adapter's base first")
+        if found.card.format is not WeightsFormat.GGUF or found.card.adapter_of is not None:
+            raise InvalidParameter(f"'{name[:128]}' is no GGUF model; an adapter's base must be one")
+        return self._store.path_of(found.files)
 
     def _try(self, imported: Imported) -> None:
         backend = BACKEND_OF_FORMAT.get(imported.card.format)

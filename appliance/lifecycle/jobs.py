@@ -60,9 +60,9 @@ class ImportJobs:
             raise NotFound(f"no job with the id '{job_id[:64]}'")
         return job
 
-    async def start(self, caller: Caller, paths: Sequence[Path], name: str) -> Job:
+    async def start(self, caller: Caller, paths: Sequence[Path], name: str, base: str | None = None) -> Job:
         """Queue an import. Raises NameTaken, InvalidParameter, NotFound, BadWeights, WrongWeights, DiskFull."""
-        request = ImportRequest(paths=tuple(paths), name=name, caller=caller)
+        request = ImportRequest(paths=tuple(paths), name=name, caller=caller, base=base)
         await asyncio.to_thread(self._importer.check, request)
         job = Job(id=new_id(), kind="import", title=name, created_at=self._clock.now())
         await self._database.run(lambda db: rows.insert(db, job))

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from appliance.config import Config
 from appliance.domain.clock import SystemClock
-from appliance.domain.errors import NotFound
+from appliance.domain.errors import NotFound, WrongWeights
 from appliance.domain.limits import UNLIMITED, Limits
 from appliance.domain.models import Account, Artifact, Call, Key, Role, Upstream
 from appliance.engines.backends import all_backends
@@ -163,14 +163,36 @@ class Workshop:
         """Imported weights, oldest first."""
         return self._database.run_sync(artifact_rows.list)
 
-    def import_files(self, files: Sequence[Path], name: str, progress: Callable[[int, int], None]) -> Artifact:
-        """Import, and make the built-in models that stand on it."""
+    def import_files(
+        self, files: Sequence[Path], name: str, progress: Callable[[int, int], None], base: str | None = None
+    ) -> Artifact:
+        """Import, and make the built-in models that stand on it. ``base``: the weights of an adapter in peft's form."""
         self.builtins.ensure_accounts()
         self.builtins.ensure_templates()
-        request = ImportRequest(paths=tuple(files), name=name, caller=OPERATOR)
+        request = ImportRequest(paths=tuple(files), name=name, caller=OPERATOR, base=base)
         artifact = self._importer.run(request, progress)
         self.builtins.adopt(artifact)
         return artifact
+
+    def adapter_and_base(self, adapter: str, base: str | None) -> tuple[Path, Path]:
+        """Files of an adapter and of what it was trained over. Raises NotFound, WrongWeights."""
+        known = {artifact.name: artifact for artifact in self.artifacts()}
+        for name in (adapter, *([base] if base else [])):
+            if name not in known:
+                raise NotFound(f"no artifact named '{name[:128]}'; appliance models list shows them")
+        if known[adapter].card.adapter_of is None:
+            raise WrongWeights(f"'{adapter}' is no adapter; name one that was trained or imported")
+        path = self._store.path_of(known[adapter].files)
+        return path, self._store.path_of((known[base] if base else self._base_of(adapter, path)).files)
+
+    def _base_of(self, adapter: str, path: Path) -> Artifact:
+        from appliance.store.lora import Adapter  # here only: it loads numpy
+
+        digest = Adapter(path).base_digest
+        found = next((artifact for artifact in self.artifacts() if artifact.files[0].digest == digest), None)
+        if found is None:
+            raise NotFound(f"'{adapter}' names no weights that are imported here as its base; name them with --base")
+        return found
 
     # --- upstreams -----------------------------------------------------------------------------------------------
 

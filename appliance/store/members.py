@@ -29,6 +29,8 @@ _BESIDE = (
     "sentence_bert_config.json",
     "generation_config.json",
 )
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+"""A folder with these is an adapter as peft saves it."""
 _RENAMED = {"1_Pooling/config.json": POOLING}
 
 
@@ -44,6 +46,11 @@ class Selection(Struct, frozen=True):
 
     members: tuple[Member, ...]
     ignored: tuple[str, ...] = ()
+
+
+def is_adapter_folder(paths: Sequence[Path]) -> bool:
+    """Whether an import was given an adapter as peft saves it."""
+    return len(paths) == 1 and all((paths[0] / name).is_file() for name in (ADAPTER_WEIGHTS, ADAPTER_CONFIG))
 
 
 def select(paths: Sequence[Path]) -> Selection:

@@ -21,6 +21,7 @@ from appliance.domain.training import (
     TrainingKind,
     TrainingTask,
 )
+from appliance.training import merging
 from appliance.training.reports import Reports, take_standard_output
 from appliance.training.stopping import StopSignal
 
@@ -32,6 +33,16 @@ _TRAININGS = {
 """Modules with ``run(task, surroundings)``; the one that is needed is imported."""
 
 
+_SURROUNDINGS = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    # threads that wait for each other sleep: beside other work a thread that spins takes the processor from the one
+    # it waits for, and a step takes ten times as long
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
+"""Read by libraries when they are loaded."""
+
+
 class Training(Protocol):
     """What such a module offers."""
 
@@ -40,16 +51,20 @@ class Training(Protocol):
 
 
 def main(arguments: list[str]) -> int:
-    """``FOLDER``."""
+    """``FOLDER``, or ``merge`` and its arguments."""
+    if arguments[:1] == ["merge"]:
+        return merging.main(arguments[1:])
     if len(arguments) != 1:
         print("usage: python -m appliance.training FOLDER", file=sys.stderr)
         return 2
     stop = StopSignal()
     stop.listen()
     reports = take_standard_output()
-    os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+    os.environ.update(_SURROUNDINGS)
     try:
         ended = _train(Path(arguments[0]), reports, stop)
+    except BrokenPipeError:
+        return PAUSED_STATUS  # the server is gone; the next one starts it again
     except Exception as error:
         traceback.print_exc()
         reports.send(TrainingFailed(detail=_detail(error)))

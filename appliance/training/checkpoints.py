@@ -5,12 +5,13 @@ A file is written beside its place, flushed, and renamed into it; a power cut at
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from appliance.training.wholes import write_whole
 
 KEPT = 2
 
@@ -47,20 +48,3 @@ class Checkpoints:
         """Newest first."""
         matches = ((_NAME.fullmatch(path.name), path) for path in self._folder.iterdir())
         return sorted(((int(match[1]), path) for match, path in matches if match), reverse=True)
-
-
-def write_whole(place: Path, write: Any) -> None:
-    """Have ``write(partial)`` make a file, and put it in its place only when it is complete and on disk."""
-    partial = place.with_name(place.name + ".partial")
-    write(partial)
-    _flush(partial)
-    partial.rename(place)
-    _flush(place.parent)
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

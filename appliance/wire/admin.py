@@ -157,6 +157,8 @@ class ImportCreate(Struct, kw_only=True, forbid_unknown_fields=True):
 
     paths: Annotated[list[Annotated[str, Meta(min_length=1, max_length=4096)]], Meta(min_length=1, max_length=512)]
     name: Name
+    base: Name | None = None
+    """Name of the imported weights that an adapter in peft's form (a folder) is for."""
 
 
 class Job(Struct, kw_only=True):

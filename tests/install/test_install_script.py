@@ -55,11 +55,11 @@ def test_shellcheck_finds_nothing(checkout: Path) -> None:
 
 def test_help_names_every_option(bare: Path, checkout: Path) -> None:
     """Every option that the script takes is in its help, and the help in nothing else than on standard output."""
-    taken = set(re.findall(r"--[a-z]+(?=[ |)])", cases_of("parse_command_line", checkout)))
+    taken = set(re.findall(r"--[a-z-]+(?=[ |)])", cases_of("parse_command_line", checkout)))
     result = run(bare, "--help")
     assert result.returncode == 0
     assert len(taken) >= 7
-    assert taken <= set(re.findall(r"--[a-z]+", result.stdout))
+    assert taken <= set(re.findall(r"--[a-z-]+", result.stdout))
 
 
 def cases_of(function_name: str, checkout: Path) -> str:
@@ -202,3 +202,52 @@ def test_recorded_digests_become_lock_lines(function, tmp_path: Path) -> None:
     """A wheel made here is installed by its own hash, like one from an index."""
     (tmp_path / "SHA256SUMS").write_text(f"{'ab' * 32}  some_name-1.2.3-py3-none-linux_x86_64.whl\n")
     assert function(f"hashed_lines {tmp_path}").stdout == f"some_name==1.2.3 --hash=sha256:{'ab' * 32}\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        ("--serve", "serve no"),
+        ("--serve --with-finetuning", "serve yes"),
+        ("--with-finetuning --serve --port 81", "serve yes"),
+        ("--bundle x.tar --with-finetuning", "bundle yes"),
+        ("--with-finetuning", "system yes"),
+        ("--test", "test yes"),
+    ],
+)
+def test_fine_tuning_goes_with_every_mode(function, line: str, wanted: str) -> None:
+    """It is asked for beside a mode; the tests always have it."""
+    assert function(f"parse_command_line {line}; echo $mode $finetuning").stdout == f"{wanted}\n"
+
+
+def test_a_bundle_without_fine_tuning(function, tmp_path: Path) -> None:
+    """Asked to install it from a bundle that does not have it, the script says how one is made that does."""
+    result = function(f"bundle=x.tar stamps={tmp_path}; ensure_finetuning_payload {tmp_path}")
+    assert result.returncode == 1
+    assert "x.tar was made without fine-tuning; make one with ./install.sh --bundle OUT.tar --with-finetuning" in (
+        result.stderr
+    )
+
+
+def test_a_lock_beyond_another(function, tmp_path: Path) -> None:
+    """Of a larger lock only the entries are taken that the smaller one does not have, each with its hashes."""
+    (tmp_path / "small").write_text("# by hand\na==1 \\\n    --hash=sha256:aa\n")
+    (tmp_path / "large").write_text(
+        "# by hand\na==1 \\\n    --hash=sha256:aa\nb==2 ; python_version < '4' \\\n    --hash=sha256:bb\n"
+    )
+    result = function(f"lock_beyond {tmp_path}/small {tmp_path}/large; without_hashes {tmp_path}/large")
+    assert result.stdout.splitlines() == [
+        "b==2 ; python_version < '4' \\",
+        "    --hash=sha256:bb",
+        "a==1",
+        "b==2 ; python_version < '4'",
+    ]
+
+
+def test_torch_needs_room_to_unpack(function, tmp_path: Path) -> None:
+    """How much depends on the build that the index gave: three times its wheels."""
+    with (tmp_path / "torch.whl").open("wb") as wheel:
+        wheel.write(b"x" * 2_000_000)
+    result = function(f"venv={tmp_path}; df() {{ printf 'x\\nx 0 0 1 0\\n'; }}; check_torch_disk {tmp_path}")
+    assert result.returncode == 1
+    assert re.search(r"torch, unpacked, needs [69] MiB in \S+; 1 MiB are free", result.stderr)

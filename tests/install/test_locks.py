@@ -8,8 +8,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-RUN, TEST, EGP, BUILD, STARTERS = (f"requirements{part}.lock" for part in ("", "-test", "-egp", "-build", "-starters"))
-LOCKS = [RUN, TEST, EGP, BUILD, STARTERS]
+PARTS = ("", "-test", "-egp", "-build", "-starters", "-finetuning")
+RUN, TEST, EGP, BUILD, STARTERS, FINETUNING = (f"requirements{part}.lock" for part in PARTS)
+LOCKS = [RUN, TEST, EGP, BUILD, STARTERS, FINETUNING]
 
 
 def entries(lock: Path) -> list[str]:
@@ -44,7 +45,7 @@ def test_no_lock_names_a_host(checkout: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "extra"),
-    [(RUN, None), (TEST, None), (TEST, "test")],
+    [(RUN, None), (TEST, None), (TEST, "test"), (FINETUNING, "finetuning")],
 )
 def test_the_locks_fit_pyproject(checkout: Path, lock: str, extra: str | None) -> None:
     """Each dependency is locked at a version that pyproject.toml allows; after a change there, `make lock`."""
@@ -52,6 +53,8 @@ def test_the_locks_fit_pyproject(checkout: Path, lock: str, extra: str | None) -
     wanted = project["optional-dependencies"][extra] if extra else project["dependencies"]
     locked = versions(checkout / lock)
     for requirement in map(Requirement, wanted):
+        if requirement.name == "torch":
+            continue  # see test_torch_is_pinned_by_its_version_alone
         found = locked.get(canonicalize_name(requirement.name), set())
         assert found, f"{requirement} is not locked"
         assert all(map(requirement.specifier.contains, found)), f"{requirement} is locked at {found}"
@@ -59,7 +62,7 @@ def test_the_locks_fit_pyproject(checkout: Path, lock: str, extra: str | None) -
 
 @pytest.mark.parametrize(
     ("smaller", "larger"),
-    [(RUN, TEST), (TEST, EGP)],
+    [(RUN, TEST), (TEST, EGP), (RUN, FINETUNING), (TEST, FINETUNING)],
 )
 def test_tests_run_with_what_is_installed(checkout: Path, smaller: str, larger: str) -> None:
     """A later lock never changes a version that an earlier one installed."""
@@ -72,3 +75,15 @@ def test_tests_run_with_what_is_installed(checkout: Path, smaller: str, larger: 
 def test_the_test_lock_holds_the_run_time_lock(checkout: Path) -> None:
     """Nothing that is installed for use is missing under test."""
     assert versions(checkout / RUN).keys() <= versions(checkout / TEST).keys()
+
+
+def test_torch_is_pinned_by_its_version_alone(checkout: Path) -> None:
+    """Its builds differ by index: pyproject.toml and install.sh name the same version, and no lock holds it or CUDA."""
+    project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    script = (checkout / "install.sh").read_text()
+    version = re.search(r"TORCH_VERSION=(\S+)", script)
+    assert version is not None
+    assert f"torch=={version[1]}" in project["optional-dependencies"]["finetuning"]
+    for lock in LOCKS:
+        names = versions(checkout / lock).keys() - {"nvidia-ml-py"}
+        assert not [name for name in names if re.match(r"torch$|triton$|cuda-|nvidia-", name)]

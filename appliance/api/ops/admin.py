@@ -100,7 +100,7 @@ class AdminController(Controller):
     async def start_import(self, node: TheNode, caller: TheCaller, data: JSONBody[wire.ImportCreate]) -> wire.Job:
         """Start an import; its job tells how it goes."""
         paths = [allowed_path(path, node.import_roots()) for path in data.paths]
-        return _job_view(await node.imports.start(caller, paths, data.name))
+        return _job_view(await node.imports.start(caller, paths, data.name, data.base))
 
     @get("/jobs", operation_id="adminJobs")
     async def jobs(self, node: TheNode) -> list[wire.Job]:

@@ -354,6 +354,24 @@ class Model:
         self._hold.release()
 
 
+@contextmanager
+def vocabulary_of(path: Path) -> Iterator[tuple[Vocabulary, str | None]]:
+    """A file's tokens and chat template without its weights, for work on texts alone. Raises BadWeights."""
+    initialise()
+    parameters = c.llama_model_default_params()
+    parameters.vocab_only = True
+    model = c.llama_model_load_from_file(str(path).encode(), parameters)
+    if not model:
+        raise BadWeights(f"llama.cpp cannot read the vocabulary of '{path.name}': {_complaint()}")
+    vocabulary = Vocabulary(model)
+    try:
+        template = c.llama_model_chat_template(model, None)
+        yield vocabulary, template.decode("utf-8", "replace") if template else None
+    finally:
+        vocabulary.close()
+        c.llama_model_free(model)
+
+
 class ContextOptions(Struct, frozen=True, kw_only=True):
     """Sizes of a context."""
 

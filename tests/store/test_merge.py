@@ -1,0 +1,107 @@
+"""A merge computes what base and adapter did, in every type that it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.domain.errors import InvalidParameter, WrongWeights
+from appliance.domain.trainable import MERGED_TYPES
+from appliance.store.gguf_weights import GgufWeights, halved, interleaved
+from appliance.store.inspection import inspect
+from appliance.store.lora import Adapter, Factors, write_adapter
+from appliance.store.merge import merge
+from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
+
+TOKENS = [0, 40, 41, 42, 100, 101, 7]
+
+
+def factors(outputs: int, inputs: int, seed: int = 1) -> Factors:
+    random = np.random.default_rng(seed)
+    down = random.standard_normal((4, inputs), dtype=np.float32) * np.float32(0.2)
+    return Factors(down, random.standard_normal((outputs, 4), dtype=np.float32) * np.float32(0.2), 2.0)
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return write_trainable(tmp_path / "base.gguf", "llama", half=True)
+
+
+@pytest.fixture
+def adapter(tmp_path: Path, base: Path) -> Path:
+    shapes = (("self_attn.q_proj", 64, 64), ("self_attn.k_proj", 32, 64), ("mlp.down_proj", 64, 96))
+    modules = {
+        f"model.layers.{layer}.{name}": factors(outputs, inputs, layer)
+        for layer in range(2)
+        for name, outputs, inputs in shapes
+    }
+    write_adapter(tmp_path / "adapter.gguf", GgufWeights(base), modules, alpha=8.0)
+    return tmp_path / "adapter.gguf"
+
+
+@pytest.mark.parametrize("kind", MERGED_TYPES)
+def test_a_merge_computes_what_base_and_adapter_did(kind: str, base: Path, adapter: Path, tmp_path: Path) -> None:
+    """In llama.cpp, without the adapter; the file is sound, and keeps tokenizer, template and name of the base."""
+    place = tmp_path / "merged.gguf"
+    told: list[tuple[int, int]] = []
+    merge(GgufWeights(base), Adapter(adapter), place, kind, lambda done, all_: told.append((done, all_)))
+
+    assert cosine(llama_logits(place, TOKENS), llama_logits(base, TOKENS, adapter)) > 0.999
+    assert cosine(llama_logits(place, TOKENS), llama_logits(base, TOKENS)) < 0.99
+    card, before = inspect({"merged.gguf": place}), inspect({"base.gguf": base})
+    assert (card.chat_template, card.tokenizer, card.name) == (before.chat_template, before.tokenizer, before.name)
+    assert card.model_types == before.model_types
+    if kind != "keep":
+        assert card.quantization == kind.upper()
+    assert told[-1][0] == told[-1][1] == len(GgufWeights(base).tensors)
+
+
+def test_tensors_that_the_adapter_leaves_alone_keep_their_bytes(base: Path, adapter: Path, tmp_path: Path) -> None:
+    """Nothing is computed twice: what is not changed is copied."""
+    merge(GgufWeights(base), Adapter(adapter), tmp_path / "merged.gguf", "keep")
+
+    before, after = GgufWeights(base), GgufWeights(tmp_path / "merged.gguf")
+    pairs = {name: (before.tensors[name].data, after.tensors[name].data) for name in before.tensors}
+    changed = {name for name, (one, other) in pairs.items() if one.tobytes() != other.tobytes()}
+    assert changed == Adapter(adapter).targets
+    assert before.shape("blk.0.attn_q.weight") == after.shape("blk.0.attn_q.weight")
+
+
+def test_a_merge_with_other_weights_is_refused(adapter: Path, tmp_path: Path) -> None:
+    """The adapter knows the digest of the file it was trained over; another architecture is named as such."""
+    other = GgufWeights(write_trainable(tmp_path / "other.gguf", "llama", seed=9))
+    with pytest.raises(InvalidParameter, match="was trained over other weights"):
+        merge(other, Adapter(adapter), tmp_path / "merged.gguf", "f16")
+    another = GgufWeights(write_trainable(tmp_path / "another.gguf", "qwen2"))
+    with pytest.raises(WrongWeights, match=r"the adapter is for 'llama', 'tiny qwe' is 'qwen2'"):
+        merge(another, Adapter(adapter), tmp_path / "merged.gguf", "f16")
+
+
+def test_an_unknown_type_is_refused_with_the_known_ones(base: Path, adapter: Path, tmp_path: Path) -> None:
+    """And nothing is written."""
+    with pytest.raises(InvalidParameter, match="f16, bf16, f32, q8_0, keep"):
+        merge(GgufWeights(base), Adapter(adapter), tmp_path / "merged.gguf", "q4_k_m")
+    assert not (tmp_path / "merged.gguf").exists()
+
+
+def test_factors_of_other_weights_are_refused(base: Path, tmp_path: Path) -> None:
+    """Both shapes are in the message, and a module without a place is named."""
+    with pytest.raises(WrongWeights, match=r"attn_q\.weight of 'tiny lla' is 64 x 64; the adapter is for 48 x 64"):
+        write_adapter(tmp_path / "a.gguf", GgufWeights(base), {"model.layers.0.self_attn.q_proj": factors(48, 64)}, 8.0)
+    with pytest.raises(WrongWeights, match=r"has no matrix for model\.layers\.7\.self_attn\.q_proj"):
+        write_adapter(tmp_path / "a.gguf", GgufWeights(base), {"model.layers.7.self_attn.q_proj": factors(64, 64)}, 8.0)
+
+
+def test_a_model_is_no_adapter(base: Path) -> None:
+    """Weights in the adapter's place are refused in words."""
+    with pytest.raises(WrongWeights, match="is no LoRA adapter"):
+        Adapter(base)
+
+
+def test_rows_are_turned_and_turned_back() -> None:
+    """The order of llama.cpp's query rows and transformers' are each other's inverse."""
+    matrix = np.arange(48, dtype=np.float32).reshape(16, 3)
+    assert not np.array_equal(interleaved(matrix, 2), matrix)
+    assert np.array_equal(halved(interleaved(matrix, 2), 2), matrix)
