@@ -11,5 +11,8 @@ TRAINABLE_ARCHITECTURES: Final = ("gemma", "gemma2", "gemma3", "llama", "phi3", 
 their architecture.
 """
 
+TRAINABLE_ENCODERS: Final = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta")
+"""Values of ``model_type`` in the config.json of ONNX weights that rerankers and embedders are trained from."""
+
 MERGED_TYPES: Final = ("f16", "bf16", "f32", "q8_0", "keep")
 """Tensor types that a merge writes; ``keep``: each tensor in the base's own type, as far as it can be written."""

@@ -17,8 +17,9 @@ import numpy as np
 from msgspec import Struct, structs
 
 from appliance.domain.errors import BadWeights, WrongWeights
+from appliance.domain.trainable import TRAINABLE_ENCODERS
 from appliance.encoders.graph import Float32, Linear, cross_encoder, encoder
-from appliance.encoders.names import FAMILIES, ROBERTA_LIKE, read_weights
+from appliance.encoders.names import ROBERTA_LIKE, read_weights
 from appliance.encoders.reader import read_graph
 from appliance.encoders.weights import (
     CLASSIFIER,
@@ -133,8 +134,8 @@ def _config(folder: Path) -> _Config:
         config = msgspec.json.decode((folder / CONFIG).read_bytes(), type=_Config)
     except msgspec.DecodeError as error:
         raise BadWeights(f"{CONFIG} does not describe an encoder: {error}") from None
-    if config.model_type not in FAMILIES:
-        raise WrongWeights(f"'{config.model_type[:64]}' cannot be trained; those that can: {', '.join(FAMILIES)}")
+    if config.model_type not in TRAINABLE_ENCODERS:
+        raise WrongWeights(f"'{config.model_type[:64]}' cannot be trained; those that can: {', '.join(TRAINABLE_ENCODERS)}")
     if config.position_embedding_type not in (None, "absolute"):
         raise WrongWeights(f"positions of the kind '{config.position_embedding_type[:64]}' cannot be trained")
     return config

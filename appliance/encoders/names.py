@@ -46,8 +46,6 @@ _HEADS: Final = {
     **dict.fromkeys(ROBERTA_LIKE, (f"{CLASSIFIER}.dense", f"{CLASSIFIER}.out_proj")),
 }
 """The two linear layers that a family's ``ForSequenceClassification`` ends in."""
-FAMILIES: Final = tuple(sorted(_HEADS))
-"""Values of ``model_type`` in config.json that can be read."""
 _OURS: Final = "embeddings.word"
 
 

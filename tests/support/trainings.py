@@ -24,7 +24,8 @@ from appliance.training import encoder
 from appliance.training.loop import Surroundings
 from appliance.training.stopping import StopSignal
 
-THREADS = 2
+THREADS = 1
+"""A tiny encoder gains nothing by more, and loses much beside other work."""
 
 
 class Killed(RuntimeError):
@@ -32,7 +33,13 @@ class Killed(RuntimeError):
 
 
 def encoder_task(
-    folder: Path, kind: TrainingKind, base: Path, dataset: Path, validation: Path | None = None, **asked: Any
+    folder: Path,
+    kind: TrainingKind,
+    base: Path,
+    dataset: Path,
+    validation: Path | None = None,
+    threads: int = THREADS,
+    **asked: Any,
 ) -> TrainingTask:
     """A task whose results and checkpoints go below ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,7 +51,7 @@ def encoder_task(
         checkpoint_folder=str(folder / "checkpoints"),
         output_folder=str(folder / "output"),
         hyperparameters=Hyperparameters(**asked),
-        threads=THREADS,
+        threads=threads,
     )
 
 
