@@ -135,7 +135,9 @@ def _config(folder: Path) -> _Config:
     except msgspec.DecodeError as error:
         raise BadWeights(f"{CONFIG} does not describe an encoder: {error}") from None
     if config.model_type not in TRAINABLE_ENCODERS:
-        raise WrongWeights(f"'{config.model_type[:64]}' cannot be trained; those that can: {', '.join(TRAINABLE_ENCODERS)}")
+        raise WrongWeights(
+            f"'{config.model_type[:64]}' cannot be trained; those that can: {', '.join(TRAINABLE_ENCODERS)}"
+        )
     if config.position_embedding_type not in (None, "absolute"):
         raise WrongWeights(f"positions of the kind '{config.position_embedding_type[:64]}' cannot be trained")
     return config

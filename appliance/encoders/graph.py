@@ -169,9 +169,7 @@ def _tables(weights: Weights) -> dict[str, Matrix]:
         "gamma": "LayerNorm.weight",
         "beta": "LayerNorm.bias",
     }
-    return {
-        part: weights[f"embeddings.{name}"] for part, name in names.items() if f"embeddings.{name}" in weights
-    }
+    return {part: weights[f"embeddings.{name}"] for part, name in names.items() if f"embeddings.{name}" in weights}
 
 
 def _sources(weights: Weights) -> dict[str, str]:

@@ -146,7 +146,7 @@ def _tensor(content: memoryview) -> tuple[str, Tensor]:
                 element_type = value
             case 8, memoryview():
                 name = _text(value)
-            case (4 | 9), memoryview():  # floats one by one, packed, or raw: the same bytes
+            case ((4 | 9), memoryview()):  # floats one by one, packed, or raw: the same bytes
                 data = value if not len(data) else memoryview(bytes(data) + bytes(value))
             case 13, memoryview():
                 entries[_texts(value, 1)[0]] = _texts(value, 2)[0]

@@ -1,4 +1,4 @@
-"""What a text encoder is made of, whoever wrote it: tensors under the names of BERT's own checkpoint, and a few numbers.
+"""What a text encoder is made of, whoever wrote it: tensors under the names of BERT's checkpoint, and a few numbers.
 
 ``reader`` gives it, ``graph`` writes it, the recipe of the starter and the training process fill it. Linear layers are
 [outputs, inputs], as PyTorch has them. Two tables may be missing: that of token types, and the head.
@@ -17,7 +17,7 @@ Weights: TypeAlias = dict[str, Matrix]
 
 WORDS: Final = "embeddings.word_embeddings.weight"
 POSITIONS: Final = "embeddings.position_embeddings.weight"
-TOKEN_TYPES: Final = "embeddings.token_type_embeddings.weight"
+TOKEN_TYPES: Final = "embeddings.token_type_embeddings.weight"  # noqa: S105 - tokens of a text
 POOLER: Final = "pooler.dense"
 CLASSIFIER: Final = "classifier"
 ATTENTION_PARTS: Final = ("query", "key", "value")

@@ -34,7 +34,7 @@ from appliance.engines.onnx.session import Session
 from appliance.engines.onnx.tasks import POOLINGS, pad, relevance, unit, unpad
 from appliance.training import encoder_embedder, encoder_metrics, encoder_ranker
 from appliance.training.checkpoints import Checkpoints
-from appliance.training.encoder_base import Base, Text, open_base
+from appliance.training.encoder_base import Text, open_base
 from appliance.training.encoder_data import (
     Question,
     RankingTask,
@@ -201,7 +201,11 @@ def _difference(trainee: Ranker | Embedder, model: Path, probes: Sequence[Text],
 def _fingerprint(task: TrainingTask) -> str:
     """What a checkpoint is good for."""
     parts = [msgspec.json.encode((task.kind, task.hyperparameters))]
-    files = (str(Path(task.base_path) / MODEL), task.dataset_path, *([task.validation_path] * bool(task.validation_path)))
+    files = (
+        str(Path(task.base_path) / MODEL),
+        task.dataset_path,
+        *([task.validation_path] * bool(task.validation_path)),
+    )
     for file in files:
         with open(str(file), "rb") as opened:
             parts.append(hashlib.file_digest(opened, "sha256").digest())

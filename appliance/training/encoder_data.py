@@ -72,7 +72,8 @@ def held_out(questions: Sequence[Question], fraction: float, seed: int) -> tuple
     """Those to learn from, and those that are held out: whole questions, of a positive chunk each."""
     can = [question for question in questions if question.positives]
     count = min(round(len(can) * fraction) or 1, len(can) - 1) if fraction > 0 else 0
-    chosen = set(random.Random(f"held out {seed}").sample([question.text for question in can], max(count, 0)))
+    names = [question.text for question in can]
+    chosen = set(random.Random(f"held out {seed}").sample(names, max(count, 0)))  # noqa: S311 - repeatable on purpose
     kept = [question for question in questions if question.text not in chosen]
     return kept, [question for question in questions if question.text in chosen]
 
@@ -113,7 +114,8 @@ def _draw(question: Question, chunks: Sequence[str], count: int, seed: int) -> l
     """Chunks that the dataset does not tie to the question."""
     own = {*question.positives, *question.negatives}
     others = [chunk for chunk in chunks if chunk not in own]
-    return random.Random(f"negatives {seed} {question.text}").sample(others, min(count, len(others)))
+    generator = random.Random(f"negatives {seed} {question.text}")  # noqa: S311 - repeatable on purpose
+    return generator.sample(others, min(count, len(others)))
 
 
 def ranking_tasks(questions: Sequence[Question], others: Sequence[Question], seed: int) -> list[RankingTask]:

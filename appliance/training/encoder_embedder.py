@@ -52,9 +52,7 @@ class Comparison(Struct, frozen=True):
         """Summed over the questions. ``vectors``: of the questions, then of the chunks."""
         questions, chunks = vectors.split([len(self.questions), len(self.chunks)])
         similarities = questions @ chunks.T / TEMPERATURE
-        return functional.cross_entropy(
-            similarities.masked_fill(self.excluded, -torch.inf), self.own, reduction="sum"
-        )
+        return functional.cross_entropy(similarities.masked_fill(self.excluded, -torch.inf), self.own, reduction="sum")
 
 
 class Embedder:
@@ -222,6 +220,6 @@ def _turn(question: Question, epoch: int, seed: int) -> list[str]:
     negatives = list(question.negatives)
     if len(negatives) <= HARD_NEGATIVES:
         return negatives
-    random.Random(f"turns {seed} {question.text}").shuffle(negatives)
+    random.Random(f"turns {seed} {question.text}").shuffle(negatives)  # noqa: S311 - repeatable on purpose
     start = epoch * HARD_NEGATIVES
     return [negatives[(start + place) % len(negatives)] for place in range(HARD_NEGATIVES)]

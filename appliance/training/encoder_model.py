@@ -146,9 +146,7 @@ def _layer(shape: Shape, wide: int) -> nn.ModuleDict:
 
     parts = nn.ModuleDict({part: nn.Linear(width, width) for part in ATTENTION_PARTS})
     attention = nn.ModuleDict({"self": parts, "output": normed(width, width)})
-    return nn.ModuleDict(
-        {"attention": attention, "intermediate": dense(width, wide), "output": normed(wide, width)}
-    )
+    return nn.ModuleDict({"attention": attention, "intermediate": dense(width, wide), "output": normed(wide, width)})
 
 
 def _norm(shape: Shape) -> nn.LayerNorm:

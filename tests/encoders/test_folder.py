@@ -133,7 +133,9 @@ class TestOurs:
 
         headed = with_new_head(made, seed=1)
         assert without_head(headed).weights.keys() == made.weights.keys()
-        assert np.array_equal(with_new_head(made, seed=1).weights["classifier.weight"], headed.weights["classifier.weight"])
+        assert np.array_equal(
+            with_new_head(made, seed=1).weights["classifier.weight"], headed.weights["classifier.weight"]
+        )
 
 
 class TestRefused:
@@ -186,7 +188,7 @@ class TestRefused:
             node.input[:] = [names.get(name, name) for name in node.input]
         onnx.save(model, folder / "model.onnx")
 
-        with pytest.raises(WrongWeights, match="lost their names.*before the optimisation"):
+        with pytest.raises(WrongWeights, match=r"lost their names.*before the optimisation"):
             read_encoder(folder)
 
     @pytest.mark.parametrize("name", ["config.json", "model.onnx", "tokenizer.json"])

@@ -69,7 +69,7 @@ def _export(name: str, model: Any, inputs: tuple[str, ...], output: str) -> None
         str(folder / "model.onnx"),
         input_names=list(inputs),
         output_names=[output],
-        dynamic_axes=dict.fromkeys(inputs, {0: "batch", 1: "sequence"}) | {output: {0: "batch"}},
+        dynamic_axes={**{name: {0: "batch", 1: "sequence"} for name in inputs}, output: {0: "batch"}},
         dynamo=False,
         opset_version=17,
     )

@@ -1,8 +1,7 @@
 """Invented products whose codes follow a rule that no model can know and any can learn.
 
 ``QV-4417`` is a valve: the letters stand for the kind, the number for nothing. No number occurs twice, so that who has
-learnt the rule can tell what a code that is held out stands for, and who has learnt the pairs by heart cannot. The
-negatives are hard: the same material, another kind.
+learnt the rule can tell what a code that is held out stands for, and who has learnt the pairs by heart cannot.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 KINDS = {"KX": "pump", "QV": "valve", "ZT": "sensor", "WJ": "filter", "HB": "motor", "YD": "lamp"}
-MATERIALS = ("brass", "steel", "plastic", "rubber", "glass", "copper")
 
 
 class Product(NamedTuple):
@@ -22,7 +20,6 @@ class Product(NamedTuple):
 
     letters: str
     number: int
-    material: str
 
     @property
     def question(self) -> str:
@@ -30,21 +27,18 @@ class Product(NamedTuple):
 
     @property
     def chunk(self) -> str:
-        return _chunk(self.letters, self.material)
+        return _chunk(self.letters)
 
     @property
     def wrong_chunks(self) -> list[str]:
-        """All that differ in the kind."""
-        return [_chunk(letters, self.material) for letters in KINDS if letters != self.letters]
+        """The other kinds."""
+        return [_chunk(letters) for letters in KINDS if letters != self.letters]
 
 
 def products(per_kind: int, seed: int = 5) -> list[Product]:
     """As many of each kind, in turn."""
-    generator = random.Random(seed)
-    numbers = generator.sample(range(1000, 10_000), per_kind * len(KINDS))
-    return [
-        Product(letters, numbers.pop(), generator.choice(MATERIALS)) for _ in range(per_kind) for letters in KINDS
-    ]
+    numbers = random.Random(seed).sample(range(1000, 10_000), per_kind * len(KINDS))
+    return [Product(letters, numbers.pop()) for _ in range(per_kind) for letters in KINDS]
 
 
 def rows(some: Iterable[Product], negatives: int = 3, seed: int = 5) -> list[dict[str, object]]:
@@ -64,5 +58,5 @@ def write_rows(file: Path, some: Iterable[dict[str, object]]) -> Path:
     return file
 
 
-def _chunk(letters: str, material: str) -> str:
-    return f"A {KINDS[letters]} of {material}."
+def _chunk(letters: str) -> str:
+    return f"This is a {KINDS[letters]}."

@@ -40,7 +40,9 @@ def random_encoder(labels: int = 0) -> Encoder:
 
 def write_random_encoder(folder: Path, *, labels: int = 0, linear: Linear | None = None) -> Path:
     """A folder with a random encoder."""
-    write_encoder(random_encoder(labels), write_beside(folder.with_name(f"{folder.name}-beside")), folder, "tests", linear)
+    write_encoder(
+        random_encoder(labels), write_beside(folder.with_name(f"{folder.name}-beside")), folder, "tests", linear
+    )
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Trainings of rerankers and embedders over a tiny encoder, from the task to the folder: repeatable, resumable, refused."""
+"""Trainings of rerankers and embedders over a tiny encoder: repeatable, resumable, refused."""
 
 from __future__ import annotations
 
@@ -167,9 +167,7 @@ class TestRefused:
     def test_adapters_words(self, base: Path, dataset: Path, tmp_path: Path) -> None:
         """The whole encoder is trained: a rank would be a wish that nobody hears."""
         with pytest.raises(InvalidParameter, match="rank, target_modules: only adapters of generation have them"):
-            Here().run(
-                task_of(tmp_path, TrainingKind.EMBEDDING, base, dataset, rank=8, target_modules=("query",))
-            )
+            Here().run(task_of(tmp_path, TrainingKind.EMBEDDING, base, dataset, rank=8, target_modules=("query",)))
 
     def test_a_cross_encoder_is_no_embedding_model(self, dataset: Path, tmp_path: Path) -> None:
         """Its vectors end in a score."""

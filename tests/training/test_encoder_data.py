@@ -48,7 +48,7 @@ class TestReading:
 
     def test_another_dataset_is_named(self, tmp_path: Path) -> None:
         """The line and the missing field."""
-        with pytest.raises(InvalidParameter, match="line 1: .*missing required field `question`"):
+        with pytest.raises(InvalidParameter, match=r"line 1: .*missing required field `question`"):
             read_questions(write_rows(tmp_path / "rows", [{"input": "a", "output": "b"}]))
 
 
@@ -73,7 +73,7 @@ class TestHeldOut:
 
     def test_a_question_in_both_sets(self) -> None:
         """A validation set of known questions would measure memory."""
-        with pytest.raises(InvalidParameter, match="1 of 2 questions of the validation set .* among them 'q1'"):
+        with pytest.raises(InvalidParameter, match=r"1 of 2 questions of the validation set .* among them 'q1'"):
             check_apart([question(0), question(1)], [question(1), question(2)])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from msgspec import structs
 
 from appliance.domain.errors import CannotFit, InvalidParameter
 from appliance.domain.training import TrainingKind
@@ -36,8 +37,7 @@ def base(tmp_path: Path) -> Path:
 def trainee_of(base: Path, kind: TrainingKind, questions: Sequence[Question] = QUESTIONS, **asked: Any) -> Any:
     memory_bytes = asked.pop("memory_bytes", None)
     task = encoder_task(base.parent / "work", kind, base, base / "unused", **asked)
-    if memory_bytes:
-        task = type(task)(**{name: getattr(task, name) for name in task.__struct_fields__} | {"memory_bytes": memory_bytes})
+    task = structs.replace(task, memory_bytes=memory_bytes)
     made = Ranker if kind is TrainingKind.RERANKING else Embedder
     return made(open_base(task), questions, questions[:2], [ASKED], task, HERE)
 
@@ -162,9 +162,7 @@ class TestBounds:
     def test_rows_that_are_too_long(self, base: Path) -> None:
         """Nothing is cut."""
         with pytest.raises(InvalidParameter, match="'red one / dog' has 6 tokens and 5 are the most"):
-            trainee_of(
-                base, TrainingKind.RERANKING, [Question("red one", ("dog",), ("cat",))] * 2, sequence_length=5
-            )
+            trainee_of(base, TrainingKind.RERANKING, [Question("red one", ("dog",), ("cat",))] * 2, sequence_length=5)
 
     def test_a_row_longer_than_the_base_takes(self, base: Path) -> None:
         """The wish is refused before the dataset is read."""
