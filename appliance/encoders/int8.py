@@ -2,9 +2,9 @@
 
 Called by the starter's recipe and by ``folder``. Weights are rounded symmetrically, one scale per output channel (one
 per row for the word table); activations get one scale per batch as they come. Norms, biases and positions stay float32.
-The matrices of the first layers whose inputs have the widest outliers (eight in all-MiniLM-L6-v2) are cut finer, with a scale per 128
-weights and activations (``MatMulNBits``): that costs some speed and takes that model's mean cosine to float32 on 453
-sentences from 0.993 to 0.998. Widths that 128 does not divide are not cut finer.
+The matrices of the first layers whose inputs have the widest outliers (eight in all-MiniLM-L6-v2) are cut finer, with a
+scale per 128 weights and activations (``MatMulNBits``): that costs some speed and takes that model's mean cosine to
+float32 on 453 sentences from 0.993 to 0.998. Widths that 128 does not divide are not cut finer.
 
 A text's vector depends a little on the batch it was in, since the batch shares its scales; and processors without VNNI
 instructions may saturate sums. So float32 is what the appliance serves unless told otherwise.

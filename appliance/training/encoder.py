@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import numpy as np
 import torch
 from msgspec import structs
 
@@ -31,7 +30,7 @@ from appliance.domain.training import (
 from appliance.encoders.folder import MODEL, write_encoder
 from appliance.engines.base import CPU
 from appliance.engines.onnx.session import Session
-from appliance.engines.onnx.tasks import POOLINGS, pad, relevance, unit, unpad
+from appliance.engines.onnx.tasks import POOLINGS, Floats, pad, relevance, unit, unpad
 from appliance.training import encoder_embedder, encoder_metrics, encoder_ranker
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.encoder_base import Text, open_base
@@ -160,9 +159,7 @@ def _check_hyperparameters(asked: Hyperparameters) -> None:
 
 
 def _check_reading(trainee: Ranker | Embedder, training: Sequence[Question], threads: int) -> None:
-    """Raise WrongWeights where the graph is not what its names promise. A new head is in no graph yet."""
-    if trainee.network.base.has_new_head:
-        return
+    """Raise WrongWeights where the graph is not what its names promise."""
     model = trainee.network.base.folder / MODEL
     if (wrong := _difference(trainee, model, _probes(trainee, training), threads)) is not None:
         raise WrongWeights(f"{MODEL} computes something else than an encoder with its tensors does: {wrong}")
@@ -177,7 +174,10 @@ def _probes(trainee: Ranker | Embedder, training: Sequence[Question]) -> list[Te
 
 
 def _difference(trainee: Ranker | Embedder, model: Path, probes: Sequence[Text], threads: int) -> str | None:
-    """How ONNX Runtime and PyTorch differ on some texts, in words; None: they do not."""
+    """How ONNX Runtime and PyTorch differ on some texts, in words; None: they do not.
+
+    Scores are compared where the graph gives some, else the texts' vectors.
+    """
     network = trainee.network
     texts = [network.texts[text] for text in probes]
     session = Session(model, device=CPU, threads=max(threads, 1))
@@ -185,17 +185,23 @@ def _difference(trainee: Ranker | Embedder, model: Path, probes: Sequence[Text],
         outputs = unpad(session.run(pad(texts, network.base.tokenizer.pad_id)), texts)
     finally:
         session.close()
+    by_score = session.output_name == "logits"
     network.model.eval()
     with torch.inference_mode():
-        ours = (network.scores(texts) if isinstance(trainee, Ranker) else network.vectors(texts)).cpu().numpy()
+        ours = (network.scores(texts) if by_score else network.vectors(texts)).cpu().numpy()
     network.model.train()
-    if isinstance(trainee, Ranker):
-        apart = max(abs(relevance(output) - float(score)) for output, score in zip(outputs, ours, strict=True))
-        return f"scores are {apart:.3g} apart" if not apart <= _SCORE_TOLERANCE else None
-    pool = POOLINGS[network.base.pooling]
-    theirs = [unit(pool(output) if output.ndim == 2 else output) for output in outputs]
-    cosine = min(float(vector @ other) for vector, other in zip(theirs, np.asarray(ours), strict=True))
-    return f"a vector has a cosine of {cosine:.5f}" if not cosine >= _COSINE else None
+    return _scores_differ(outputs, ours) if by_score else _vectors_differ(outputs, ours, network.base.pooling)
+
+
+def _scores_differ(outputs: Sequence[Floats], ours: Floats) -> str | None:
+    apart = max(abs(relevance(output) - float(score)) for output, score in zip(outputs, ours, strict=True))
+    return None if apart <= _SCORE_TOLERANCE else f"scores are {apart:.3g} apart"
+
+
+def _vectors_differ(outputs: Sequence[Floats], ours: Floats, pooling: str) -> str | None:
+    theirs = [unit(POOLINGS[pooling](output) if output.ndim == 2 else output) for output in outputs]
+    cosine = min(float(vector @ other) for vector, other in zip(theirs, ours, strict=True))
+    return None if cosine >= _COSINE else f"a vector has a cosine of {cosine:.5f}"
 
 
 def _fingerprint(task: TrainingTask) -> str:

@@ -35,6 +35,8 @@ _KEPT_VECTORS: Final = 24
 """Vectors of the model's width that a layer keeps of each token for its gradient."""
 _FIXED_BYTES: Final = 600 << 20
 """PyTorch, ONNX Runtime, the tokenizer and what the allocator keeps in reserve, as measured with starter-embed."""
+_EXPORT_COPIES: Final = 6
+"""Of the whole model at the end: as it was, as it has become, the file that is written, and a session that reads it."""
 
 
 class Base(Struct, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ def rows_of_a_pass(task: TrainingTask, shape: Shape, trained_bytes: int, base_by
     asked, room = task.hyperparameters.micro_batch_size, task.memory_bytes
     if asked is not None or room is None:
         return asked
-    fixed = _FIXED_BYTES + base_bytes + trained_bytes * _COPIES
+    fixed = _FIXED_BYTES + base_bytes * _EXPORT_COPIES + trained_bytes * _COPIES
     row = tokens * shape.num_hidden_layers * shape.hidden_size * _KEPT_VECTORS * _FLOAT_BYTES
     if fixed + row > room:
         raise CannotFit(

@@ -69,7 +69,8 @@ class Embedder:
     ) -> None:
         """Raises InvalidParameter, CannotFit."""
         self._examples, self._validation = _examples(training), _examples(validation)
-        if len({example.positive for example in self._examples}) < 2 and not training[0].negatives:
+        chunks = {chunk for question in training for chunk in (*question.positives, *question.negatives)}
+        if len(chunks) < 2:
             raise InvalidParameter("there is one chunk and nothing to tell it from; add questions or negative rows")
         texts = [
             text
