@@ -181,14 +181,15 @@ class TestRefused:
         with pytest.raises(WrongWeights, match="the weights are quantized; train from the float32 export"):
             Here().run(task_of(tmp_path / "work", TrainingKind.RERANKING, base, dataset))
 
-    def test_a_graph_that_computes_something_else(self, dataset: Path, tmp_path: Path) -> None:
+    @KINDS
+    def test_a_graph_that_computes_something_else(self, kind: TrainingKind, dataset: Path, tmp_path: Path) -> None:
         """Names can lie: ONNX Runtime is asked before anything is trained."""
         base = write_random_encoder(tmp_path / "base")
         config = (base / "config.json").read_text()
         (base / "config.json").write_text(config.replace('"num_attention_heads": 4', '"num_attention_heads": 2'))
 
         with pytest.raises(WrongWeights, match="computes something else than an encoder with its tensors does"):
-            Here().run(task_of(tmp_path / "work", TrainingKind.EMBEDDING, base, dataset))
+            Here().run(task_of(tmp_path / "work", kind, base, dataset))
 
     def test_known_questions(self, base: Path, dataset: Path, tmp_path: Path) -> None:
         """A validation set with questions of the training set."""
