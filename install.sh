@@ -393,7 +393,8 @@ hashed_lines() { # FOLDER: its SHA256SUMS as lines of a lock file
 
 ensure_starters() { # SOURCE TREE: convert the embedding starter inside it, unless that is done
     local weights="$1/models_store/weights" want
-    want="$(find requirements-starters.lock "$1"/models_store/recipes/starter_embed* -type f -not -name '*.pyc' -print0 |
+    want="$(find requirements-starters.lock "$1"/models_store/recipes/starter_embed* "$1"/appliance/encoders* \
+        -type f -not -name '*.pyc' -print0 |
         LC_ALL=C sort -z | xargs -0 cat | key_of)"
     if [ -d "$weights/starter-embed" ] && stamp_is "$weights/.prepared" "$want"; then
         in_place "starter models"

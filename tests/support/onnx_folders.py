@@ -17,8 +17,8 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
 from appliance.domain.models import Card
+from appliance.encoders import protobuf
 from appliance.store.inspection import inspect
-from models_store.recipes.starter_embed import protobuf
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 WORDS = ("red", "green", "blue", "one", "two", "three", "cat", "dog")

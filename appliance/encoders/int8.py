@@ -1,9 +1,10 @@
 """The same encoder with 8-bit weights and, inside each matrix product, 8-bit activations.
 
-Called by ``prepare``. Weights are rounded symmetrically, one scale per output channel (one per row for the word
-table); activations get one scale per batch as they come. Norms, biases and positions stay float32. The eight matrices
-whose inputs have the widest outliers are cut finer, with a scale per 128 weights and activations (``MatMulNBits``):
-that costs some speed and takes the mean cosine to float32 on 453 sentences from 0.993 to 0.998.
+Called by the starter's recipe and by ``folder``. Weights are rounded symmetrically, one scale per output channel (one
+per row for the word table); activations get one scale per batch as they come. Norms, biases and positions stay float32.
+The matrices of the first layers whose inputs have the widest outliers (eight in all-MiniLM-L6-v2) are cut finer, with a
+scale per 128 weights and activations (``MatMulNBits``): that costs some speed and takes that model's mean cosine to
+float32 on 453 sentences from 0.993 to 0.998. Widths that 128 does not divide are not cut finer.
 
 A text's vector depends a little on the batch it was in, since the batch shares its scales; and processors without VNNI
 instructions may saturate sums. So float32 is what the appliance serves unless told otherwise.
@@ -17,9 +18,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from models_store.recipes.starter_embed.graph import FUSED, Graph
-from models_store.recipes.starter_embed.protobuf import ELEMENT_TYPES, Array
-from models_store.recipes.starter_embed.source import Matrix
+from appliance.encoders.graph import FUSED, Graph
+from appliance.encoders.protobuf import ELEMENT_TYPES, Array
+from appliance.encoders.weights import Matrix
 
 _INT8_MAX: Final = 127
 _BLOCK: Final = 128
@@ -42,11 +43,17 @@ class Int8:
         rows, scales = quantize(tables["word"], axis=1)
         words = self._look_up_words(graph, rows, scales)
         positions = self._look_up_positions(graph, tables["position"])
-        types = graph.add("Gather", [graph.constant("types.table", tables["token_type"]), "types"], ["types.vectors"])
+        types = None
+        if "token_type" in tables:
+            table = graph.constant("types.table", tables["token_type"])
+            types = graph.add("Gather", [table, "types"], ["types.vectors"])
         placed = graph.add("Add", [words, positions], ["placed"])
         constants = [graph.constant(f"embeddings.{name}", tables[name]) for name in ("gamma", "beta")]
-        inputs = [placed, types, *constants]
-        return graph.add("SkipLayerNormalization", inputs, ["embeddings"], domain=FUSED, epsilon=epsilon)
+        if types is None:
+            return graph.add("LayerNormalization", [placed, *constants], ["embeddings"], epsilon=epsilon)
+        return graph.add(
+            "SkipLayerNormalization", [placed, types, *constants], ["embeddings"], domain=FUSED, epsilon=epsilon
+        )
 
     def attend(self, graph: Graph, name: str, hidden: str, weight: Matrix, bias: Matrix, heads: int) -> str:
         """One node; queries, keys and values share one quantized input."""
@@ -66,7 +73,7 @@ class Int8:
 
     def multiply(self, graph: Graph, name: str, x: str, weight: Matrix) -> str:
         """One node that quantizes its input as it goes."""
-        if name in _FINE:
+        if name in _FINE and weight.shape[0] % _BLOCK == 0:
             return self._multiply_blocks(graph, name, x, weight)
         columns, scales = quantize(weight, axis=0)
         inputs = [x, graph.constant(f"{name}.weight", columns), graph.constant(f"{name}.scale", scales)]

@@ -1,12 +1,13 @@
-"""The BERT encoder as an ONNX graph, written by hand from its tensors.
+"""A BERT encoder as an ONNX graph, written by hand from its tensors.
 
-Called by ``prepare`` once for float32 and once for int8; which matrices are quantized, and how, ``Linear`` decides.
+Called by the starter's recipe and by the training process; which matrices are quantized, and how, ``Linear`` decides.
 The nodes are ONNX Runtime's own fused ones (``com.microsoft``): its optimizer would find the same from plain operators
 on every load, and these run on its CPU and CUDA providers alike.
 
     input_ids, token_type_ids ── EmbedLayerNormalization ── 6 × layer ── last_hidden_state
     attention_mask ─────────────────────────────────────────────┘
     layer: Attention · MatMul · SkipLayerNormalization · MatMul · BiasGelu · MatMul · SkipLayerNormalization
+    a cross-encoder's head over the first token of last_hidden_state: Gemm · Tanh · Gemm ── logits
 """
 
 from __future__ import annotations
@@ -15,25 +16,16 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from msgspec import Struct
 
-from models_store.recipes.starter_embed import protobuf
-from models_store.recipes.starter_embed.protobuf import Array, Attribute
-from models_store.recipes.starter_embed.source import Matrix, Weights
+from appliance.encoders import protobuf
+from appliance.encoders.protobuf import Array, Attribute
+from appliance.encoders.weights import ATTENTION_PARTS, CLASSIFIER, POOLER, TOKEN_TYPES, Matrix, Shape, Weights
 
 FUSED = "com.microsoft"
 _OPSETS = {"": 17, FUSED: 1}
-_NORMS = ("LayerNorm.weight", "LayerNorm.bias")
-
-
-class Shape(Struct, frozen=True):
-    """The numbers of ``config.json`` that the graph needs."""
-
-    num_hidden_layers: int
-    num_attention_heads: int
-    hidden_size: int
-    layer_norm_eps: float
-    hidden_act: str
+_AXES = ("batch", "sequence")
+_EMBEDDINGS = ("word", "position", "token_type", "gamma", "beta")
+_HEAD_ACTIVATIONS = {"tanh": "Tanh", "relu": "Relu"}
 
 
 class Graph:
@@ -60,10 +52,10 @@ class Linear(Protocol):
     """How matrices stand in the graph and are multiplied with."""
 
     variant: str
-    """What the file's producer field says of it, after the recipe's name; the catalog tells the files apart by it."""
+    """What the file's producer field says of it, after the writer's name; the catalog tells the files apart by it."""
 
     def embed(self, graph: Graph, tables: Mapping[str, Matrix], epsilon: float) -> str:
-        """The first hidden state, normalised. ``tables``: word, position, token_type, gamma, beta."""
+        """The first hidden state, normalised. ``tables``: word, position, token_type (if it has one), gamma, beta."""
 
     def attend(self, graph: Graph, name: str, hidden: str, weight: Matrix, bias: Matrix, heads: int) -> str:
         """Self-attention; ``weight`` is [hidden, 3 × hidden] for queries, keys and values."""
@@ -79,8 +71,9 @@ class Float32:
 
     def embed(self, graph: Graph, tables: Mapping[str, Matrix], epsilon: float) -> str:
         """One node for the three tables, their sum and its normalisation."""
-        constants = [graph.constant(f"embeddings.{name}", table) for name, table in tables.items()]
-        inputs = ["ids", "types", *constants]
+        constants = {name: graph.constant(f"embeddings.{name}", table) for name, table in tables.items()}
+        types = "types" if "token_type" in tables else ""
+        inputs = ["ids", types, *(constants.get(name, "") for name in _EMBEDDINGS)]
         return graph.add(
             "EmbedLayerNormalization", inputs, ["embeddings", "embeddings.mask"], domain=FUSED, epsilon=epsilon
         )
@@ -95,18 +88,46 @@ class Float32:
         return graph.add("MatMul", [x, graph.constant(f"{name}.weight", weight)], [name])
 
 
-def encoder(weights: Weights, shape: Shape, linear: Linear) -> bytes:
-    """The model file: token ids in, one vector per token out."""
-    if shape.hidden_act != "gelu":
-        raise ValueError(f"this recipe writes gelu encoders; config.json asks for {shape.hidden_act}")
+def encoder(weights: Weights, shape: Shape, linear: Linear, producer: str) -> bytes:
+    """The model file: token ids in, one vector per token out. Raises ValueError for another activation than gelu."""
     graph = Graph()
-    for name, source in {"ids": "input_ids", "types": "token_type_ids", "mask": "attention_mask"}.items():
+    _hidden(graph, weights, shape, linear)
+    return _model(graph, weights, producer + linear.variant, "last_hidden_state", (*_AXES, shape.hidden_size))
+
+
+def cross_encoder(weights: Weights, shape: Shape, linear: Linear, producer: str) -> bytes:
+    """The model file: token ids of a pair in, one score out. The head stays float32, whatever ``linear`` is.
+
+    Raises ValueError for another activation than gelu, and KeyError for weights without a head.
+    """
+    graph = Graph()
+    _head(graph, weights, shape, _hidden(graph, weights, shape, linear))
+    labels = len(weights[f"{CLASSIFIER}.bias"])
+    return _model(graph, weights, producer + linear.variant, "logits", (_AXES[0], labels))
+
+
+def _hidden(graph: Graph, weights: Weights, shape: Shape, linear: Linear) -> str:
+    """One vector per token."""
+    if shape.hidden_act != "gelu":
+        raise ValueError(f"gelu encoders can be written; config.json asks for {shape.hidden_act}")
+    for name, source in _sources(weights).items():
         graph.add("Cast", [source], [name], to=protobuf.ELEMENT_TYPES["int32"])
     hidden = linear.embed(graph, _tables(weights), shape.layer_norm_eps)
     for index in range(shape.num_hidden_layers):
         last = index == shape.num_hidden_layers - 1
         hidden = _layer(graph, weights, shape, linear, index, hidden, "last_hidden_state" if last else None)
-    return _model(graph, shape, linear.variant)
+    return hidden
+
+
+def _head(graph: Graph, weights: Weights, shape: Shape, hidden: str) -> None:
+    """Pooled from the first token, as BERT does it."""
+    first = graph.constant("head.first", np.array(0))
+    pooled = graph.add("Gather", [hidden, first], ["head.token"], axis=1)
+    for name, source, output in (("head.dense", POOLER, "head.dense"), ("head.score", CLASSIFIER, "logits")):
+        constants = [graph.constant(f"{name}.{part}", weights[f"{source}.{part}"]) for part in ("weight", "bias")]
+        pooled = graph.add("Gemm", [pooled, *constants], [output], transB=1)
+        if source == POOLER:
+            pooled = graph.add(_HEAD_ACTIVATIONS[shape.head_act], [pooled], ["head.pooled"])
 
 
 def _layer(
@@ -135,26 +156,36 @@ def _skip(graph: Graph, weights: Weights, shape: Shape, source: str, name: str, 
 
 def _packed(weights: Weights, source: str) -> tuple[Matrix, Matrix]:
     """Queries, keys and values side by side, as the fused node wants them."""
-    names = [f"{source}.attention.self.{part}" for part in ("query", "key", "value")]
+    names = [f"{source}.attention.self.{part}" for part in ATTENTION_PARTS]
     weight = np.concatenate([weights[f"{name}.weight"].T for name in names], axis=1)
     return weight, np.concatenate([weights[f"{name}.bias"] for name in names])
 
 
 def _tables(weights: Weights) -> dict[str, Matrix]:
-    parts = {"word": "word_embeddings", "position": "position_embeddings", "token_type": "token_type_embeddings"}
-    tables: dict[str, Matrix] = {part: weights[f"embeddings.{name}.weight"] for part, name in parts.items()}
-    gamma, beta = (weights[f"embeddings.{name}"] for name in _NORMS)
-    return {**tables, "gamma": gamma, "beta": beta}
+    names = {
+        "word": "word_embeddings.weight",
+        "position": "position_embeddings.weight",
+        "token_type": "token_type_embeddings.weight",
+        "gamma": "LayerNorm.weight",
+        "beta": "LayerNorm.bias",
+    }
+    return {part: weights[f"embeddings.{name}"] for part, name in names.items() if f"embeddings.{name}" in weights}
 
 
-def _model(graph: Graph, shape: Shape, variant: str) -> bytes:
-    axes = ("batch", "sequence")
+def _sources(weights: Weights) -> dict[str, str]:
+    """The graph's inputs by what they are called inside."""
+    types = {"types": "token_type_ids"} if TOKEN_TYPES in weights else {}
+    return {"ids": "input_ids", **types, "mask": "attention_mask"}
+
+
+def _model(graph: Graph, weights: Weights, producer: str, output: str, shape: Sequence[int | str]) -> bytes:
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if TOKEN_TYPES in weights else [])]
     return protobuf.model(
         "encoder",
-        producer=f"model-appliance starter_embed recipe{variant}",
+        producer=producer,
         opsets=_OPSETS,
         nodes=graph.nodes,
         initializers=graph.initializers,
-        inputs=[protobuf.value(name, "int64", axes) for name in ("input_ids", "attention_mask", "token_type_ids")],
-        outputs=[protobuf.value("last_hidden_state", "float32", (*axes, shape.hidden_size))],
+        inputs=[protobuf.value(name, "int64", _AXES) for name in inputs],
+        outputs=[protobuf.value(output, "float32", shape)],
     )

@@ -1,6 +1,6 @@
 """The few protobuf messages that an ONNX model is made of, as bytes.
 
-Called by ``graph`` and ``quantized``. It spares the appliance a dependency on ``onnx`` for a graph of fifty nodes; it
+Called by ``graph`` and ``int8``. It spares the appliance a dependency on ``onnx`` for a graph of fifty nodes; it
 does not know what the operators mean. Field numbers are those of ``onnx.proto3``; equal arguments give equal bytes.
 """
 
