@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.server import Server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -66,6 +68,7 @@ def names_of(server: Server) -> dict[str, str]:
     return named
 
 
+@pytest.mark.timeout(900)  # some hundred requests: under a minute on an idle machine, longer on one that is shared
 def test_the_document_holds(fresh: Server) -> None:
     """No answer is a 5xx that is not announced, a status or type that is not described, or out of its schema.
 
