@@ -114,6 +114,6 @@ def stage(server: Server) -> Iterator[Stage]:
 
 @pytest.fixture(scope="session")
 def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server that nobody else uses: what is made there stays."""
+    """A server for those who leave things behind; names are theirs, and nothing is counted."""
     with running_server(tmp_path_factory.mktemp("fresh") / "home") as running:
         yield running

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, Literal
 
 import pytest
 from anthropic import Anthropic, beta_tool
 from ollama import Client, ResponseError
 from openai import OpenAI
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 from scale_egp.sdk.client import EGPClient
 from scale_egp.sdk.enums import ModelEndpointType, ModelType
 from scale_egp.sdk.types.model_templates import ModelTemplate
@@ -30,7 +30,7 @@ LINE = b'{"custom_id": "1", "method": "POST", "url": "/v1/completions", "body": 
 class City(BaseModel):
     """What an answer is parsed into."""
 
-    name: Annotated[str, Field(max_length=16)]
+    name: Literal["Oslo", "Bergen"]
 
 
 # --- OpenAI ----------------------------------------------------------------------------------------------------------
