@@ -36,6 +36,8 @@ class Resources(Struct, frozen=True, kw_only=True):
 
     gpus: int = 0
     """Whole GPUs; 0: RAM."""
+    gpu_type: str | None = None
+    """Their kind, in the words of ``hardware.gpu_kinds``; None: any."""
     gpu_layers: int | None = None
     """Layers that go on those GPUs, the rest to RAM; None: all of them."""
     spills: bool = False

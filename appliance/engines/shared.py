@@ -99,6 +99,11 @@ class SharedWeights:
         with self._lock:
             return self._slots[key].holds if key in self._slots else 0
 
+    def abandon(self, key: str) -> None:
+        """A load over them hangs: those who have them keep them, whoever comes next loads anew."""
+        with self._lock:
+            self._slots.pop(key, None)
+
     def _hold(self, key: str, slot: _Slot, weights: Loaded) -> Hold[Loaded]:
         return Hold(weights, lambda: self._let_go(key, slot), lambda: self._forget(key, slot))
 

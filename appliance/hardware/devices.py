@@ -27,7 +27,8 @@ class Device(Struct, frozen=True, kw_only=True):
     free_bytes: int
     """What could be allocated now without swapping, cgroup included."""
     used_by_us_bytes: int | None = None
-    """Held by this process; None when the driver cannot tell, as inside most containers."""
+    """Held by this process and, on a GPU, by those it has started; None when the driver cannot tell, as inside most
+    containers."""
     utilisation_percent: float | None = None
     temperature_celsius: float | None = None
     power_watts: float | None = None

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, TypeVar
 
+import psutil
 import pynvml
 
 from appliance.hardware.devices import Device, DeviceKind
@@ -49,10 +50,11 @@ class Gpus:
         with self._lock:
             if self._handles is None:
                 self._handles = self._open()
+            ours = _our_processes() if self._handles else set()
             found, faults = [], list(self._faults)
             for index, handle in enumerate(self._handles):
                 try:
-                    found.append(self._device(index, handle))
+                    found.append(self._device(index, handle, ours))
                 except self._nvml.NVMLError as error:
                     faults.append(f"gpu{index} does not answer: {error}")
             self.note = "; ".join(faults) or None
@@ -63,7 +65,8 @@ class Gpus:
         with self._lock:
             if self._handles is None:
                 self._handles = self._open()
-            held = {f"gpu{index}": self._own_bytes(handle) for index, handle in enumerate(self._handles)}
+            own = {os.getpid()}
+            held = {f"gpu{index}": self._held_bytes(handle, own) for index, handle in enumerate(self._handles)}
         return {device: bytes_ for device, bytes_ in held.items() if bytes_ is not None}
 
     def close(self) -> None:
@@ -120,7 +123,7 @@ class Gpus:
 
     # --- reading -------------------------------------------------------------------------------------------------
 
-    def _device(self, index: int, handle: Any) -> Device:
+    def _device(self, index: int, handle: Any, ours: set[int]) -> Device:
         nvml = self._nvml
         memory = nvml.nvmlDeviceGetMemoryInfo(handle)
         power = self._optional(nvml.nvmlDeviceGetPowerUsage, handle)
@@ -131,7 +134,7 @@ class Gpus:
             name=str(nvml.nvmlDeviceGetName(handle)),
             total_bytes=int(memory.total),
             free_bytes=int(memory.free),
-            used_by_us_bytes=self._own_bytes(handle),
+            used_by_us_bytes=self._held_bytes(handle, ours),
             utilisation_percent=None if utilisation is None else float(utilisation.gpu),
             temperature_celsius=self._temperature(handle),
             power_watts=None if power is None else power / MILLIWATTS,
@@ -141,15 +144,25 @@ class Gpus:
         found = self._optional(self._nvml.nvmlDeviceGetTemperature, handle, self._nvml.NVML_TEMPERATURE_GPU)
         return None if found is None else float(found)
 
-    def _own_bytes(self, handle: Any) -> int | None:
+    def _held_bytes(self, handle: Any, processes: set[int]) -> int | None:
         """Found by process id, which inside a container's own id space finds nothing: then unknown, not zero."""
-        for process in self._optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ():
-            if process.pid == os.getpid() and process.usedGpuMemory not in (None, NOT_AVAILABLE_BYTES):
-                return int(process.usedGpuMemory)
-        return None
+        known = [
+            int(process.usedGpuMemory)
+            for process in self._optional(self._nvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+            if process.pid in processes and process.usedGpuMemory not in (None, NOT_AVAILABLE_BYTES)
+        ]
+        return sum(known) if known else None
 
     def _optional(self, read: Callable[..., ValueT], *arguments: Any) -> ValueT | None:
         try:
             return read(*arguments)
         except self._nvml.NVMLError:
             return None
+
+
+def _our_processes() -> set[int]:
+    """This one and all that it has started: trial loads, trainings."""
+    try:
+        return {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
+    except psutil.Error:
+        return {os.getpid()}

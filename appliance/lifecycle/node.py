@@ -135,6 +135,7 @@ class Node:
                 patience_seconds=config.canary_patience_seconds,
                 step_seconds=config.stall_seconds,
                 first_step_seconds=config.load_timeout_seconds,
+                load_seconds=config.load_stall_seconds,
             ),
             hooks=self.statuses,
             meter=lambda: PeakMeter(self.probe.gpu_held_bytes),

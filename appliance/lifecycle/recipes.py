@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from appliance.domain.errors import InvalidParameter, NotFound
+from appliance.domain.errors import InvalidParameter, InvalidRequest, NotFound
 from appliance.domain.models import Artifact, Deployment, Model, Parameters, Template
 from appliance.engines.base import Backend, EngineSpec, Resources
 from appliance.lifecycle import parameters, remote
@@ -19,6 +19,8 @@ from appliance.lifecycle.directory import Directory
 from appliance.scheduler.resident import Wanted
 
 DEFAULT_SLOTS = 10
+CLIENTS_SHARDS = 4
+"""What the official client for v3 sends as ``num_shards`` by itself, with ``gpus`` 0: nobody's wish."""
 _MEMORY = re.compile(r"(\d{1,6}(?:\.\d{1,3})?)(Ki|Mi|Gi|Ti)?")
 _UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
@@ -44,7 +46,7 @@ class Recipes:
     def wanted(self, deployment: Deployment, model: Model) -> Wanted:
         """What the scheduler needs to serve the deployment.
 
-        Raises InvalidParameter, WrongWeights, NotFound. Nothing is loaded and no native code runs.
+        Raises InvalidRequest, WrongWeights, NotFound. Nothing is loaded and no native code runs.
         """
         vendor = deployment.vendor_configuration or {}
         template: Template | None = None
@@ -57,6 +59,7 @@ class Recipes:
             backend = self._backends[template.backend]
             spec = self._spec(deployment, model, template)
         backend.check(spec)
+        _check_gpus(vendor, backend.asks(spec))
         return Wanted(
             deployment_id=deployment.id,
             name=deployment.name,
@@ -113,8 +116,29 @@ def _resources(vendor: Mapping[str, object], template: Template) -> Resources:
     memory = _text_resource(vendor, template, "memory")
     return Resources(
         gpus=int(_resource(vendor, template, "gpus", 0)),
+        gpu_type=_text_resource(vendor, template, "gpu_type"),
         memory_bytes=memory_bytes(memory) if memory is not None else None,
         cpus=int(_resource(vendor, template, "cpus", 0)) or None,
+    )
+
+
+def _check_gpus(vendor: Mapping[str, object], asked: Resources) -> None:
+    """Refuse a deployment that names a kind or a number of GPUs and does not ask for those. Raises InvalidRequest.
+
+    The kind in a template says which GPUs, if a deployment asks for some.
+    """
+    kind, shards, gpus = vendor.get("gpu_type"), vendor.get("num_shards"), asked.gpus
+    if kind is not None and not gpus:
+        raise InvalidRequest(
+            f"gpu_type is '{kind}' and no GPU is asked for; set gpus to how many, or leave gpu_type out"
+        )
+    if shards is None or shards == (gpus or 1) or (shards == CLIENTS_SHARDS and vendor.get("gpus") == 0):
+        return
+    split = (
+        f"gpus is {gpus}: the layers are split over as many GPUs as are asked for" if gpus else "no GPU is asked for"
+    )
+    raise InvalidRequest(
+        f"num_shards is {shards} and {split}; set gpus and num_shards to the same number, or leave num_shards out"
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from appliance.domain.errors import ApplianceError
 from appliance.scheduler.demand import Work
 from appliance.scheduler.policy import Candidate, Head
 from appliance.scheduler.tenant import Tenant
@@ -63,6 +64,11 @@ class Booking(Tenant):
     def as_head(self, now_seconds: float) -> Head:
         """It moves nobody who was in use a moment ago, however long it has waited."""
         return Head(waited_seconds=now_seconds - self.enqueued_seconds, low_priority=True)
+
+    def refuse(self, error: ApplianceError) -> None:
+        """There will be no room."""
+        if not self.granted.done():
+            self.granted.set_exception(error)
 
     def revoke(self, reason: str) -> None:
         """Tell the owner, once, that the room is needed. The bytes stay booked until it releases them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from appliance.hardware.devices import Device
+from appliance.hardware.gpu_kinds import is_of_kind
 from appliance.scheduler.ledger import Budget, Ledger
 
 
@@ -30,6 +31,8 @@ class GpuBudgets:
         self._ledger = ledger
         self._source = source
         self._reserve_bytes = reserve_bytes
+        self.names: dict[str, str] = {}
+        """What the driver calls each GPU."""
 
     @property
     def note(self) -> str:
@@ -41,10 +44,16 @@ class GpuBudgets:
         if self._source is None:
             return
         found = {device.id: device for device in self._source.gpus()}
+        self.names = {device.id: device.name for device in found.values()}
         for lost in set(self._ledger.gpus) - set(found):
             self._ledger.set_budget(lost, Budget(capacity_bytes=0))
         for name, device in found.items():
             self._ledger.set_budget(name, self._budget_of(device))
+
+    def of_kind(self, gpu_type: str | None) -> list[str]:
+        """The GPUs of that kind which have room for engines at all; all of those, if none is named."""
+        there = self._ledger.gpus
+        return there if gpu_type is None else [gpu for gpu in there if is_of_kind(self.names.get(gpu, ""), gpu_type)]
 
     def _budget_of(self, device: Device) -> Budget:
         ours = device.used_by_us_bytes

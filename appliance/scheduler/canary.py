@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class Watch(Struct, frozen=True, kw_only=True):
-    """How engines are watched: idle ones answer one token now and then, and those with work complete steps."""
+    """What is expected of engines: a token of idle ones now and then, steps of those with work, an end of loads."""
 
     every_seconds: float = float("inf")
     """Time without a sign of life after which an idle engine is asked for one."""
@@ -30,6 +30,8 @@ class Watch(Struct, frozen=True, kw_only=True):
     """How long an engine with work may complete no step."""
     first_step_seconds: float = 0.0
     """How long at least its first step may take, which may read the weights from the disk."""
+    load_seconds: float = float("inf")
+    """How long at least a load may take."""
 
 
 class Canary:

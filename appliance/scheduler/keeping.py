@@ -1,14 +1,16 @@
 """What the scheduler does for weights that several residents share: they load one after another, and weights stay in
-memory for the head of the line while those who have them make room for it.
+memory for whoever is next while those who have them make room for it.
 
 Without the latter, evicting the only adapter over a base to make room for another one would free the base and read it
-again. The scheduler calls it on the event loop. It keeps for one resident at most: others in the line must not hold
-memory that the head is waiting for.
+again. The line calls it on the event loop. It keeps for those only who are next on all of their devices: others must
+not hold memory that somebody ahead is waiting for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+from collections.abc import Collection, Iterable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 from weakref import WeakValueDictionary
@@ -28,11 +30,8 @@ class Kept(Struct, frozen=True):
     tenant: Tenant
     weights_key: str
     hold: Hold[Any]
-
-    @property
-    def holder(self) -> str:
-        """Its name in the ledger."""
-        return f"{self.tenant.holder} weights"
+    holder: str
+    """Its name in the ledger."""
 
 
 class Keeper:
@@ -40,7 +39,8 @@ class Keeper:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self._kept: Kept | None = None
+        self._kept: dict[Tenant, Kept] = {}
+        self._numbers = itertools.count(1)
         self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
         self.going: set[str] = set()
         """Names in the ledger of what is being let go: as good as gone."""
@@ -53,36 +53,45 @@ class Keeper:
         return self._turns.setdefault(key, asyncio.Lock()) if key else nullcontext()
 
     def keep(self, head: Tenant) -> None:
-        """Keep the weights that the head will need where it is to be placed, if somebody has them there now."""
+        """Keep the weights that it will need where it is to be placed, if somebody has them there now."""
         key, weights = head.placement.weights_key, _weights_of(head.placement)
-        if self._kept is not None or key is None or self._ledger.missing(weights):
+        if head in self._kept or key is None or self._ledger.missing(weights):
             return
         hold = WEIGHTS.keep(key)
         if hold is not None:
-            self._kept = Kept(head, key, hold)
+            self._kept[head] = kept = Kept(head, key, hold, f"{head.holder} weights {next(self._numbers)}")
             # costs nothing while those who have the weights are there, and holds their place when they go
-            self._ledger.reserve(self._kept.holder, weights)
+            self._ledger.reserve(kept.holder, weights)
 
-    def hand_over(self, head: Tenant) -> Hold[Any] | None:
-        """What was kept for the head, which now reserves everything itself. The caller releases it after the load."""
-        kept, self._kept = self._kept, None
-        if kept is None:
+    def hand_over(self, tenant: Tenant) -> Hold[Any] | None:
+        """What was kept for it where it goes, as it now reserves everything itself. The caller releases it after the
+        load.
+        """
+        if not self._fits(tenant):
             return None
-        assert kept.tenant is head, "kept for another than the head"
+        kept = self._kept.pop(tenant)
         self._ledger.release(kept.holder)
         return kept.hold
 
-    def is_kept_for_another(self, head: Tenant | None) -> bool:
-        """Whether the one for whom weights are kept is no longer the head of the line, or goes to another place."""
-        if self._kept is None:
-            return False
-        return head is None or self._kept.tenant is not head or self._kept.weights_key != head.placement.weights_key
+    def kept_for(self, tenants: Iterable[Tenant]) -> set[str]:
+        """What is kept for these, by names in the ledger."""
+        return {self._kept[tenant].holder for tenant in tenants if tenant in self._kept}
 
-    async def let_go(self) -> None:
-        """Nobody waits for them any more: free what nobody else has."""
-        kept, self._kept = self._kept, None
-        if kept is not None:
+    def take_useless(self, nexts: Collection[Tenant]) -> list[Kept]:
+        """What was kept for those who are next no longer, or go to another place. ``let_go`` of it."""
+        useless = [kept for tenant, kept in self._kept.items() if tenant not in nexts or not self._fits(tenant)]
+        for kept in useless:
+            del self._kept[kept.tenant]
             self.going.add(kept.holder)
+        return useless
+
+    def _fits(self, tenant: Tenant) -> bool:
+        kept = self._kept.get(tenant)
+        return kept is not None and kept.weights_key == tenant.placement.weights_key
+
+    async def let_go(self, useless: Iterable[Kept]) -> None:
+        """Nobody waits for them any more: free what nobody else has."""
+        for kept in useless:
             await asyncio.to_thread(kept.hold.release)
             self._ledger.release(kept.holder)
             self.going.discard(kept.holder)

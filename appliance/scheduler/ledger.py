@@ -97,14 +97,16 @@ class Ledger:
         """What is reserved, but for some holders."""
         return [placement for holder, placement in self._reserved.items() if holder not in without]
 
-    def missing(self, placement: Placement, without: Container[str] = ()) -> dict[str, int]:
+    def missing(
+        self, placement: Placement, without: Container[str] = (), beside: Iterable[Placement] = ()
+    ) -> dict[str, int]:
         """How many bytes must be freed, on which devices, before it fits beside the rest; empty when it fits now.
 
-        ``without``: holders that are as good as gone.
+        ``without``: holders that are as good as gone. ``beside``: what is free and yet not for it.
         """
-        beside = [*self.placements(without), placement]
+        together = [*self.placements(without), *beside, placement]
         over = {
-            share.device: held_on(share.device, beside) - self.budget_on(share.device) for share in placement.shares
+            share.device: held_on(share.device, together) - self.budget_on(share.device) for share in placement.shares
         }
         return {device: bytes_ for device, bytes_ in over.items() if bytes_ > 0}
 
@@ -114,10 +116,9 @@ class Ledger:
         assert holder not in self._reserved, "reserved twice"
         self._reserved[holder] = placement
 
-    def set_apart(self, holder: str) -> Placement:
-        """The holder's weights are its own from now on: who loads the same ones next has another copy of them."""
+    def set_apart(self, holder: str, own_key: str) -> Placement:
+        """The holder's weights go by another key from now on: who loads the same ones next has another copy of them."""
         placement = self._reserved[holder]
-        own_key = f"{placement.weights_key} of {holder}"
         self._reserved[holder] = apart = Placement(
             tuple(
                 replace(share, need=replace(share.need, weights_key=share.need.weights_key and own_key))

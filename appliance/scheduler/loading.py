@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError
@@ -21,6 +23,8 @@ from appliance.scheduler.needs import Learned, Needs, measured_on
 from appliance.scheduler.resident import Resident
 
 log = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 
 class Hooks:
@@ -51,36 +55,44 @@ class Loader:
     async def load(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
         """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own.
 
-        Raises what the hook and the backend raise.
+        Raises what the hook and the backend raise. One that is given up keeps its turn no longer.
         """
         try:
             async with self._keeper.turn(resident.placement):
+                if resident.turned_back is not None:
+                    raise resident.turned_back
                 await self._hooks.load_begins(resident.wanted.deployment_id)
-                return await self._load_measured(resident, found=kept is not None or in_memory(resident.placement))
+                found = kept is not None or in_memory(resident.placement)
+                load, spec = resident.wanted.backend.load, resident.wanted.spec
+                loading = in_thread_of_its_own(lambda: load(spec, resident.placement), f"load {resident.wanted.name}")
+                await self._measure(resident, loading, found=found)
+            return await loading
         finally:
             if kept is not None:
                 await asyncio.to_thread(kept.release)
 
-    async def _load_measured(self, resident: Resident, *, found: bool) -> Engine:
-        """Load in a thread; learn what it took, unless something else came or went at the same time.
+    async def _measure(self, resident: Resident, loading: asyncio.Future[Engine], *, found: bool) -> None:
+        """See the load through, or given up; learn what it took, unless something else came or went at the same time.
 
         ``found``: its weights are in memory already, and no part of what can be measured. What runs elsewhere and needs
         nothing here has nothing to teach: how the process grew was others' doing.
         """
-        wanted = resident.wanted
         movement = self._begin_moving()
         started = self._clock.monotonic_seconds()
+        resident.is_read = True
         try:
             with self._meter() as meter:
-                engine = await asyncio.to_thread(wanted.backend.load, wanted.spec, resident.placement)
+                await _ended_or_given_up(loading, resident)
         finally:
             alone = self._end_moving(movement)
+        if not loading.done() or loading.exception() is not None:
+            return
         resident.load_took_seconds = self._clock.monotonic_seconds() - started
         if alone and resident.need.total_bytes:
             resident.measured = measured_on(resident.placement, meter, found=found)
             for device, peak_bytes in resident.measured.items():
-                await self._tell_learned(self._needs.learn(wanted, peak_bytes, resident.placement.layout, device))
-        return engine
+                learned = self._needs.learn(resident.wanted, peak_bytes, resident.placement.layout, device)
+                await self._tell_learned(learned)
 
     async def unload(self, engine: Engine) -> None:
         """Close it in a thread. Raises what closing raises."""
@@ -118,3 +130,37 @@ class Loader:
 def in_memory(placement: Placement) -> bool:
     """Whether its weights are there for who comes next, because an engine stands on them."""
     return placement.weights_key is not None and WEIGHTS.holds(placement.weights_key) > 0
+
+
+async def _ended_or_given_up(loading: asyncio.Future[Engine], resident: Resident) -> None:
+    given_up = asyncio.ensure_future(resident.given_up.wait())
+    either: list[asyncio.Future[Any]] = [loading, given_up]
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        given_up.cancel()
+
+
+def in_thread_of_its_own(work: Callable[[], Result], name: str) -> asyncio.Future[Result]:
+    """Do it in a thread that is nobody else's: if it never returns, it takes no worker from others, and does not keep
+    the process from ending.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Result] = loop.create_future()
+
+    def end(tell: Callable[[Any], None], what: object) -> None:
+        if not future.done():
+            tell(what)
+
+    def run() -> None:
+        tell: Callable[[Any], None]
+        what: object
+        try:
+            tell, what = future.set_result, work()
+        except BaseException as error:
+            tell, what = future.set_exception, error
+        with suppress(RuntimeError):  # the loop has ended, and with it everybody who waited
+            loop.call_soon_threadsafe(end, tell, what)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return future

@@ -15,6 +15,7 @@ from appliance.domain.errors import CannotFit
 from appliance.engines.base import CPU, Placement, Resources, in_ram
 from appliance.scheduler import policy
 from appliance.scheduler.budgets import GpuBudgets
+from appliance.scheduler.claims import NOTHING, Claims
 from appliance.scheduler.demand import Demand
 from appliance.scheduler.ledger import Ledger, gib, held_on
 from appliance.scheduler.needs import Needs
@@ -63,7 +64,7 @@ class Placer:
     def check_possible(self, demand: Demand) -> None:
         """Raise CannotFit when no placement would fit an empty machine, or its share of RAM exceeds ``memory``."""
         asked = demand.asks()
-        if asked.gpus > len(self._ledger.gpus):
+        if asked.gpus > len(self._gpus.of_kind(asked.gpu_type)):
             return  # the load says so, and the deployment keeps it as its reason
         capacities = {device: budget.capacity_bytes for device, budget in self._ledger.budgets.items()}
         made = self._choices(demand, asked, capacities)
@@ -104,16 +105,17 @@ class Placer:
         pinned: Pinned,
         candidates: Sequence[policy.Candidate],
         settled: Placement | None = None,
+        claims: Claims = NOTHING,
     ) -> Outlook:
-        """What would happen now. ``settled``: where it is, or others already leave for."""
+        """What would happen now. ``settled``: where it is, or others already leave for. ``claims`` of those ahead."""
         try:
             options = [settled] if settled is not None else self.options(demand, pinned)
         except CannotFit as error:
             asked = demand.asks()
             nearest = next(iter(self.candidates(demand, asked, pinned)), in_ram(self._needs.of(demand)))
             return Outlook(placement=nearest, leavers=None, refusal=error.message)
-        way = self.way(options, candidates, ())
-        fits = self.fitting_now(options)
+        way = self.way(options, candidates, (), claims)
+        fits = self.fitting_now(options, claims)
         if fits is not None or way is None:
             return Outlook(placement=fits or options[0], leavers=None if fits is None else [])
         return Outlook(placement=way.placement, leavers=way.leavers)
@@ -122,30 +124,40 @@ class Placer:
         """Whether the placement would fit if everybody but the pinned left."""
         return _fits(placement, demand.asks(), pinned.placements, self._budgets())
 
-    def fitting_now(self, options: Iterable[Placement]) -> Placement | None:
-        """The first that fits beside everybody."""
-        return next((placement for placement in options if not self._ledger.missing(placement)), None)
+    def missing(self, options: Iterable[Placement], claims: Claims) -> list[tuple[Placement, dict[str, int]]]:
+        """What each of them is short of, in bytes by device, beside everybody and what those ahead claim."""
+        return [(placement, self._ledger.missing(placement, beside=claims.aside)) for placement in options]
+
+    def fitting_now(self, options: Iterable[Placement], claims: Claims = NOTHING) -> Placement | None:
+        """The first that fits beside everybody, and beside what those ahead in the line claim."""
+        allowed = [placement for placement in options if claims.allow(placement)]
+        return next((placement for placement, missing in self.missing(allowed, claims) if not missing), None)
 
     def way(
-        self, options: Iterable[Placement], candidates: Sequence[policy.Candidate], gone: Collection[str]
+        self,
+        options: Iterable[Placement],
+        candidates: Sequence[policy.Candidate],
+        gone: Collection[str],
+        claims: Claims = NOTHING,
     ) -> Way | None:
         """The option for which the fewest have to leave, idle rather than busy, if ``gone`` are as good as gone.
 
-        None when for each of them all candidates are too few.
+        None when for each of them all candidates are too few, or those ahead in the line have the first right to it.
         """
         ways = []
         for placement in options:
-            leavers = self._victims(placement, candidates, gone)
+            leavers = self._victims(placement, candidates, gone, claims) if claims.allow(placement) else None
             if leavers is not None:
                 ways.append(Way(placement=placement, leavers=leavers))
         by_holder = {c.holder: c for c in candidates}
         return min(ways, key=lambda way: _cost([by_holder[holder] for holder in way.leavers]), default=None)
 
     def _victims(
-        self, placement: Placement, candidates: Sequence[policy.Candidate], gone: Collection[str]
+        self, placement: Placement, candidates: Sequence[policy.Candidate], gone: Collection[str], claims: Claims
     ) -> list[str] | None:
-        missing = self._ledger.missing(placement, without=gone)
-        beside = [placement, *self._ledger.placements(without={*gone, *(c.holder for c in candidates)})]
+        missing = self._ledger.missing(placement, without=gone, beside=claims.aside)
+        staying = self._ledger.placements(without={*gone, *(c.holder for c in candidates)})
+        beside = [placement, *claims.aside, *staying]
         return policy.victims(candidates, missing, beside)
 
     # --- what there is to choose from ----------------------------------------------------------------------------
@@ -153,6 +165,8 @@ class Placer:
     def _choices(self, demand: Demand, asked: Resources, rooms: Mapping[str, int]) -> list[Placement]:
         need = demand.estimate()
         made: list[Placement] = []
+        suited = {CPU, *self._gpus.of_kind(asked.gpu_type)}
+        rooms = {device: bytes_ for device, bytes_ in rooms.items() if device in suited}
         for _ in range(ATTEMPTS):
             made = [self._needs.placed(demand, placement) for placement in choices(need, asked, rooms)]
             over = {
@@ -169,9 +183,10 @@ class Placer:
         if need.weights_key is None or not asked.gpus:
             return []
         made: dict[str, Placement] = {}
+        suited = set(self._gpus.of_kind(asked.gpu_type))
         for other in self._ledger.placements():
             layout = layout_of(other)
-            if matches(layout, need, asked):
+            if suited.issuperset(share.device for share in other.gpus) and matches(layout, need, asked):
                 alike = self._needs.placed(demand, placed(need, layout))
                 if alike.weights_key == other.weights_key:
                     made[alike.layout] = alike
@@ -183,13 +198,23 @@ class Placer:
     # --- refusals ------------------------------------------------------------------------------------------------
 
     def _check_gpus(self, demand: Demand, asked: Resources) -> None:
-        there = self._ledger.gpus
-        if asked.gpus <= len(there):
+        there, suited = self._ledger.gpus, self._gpus.of_kind(asked.gpu_type)
+        if asked.gpus <= len(suited):
             return
+        if asked.gpu_type is not None and len(suited) < len(there):
+            raise self._of_other_kinds(demand, asked, suited)
         has = f"{len(there)} ({', '.join(there)})" if there else f"none ({self._gpus.note})"
         raise CannotFit(
             f"'{demand.name}' asks for {_gpus(asked.gpus)} and this machine has {has}; "
             f"{demand.fewer_gpus(len(there))}, or add what is missing"
+        )
+
+    def _of_other_kinds(self, demand: Demand, asked: Resources, suited: list[str]) -> CannotFit:
+        there = ", ".join(f"{gpu}: {self._gpus.names.get(gpu, 'unknown')}" for gpu in self._ledger.gpus)
+        return CannotFit(
+            f"'{demand.name}' asks for {_gpus(asked.gpus)} of type {asked.gpu_type}, and of those there are "
+            f"{len(suited) or 'none'} among the GPUs of this machine ({there}); set gpu_type to what is there or leave "
+            f"it out, or {demand.fewer_gpus(len(suited))}"
         )
 
     def _refusal(

@@ -137,7 +137,7 @@ def _reason(
     if outcome is Outcome.NEVER:
         return f"it never fits: {outlook.refusal}"
     sizes = f"'{wanted.name}' needs {gib(placement.total_bytes)} ({_parts(placement.need)}){_where(sites)}"
-    line = f" It waits behind {ahead} other loads." if ahead else ""
+    line = f" It waits behind {ahead} other load{'s' if ahead > 1 else ''} on the same devices." if ahead else ""
     return f"{sizes}; {_what_happens(outcome, leavers, stays)}.{line}"
 
 
@@ -169,7 +169,7 @@ def _what_happens(outcome: Outcome, leavers: tuple[str, ...], stays: tuple[Stay,
     if outcome is Outcome.EVICTS:
         return f"{_names(leavers)} leave{'s' if len(leavers) == 1 else ''} memory first"
     why = "; ".join(f"'{stay.name}' ({gib(stay.placement.total_bytes)}): {stay.reason}" for stay in stays)
-    return f"it waits for room: {why}"
+    return f"it waits for room{': ' if why else ''}{why}"
 
 
 def _names(names: tuple[str, ...]) -> str:

@@ -11,8 +11,8 @@ How far the head of the line may go:
 5. Work that has booked its room gives way to every head but one of low priority once its stay is over, after the idle
    residents and before the busy ones.
 
-A pinned resident never leaves. So with the line served in order, whoever is n-th in it waits at most the maximum
-wait, and n times the longest of each: minimum stay, running request, load.
+A pinned resident never leaves. So with each device's line served in order, whoever is n-th among those that compete
+for the same bytes waits at most the maximum wait, and n times the longest of each: minimum stay, running request, load.
 """
 
 from __future__ import annotations

@@ -10,18 +10,14 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from appliance.domain.clock import Clock
 from appliance.engines.base import Pulsing
 from appliance.scheduler.canary import Watch
+from appliance.scheduler.looks import Looks
 from appliance.scheduler.resident import Resident
-
-LONGEST_LOOK_SECONDS = 5.0
-"""A look comes every second. One that comes much later follows a machine that slept, or a process that was stopped:
-its engines could not work either, and no more than this is counted against them."""
 
 
 class Stalled(Struct, frozen=True):
-    """An engine that completes no step, and what that means."""
+    """A resident whose engine completes no step, or whose load does not end, and what that means."""
 
     resident: Resident
     reason: str
@@ -37,17 +33,13 @@ class _Beat(Struct, frozen=True):
 class Pulses:
     """The pulses of all engines at the last look."""
 
-    def __init__(self, clock: Clock, watch: Watch) -> None:
-        self._clock = clock
+    def __init__(self, looks: Looks, watch: Watch) -> None:
+        self._looks = looks
         self._watch = watch
         self._beats: dict[Resident, _Beat] = {}
-        self._looked_seconds = clock.monotonic_seconds()
 
     def look(self, residents: Iterable[Resident]) -> list[Stalled]:
         """Those that have had work and completed no step for too long."""
-        now = self._clock.monotonic_seconds()
-        passed_seconds = min(now - self._looked_seconds, LONGEST_LOOK_SECONDS)
-        self._looked_seconds = now
         last, self._beats = self._beats, {}
         stalled: list[Stalled] = []
         for resident in residents:
@@ -55,7 +47,9 @@ class Pulses:
             if not isinstance(engine, Pulsing) or engine.failure is not None or (pulse := engine.pulse) is None:
                 continue
             before = last.get(resident)
-            seconds = before.seconds + passed_seconds if before is not None and before.pulse == pulse else 0.0
+            seconds = (
+                before.seconds + self._looks.passed_seconds if before is not None and before.pulse == pulse else 0.0
+            )
             self._beats[resident] = _Beat(pulse, seconds)
             if seconds >= self._patience_seconds(pulse):
                 stalled.append(Stalled(resident, self._reason(resident, pulse, seconds)))

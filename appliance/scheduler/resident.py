@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from appliance.domain.errors import ApplianceError
 from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources
 from appliance.scheduler.policy import Candidate, Head
 from appliance.scheduler.tenant import Tenant
@@ -78,6 +79,14 @@ class Resident(Tenant):
         """Failures in a row, of its deployment's engines, before this one was loaded."""
         self.checked_seconds = now_seconds
         """When the engine last answered the canary, or was loaded."""
+        self.is_read = False
+        """Its backend has begun to load it: it no longer waits for its turn over shared weights."""
+        self.turned_back: ApplianceError | None = None
+        """Why its load is not begun when its turn comes."""
+        self.given_up = asyncio.Event()
+        """Its load does not return; nobody waits for it any more."""
+        self.trouble: str | None = None
+        """Why it hangs."""
         self.loaded_at: datetime | None = None
         self.measured: dict[str, int] = {}
         """Growth of the process while it loaded, in bytes by device; empty before, and when others moved meanwhile."""
@@ -97,6 +106,24 @@ class Resident(Tenant):
     def can_serve(self) -> bool:
         """Ready, with an engine that has not failed."""
         return self.state is ResidentState.READY and self.engine is not None and self.engine.failure is None
+
+    def admit(self, waiter: asyncio.Future[Resident]) -> None:
+        """Give a waiter its lease, unless it has left."""
+        if not waiter.done():
+            self.leases += 1
+            waiter.set_result(self)
+
+    def admit_waiters(self, successor: Resident | None = None) -> None:
+        """Give everyone in line a lease, of this one or its successor."""
+        while self.waiters:
+            (successor or self).admit(self.waiters.popleft())
+
+    def fail_waiters(self, error: ApplianceError) -> None:
+        """Tell everyone in line that it does not come."""
+        while self.waiters:
+            waiter = self.waiters.popleft()
+            if not waiter.done():
+                waiter.set_exception(error)
 
     @property
     def measured_bytes(self) -> int | None:

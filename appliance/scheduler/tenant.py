@@ -23,6 +23,8 @@ class Tenant:
         self.low_priority = False
         """Only work in the background waits for it so far."""
         self.enqueued_seconds = now_seconds
+        self.gpus = demand.asks().gpus
+        """How many it is to be on; 0: RAM."""
 
     @property
     def rank(self) -> int:

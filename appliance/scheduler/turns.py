@@ -143,8 +143,8 @@ class Turns:
                     held.task.cancel()
 
     def _holds_memory(self, where: str) -> bool:
-        """Whether requests wait for room in memory, and some is taken there."""
-        return self._scheduler.waits_for_room and self._scheduler.takes_memory(where)
+        """Whether requests wait for room on a device, and some is taken there."""
+        return self._scheduler.is_in_the_way(where)
 
     def _is_crowded(self, where: str) -> bool:
         """Whether a request waits for a slot there."""

@@ -46,7 +46,7 @@ class Resident(Struct, kw_only=True):
     state: Literal["WAITING", "LOADING", "READY", "DRAINING", "HUNG"]
     """HUNG: out of service, and its memory is free only when its thread ends or the appliance restarts."""
     note: str | None
-    """Why one that waits for room does not get it yet; for admins, as it names others."""
+    """Why one that waits for room does not get it yet, or why it hangs; for admins, as it names others."""
     device: str | None
     """Where it really runs: ``cpu``, ``gpu0``, ``gpu0+gpu1``, ``gpu0+cpu``; ``remote`` elsewhere."""
     placement: list[DeviceShare]
@@ -99,6 +99,17 @@ class DeploymentState(Struct, kw_only=True):
     """What the call log keeps of its calls' words: ``none``, ``digest`` or ``full``."""
 
 
+class Booking(Struct, kw_only=True):
+    """Memory of work that is no engine, as fine-tuning jobs are."""
+
+    name: str
+    state: Literal["WAITING", "WORKING", "ENDING"]
+    """ENDING: a load needs the room, and the work was told so."""
+    placement: list[DeviceShare]
+    """Empty while it waits for room."""
+    predicted_bytes: int
+
+
 class State(Struct, kw_only=True):
     """The node at a moment: ``GET /admin/state``."""
 
@@ -125,6 +136,8 @@ class State(Struct, kw_only=True):
     batches_unfinished: int = 0
     batch_lines_waiting: int = 0
     """Requests of batches that have no answer yet."""
+    bookings: list[Booking] = field(default_factory=list)
+    """Memory of work that is no engine; for admins, as it names others."""
 
 
 class ZooEntry(Struct, kw_only=True):

@@ -55,7 +55,7 @@ GpuType: TypeAlias = Literal[
     "nvidia-hopper-h100-1g20gb",
     "nvidia-hopper-h100-3g40gb",
 ]
-"""``gpu_type`` of the wire; the official clients read no other. GPUs here are found by their number, not their type."""
+"""``gpu_type`` of the wire; the official clients read no other. What each means: ``hardware.gpu_kinds``."""
 ParameterValue: TypeAlias = str | int | float | bool
 FlatParameters: TypeAlias = Annotated[dict[str, ParameterValue], Meta(max_length=64)]
 FreeObject: TypeAlias = dict[str, Any]

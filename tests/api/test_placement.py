@@ -83,6 +83,9 @@ def test_memory_is_a_limit(client: httpx.Client, model_id: str) -> None:
         ({"vendor_configuration": {"gpus": -1}}, 422, "gpus"),
         ({"vendor_configuration": {"gpus": 65}}, 422, "gpus"),
         ({"model_creation_parameters": {"gpu_layers": "auto"}}, 422, "no GPU is asked for"),
+        ({"vendor_configuration": {"gpu_type": "nvidia-hopper-h100"}}, 400, "no GPU is asked for; set gpus"),
+        ({"vendor_configuration": {"gpus": 2, "num_shards": 4}}, 400, "num_shards is 4 and gpus is 2"),
+        ({"vendor_configuration": {"num_shards": 2}}, 400, "num_shards is 2 and no GPU is asked for"),
         (
             {"vendor_configuration": {"gpus": 1}, "model_creation_parameters": {"gpu_layers": "99"}},
             422,

@@ -15,6 +15,7 @@ from scale_egp.sdk.models.model_vendor_configuration import (
     DeploymentVendorConfiguration,
     LaunchDeploymentVendorConfiguration,
     LaunchVendorConfiguration,
+    LLMEngineDeploymentVendorConfiguration,
     ModelBundleConfiguration,
 )
 from scale_egp.sdk.types.model_templates import ModelTemplate
@@ -197,6 +198,29 @@ def test_groups_models_and_deployments_from_birth_to_end(egp: EGPClient, own_tem
         egp.models().get(model.id)
     assert egp.model_groups().delete(group.id) is True
     assert egp.model_templates().delete(own_template.id) is True
+
+
+def test_shards_that_the_client_adds_by_itself(egp: EGPClient, deploy: Deploy) -> None:
+    """An ``LLMENGINE`` without a word about GPUs comes with 4 shards and no GPU, and serves from RAM; shards that
+    somebody asked for are never dropped silently."""
+    model, _ = text_model(deploy, "llama-cpp-completion")
+    deployments = egp.models().deployments()
+    own = LLMEngineDeploymentVendorConfiguration()
+    assert (own.num_shards, own.gpus) == (4, 0)
+    weights = {"weights": "starter-chat", "context_length": 256}
+    made = deployments.create(
+        model, name_of_its_own("deployment"), weights, DeploymentVendorConfiguration(__root__=own)
+    )
+    answer = deployments.execute(made.id, model, CompletionRequest(prompts=["A model is"], max_tokens=2))
+    assert len(answer.completions) == 1
+    assert deployments.delete(made.id, model) is True
+    for shards, gpus in ((2, 0), (4, 2)):
+        wrong = DeploymentVendorConfiguration(
+            __root__=LLMEngineDeploymentVendorConfiguration(num_shards=shards, gpus=gpus)
+        )
+        with pytest.raises(EGPException, match=f"num_shards is {shards}") as refused:
+            deployments.create(model, name_of_its_own("x"), weights, wrong)
+        assert refused.value.code == 400
 
 
 def test_names_are_unique_and_parameters_checked(egp: EGPClient, deploy: Deploy) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pynvml
 import pytest
 
@@ -17,6 +19,15 @@ def gpus(*fakes: FakeGpu, visible: str | None = None, **options: int) -> Gpus:
 
 def names(found: Gpus) -> list[tuple[str, str]]:
     return [(device.id, device.name) for device in found.devices()]
+
+
+def test_a_process_that_it_has_started_is_its_own():
+    """A training in a child process is no stranger on the GPU; what one load took is this process's alone."""
+    with subprocess.Popen(["sleep", "60"]) as child:
+        found = gpus(FakeGpu(processes={**ours(3 * GIB), child.pid: 2 * GIB}))
+        assert [device.used_by_us_bytes for device in found.devices()] == [5 * GIB]
+        assert found.held_bytes() == {"gpu0": 3 * GIB}
+        child.kill()
 
 
 def test_a_gpu_with_everything():

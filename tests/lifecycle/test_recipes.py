@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.engines.base import Resources
-from appliance.lifecycle.recipes import _resources, memory_bytes
+from appliance.lifecycle.recipes import _check_gpus, _resources, memory_bytes
 from tests.lifecycle.things import template
 
 GIB = 2**30
@@ -43,6 +43,12 @@ def test_other_sizes(text: str) -> None:
         ),
         ({"cpus": None, "memory": None, "gpus": None}, {}, Resources()),
         ({"gpus": 1}, {"gpus": 0}, Resources()),
+        (
+            {"gpus": 1, "gpu_type": "nvidia-tesla-t4"},
+            {"gpu_type": "nvidia-hopper-h100"},
+            Resources(gpus=1, gpu_type="nvidia-hopper-h100"),
+        ),
+        ({"gpus": 0, "gpu_type": "nvidia-tesla-t4"}, {}, Resources(gpu_type="nvidia-tesla-t4")),
     ],
 )
 def test_the_deployment_overrides_the_template(
@@ -51,3 +57,39 @@ def test_the_deployment_overrides_the_template(
     """Each by itself; what neither gives limits nothing, and no GPU is RAM."""
     made = structs.replace(template(), vendor_configuration={"endpoint_config": of_template})
     assert _resources(of_deployment, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("of_deployment", "gpus"),
+    [
+        pytest.param({}, 0, id="nothing"),
+        pytest.param({"gpus": 2, "num_shards": 2}, 2, id="as many as GPUs"),
+        pytest.param({"num_shards": 2}, 2, id="as many as the template's GPUs"),
+        pytest.param({"num_shards": 1}, 0, id="one piece in RAM"),
+        pytest.param({"gpus": 0, "num_shards": 4}, 0, id="what the client sends by itself"),
+        pytest.param({"gpu_type": "nvidia-tesla-t4"}, 1, id="a kind of GPU"),
+    ],
+)
+def test_gpus_that_agree(of_deployment: dict[str, Any], gpus: int) -> None:
+    """The number of shards is that of the GPUs; the client's default of 4 beside its default of no GPU says nothing."""
+    _check_gpus(of_deployment, Resources(gpus=gpus))
+
+
+@pytest.mark.parametrize(
+    ("of_deployment", "gpus", "refusal"),
+    [
+        (
+            {"gpus": 2, "num_shards": 4},
+            2,
+            "num_shards is 4 and gpus is 2: .* set gpus and num_shards to the same number",
+        ),
+        ({"gpus": 2, "num_shards": 1}, 2, "num_shards is 1 and gpus is 2"),
+        ({"gpus": 0, "num_shards": 2}, 0, "num_shards is 2 and no GPU is asked for"),
+        ({"num_shards": 4}, 0, "num_shards is 4 and no GPU is asked for"),
+        ({"gpu_type": "nvidia-tesla-t4"}, 0, "gpu_type is 'nvidia-tesla-t4' and no GPU is asked for; set gpus"),
+    ],
+)
+def test_gpus_that_contradict(of_deployment: dict[str, Any], gpus: int, refusal: str) -> None:
+    """With the numbers and what would help, instead of a choice between them."""
+    with pytest.raises(InvalidRequest, match=refusal):
+        _check_gpus(of_deployment, Resources(gpus=gpus))

@@ -1,262 +1,67 @@
-"""The published bound on waiting, and what must hold besides, under any sequence of calls (Hypothesis).
-
-Real scheduler; doubles for clock, backend and engine. Time passes in ticks of a second, with a sweep after each, as in
-the node. A request holds its engine for ``LONGEST_SECONDS`` at most.
-"""
+"""The published bound on waiting, and what must hold besides, under any sequence of calls (``machine``)."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from msgspec import structs
 
-from appliance.scheduler.budgets import GpuBudgets
-from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.policy import Rules
-from appliance.scheduler.resident import Lease, ResidentState, Wanted
-from appliance.scheduler.scheduler import Scheduler
-from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine, FakeMeter, wanted
-from tests.support.fake_gpus import FakeGpus
-
-BUDGET_BYTES = 13
-GPUS = {"gpu0": 8, "gpu1": 14}
-RULES = Rules(min_stay_seconds=2, max_wait_seconds=10)
-LONGEST_SECONDS = 3
-TICK_SECONDS = 1
-
-
-def bound_seconds(place: int) -> float:
-    """How long the ``place``-th of the line waits at most; loads take no time here, a tick is what a sweep may miss."""
-    return RULES.max_wait_seconds + place * (RULES.min_stay_seconds + LONGEST_SECONDS + 2 * TICK_SECONDS)
-
-
-class Call:
-    """One request: waiting, holding an engine, or gone."""
-
-    def __init__(self, name: str, task: asyncio.Task[Lease], place: int | None, now: float) -> None:
-        self.name, self.task, self.place, self.started = name, task, place, now
-        """Work in the background has no place, and no bound."""
-        self.held_since: float | None = None
-
-
-class SchedulerMachine(RuleBasedStateMachine):
-    """Calls come, leave and end; time passes."""
-
-    deployments: ClassVar[list[Wanted]] = [
-        wanted("pinned", FakeBackend(3), pinned=True),
-        wanted("small", FakeBackend(4)),
-        wanted("medium", FakeBackend(7)),
-        wanted("large", FakeBackend(9)),
-        wanted("huge", FakeBackend(10)),
-    ]
-    gpus: ClassVar[dict[str, int]] = {}
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = asyncio.new_event_loop()
-        self.clock = FakeClock()
-        ledger = Ledger("cpu", BUDGET_BYTES)
-        self.scheduler = Scheduler(
-            self.clock,
-            ledger,
-            idle_seconds=40,
-            queue_limit=1000,
-            rules=RULES,
-            meter=FakeMeter,
-            gpus=GpuBudgets(ledger, FakeGpus(**self.gpus)),
-        )
-        self.backends: dict[str, FakeBackend] = {}
-        for each in self.deployments:
-            backend = FakeBackend(each.backend.need_bytes, layers=each.backend.layers)
-            self.backends[each.name] = backend
-            self.scheduler.want(structs.replace(each, backend=backend))
-        self.calls: list[Call] = []
-        self.settle()
-
-    # --- what happens --------------------------------------------------------------------------------------------
-
-    @rule(number=st.integers(0, 99))
-    def somebody_calls(self, number: int) -> None:
-        """A deployment is called."""
-        self.call(self.name_of(number))
-
-    def call(self, name: str) -> None:
-        """Somebody calls a deployment."""
-        place = len({call.name for call in self.waiting() if call.place is not None} | {name})
-        task = self.loop.create_task(self.scheduler.acquire(name))
-        self.calls.append(Call(name, task, place, self.clock.seconds))
-        self.settle()
-
-    @rule(number=st.integers(0, 99))
-    def call_in_the_background(self, number: int) -> None:
-        """Work in the background wants a deployment; it must never make a caller wait longer."""
-        name = self.name_of(number)
-        task = self.loop.create_task(self.scheduler.acquire(name, low_priority=True))
-        self.calls.append(Call(name, task, None, self.clock.seconds))
-        self.settle()
-
-    @precondition(lambda self: self.waiting())
-    @rule(data=st.data())
-    def leave(self, data: Any) -> None:
-        """A client that waits leaves; if nobody else wanted that engine, it is never loaded."""
-        call = data.draw(st.sampled_from(self.waiting()))
-        alone = sum(other.name == call.name for other in self.waiting()) == 1
-        loads = len(self.backends[call.name].loads)
-        call.task.cancel()
-        self.calls.remove(call)
-        self.settle()
-        if alone and not self.scheduler.is_pinned(call.name):
-            assert len(self.backends[call.name].loads) == loads
-
-    @precondition(lambda self: self.holding())
-    @rule(data=st.data())
-    def end(self, data: Any) -> None:
-        """A running request ends."""
-        self.finish(data.draw(st.sampled_from(self.holding())))
-        self.settle()
-
-    @rule(ticks=st.integers(1, 15))
-    def time_passes(self, ticks: int) -> None:
-        """So many seconds, with a sweep after each; requests end when their time is over."""
-        for _ in range(ticks):
-            self.clock.seconds += TICK_SECONDS
-            for call in self.holding():
-                assert call.held_since is not None
-                if self.clock.seconds - call.held_since >= LONGEST_SECONDS:
-                    self.finish(call)
-            self.in_loop(self.scheduler.sweep)
-            self.settle()
-            self.bound_is_kept()
-
-    @rule(number=st.integers(0, 99), ticks=st.integers(10, 60))
-    def somebody_calls_steadily(self, number: int, ticks: int) -> None:
-        """A deployment is called every second and never idle: what starves others where nothing bounds it."""
-        self.steady_load(self.name_of(number), ticks)
-
-    def steady_load(self, name: str, ticks: int) -> None:
-        for _ in range(ticks):
-            self.call(name)
-            self.time_passes(1)
-
-    # --- what must hold ------------------------------------------------------------------------------------------
-
-    def bound_is_kept(self) -> None:
-        """Nobody waits longer than the published bound for the place in the line that they came to."""
-        for call in self.waiting():
-            assert call.place is None or self.clock.seconds - call.started <= bound_seconds(call.place)
-
-    @invariant()
-    def never_over_committed(self) -> None:
-        """On each device what is booked is what the engines in memory take there, and fits."""
-        alive = [engine for backend in self.backends.values() for engine in backend.loads if not engine.closed]
-        for device, room in {"cpu": BUDGET_BYTES, **self.gpus}.items():
-            taken = sum(need.total_bytes for engine in alive if (need := engine.placement.on(device)))
-            assert self.scheduler.ledger.reserved_on(device) == taken <= room
-
-    @invariant()
-    def everybody_is_where_it_asked_to_be(self) -> None:
-        """As many GPUs as asked for, and layers in RAM only where they may spill."""
-        for wish in self.deployments:
-            asked = wish.spec.resources
-            for engine in self.backends[wish.name].loads:
-                assert len(engine.placement.gpus) == asked.gpus
-                in_ram = "cpu" in engine.device
-                assert not in_ram or not asked.gpus or asked.spills or asked.gpu_layers
-
-    @invariant()
-    def no_lease_is_lost(self) -> None:
-        """The residents' leases are exactly the requests that run, and none of them holds a closed engine."""
-        assert sum(resident.leases for resident in self.scheduler.residents()) == len(self.holding())
-        for call in self.holding():
-            engine = call.task.result().engine
-            assert isinstance(engine, FakeEngine)
-            assert not engine.closed
-
-    @invariant()
-    def the_pinned_stay(self) -> None:
-        """Once loaded, a pinned engine never leaves."""
-        pinned = [self.backends[wish.name] for wish in self.deployments if wish.pinned]
-        assert all(not engine.closed for backend in pinned for engine in backend.loads)
-
-    # --- helpers -------------------------------------------------------------------------------------------------
-
-    def name_of(self, number: int) -> str:
-        return self.deployments[number % len(self.deployments)].name
-
-    def waiting(self) -> list[Call]:
-        return [call for call in self.calls if not call.task.done()]
-
-    def holding(self) -> list[Call]:
-        return [call for call in self.calls if call.task.done()]
-
-    def finish(self, call: Call) -> None:
-        self.calls.remove(call)
-        self.in_loop(call.task.result().release)
-
-    def in_loop(self, act: Any) -> None:
-        async def run() -> None:
-            act()
-
-        self.loop.run_until_complete(run())
-
-    def settle(self) -> None:
-        """Let everything happen that can without time passing."""
-        self.loop.run_until_complete(self._settled())
-        for call in self.holding():
-            if call.held_since is None:
-                call.held_since = self.clock.seconds
-
-    async def _settled(self) -> None:
-        quiet = 0
-        while quiet < 5:
-            await asyncio.sleep(0)
-            quiet = 0 if self._moves() else quiet + 1
-
-    def _moves(self) -> bool:
-        return any(
-            resident.state is ResidentState.LOADING
-            or (resident.state is ResidentState.DRAINING and resident.leases == 0)
-            for resident in self.scheduler.residents()
-        )
-
-    def teardown(self) -> None:
-        self.loop.run_until_complete(self._closed())
-        self.loop.close()
-
-    async def _closed(self) -> None:
-        for call in self.waiting():
-            call.task.cancel()
-        await self.scheduler.close()
-        await asyncio.gather(*(call.task for call in self.calls), return_exceptions=True)
-        await self.loop.shutdown_default_executor()
+from appliance.scheduler.resident import Wanted
+from tests.scheduler.machine import SchedulerMachine
+from tests.support.fake_engine import FakeBackend, wanted
 
 
 class GpuMachine(SchedulerMachine):
-    """The same on a machine with two GPUs, which are numbers here: one line for all devices, and the same bound."""
+    """The same on a machine with two GPUs, which are numbers here: an order for each device, and the same bound among
+    those that compete."""
 
     deployments: ClassVar[list[Wanted]] = [
         wanted("pinned in ram", FakeBackend(3), pinned=True),
         wanted("pinned on a gpu", FakeBackend(3), pinned=True, gpus=1),
         wanted("in ram", FakeBackend(9)),
+        wanted("also in ram", FakeBackend(8)),
         wanted("small", FakeBackend(5), gpus=1),
         wanted("large", FakeBackend(10), gpus=1),
         wanted("split", FakeBackend(14, layers=5), gpus=2),
         wanted("spilling", FakeBackend(16, layers=9), gpus=1, spills=True),
         wanted("half", FakeBackend(12, layers=7), gpus=1, gpu_layers=4),
     ]
-    gpus: ClassVar[dict[str, int]] = GPUS
+    gpus: ClassVar[dict[str, int]] = {"gpu0": 8, "gpu1": 14}
 
 
 MANY = settings(max_examples=15, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = GpuMachine.TestCase.settings = MANY
 TestScheduler = SchedulerMachine.TestCase
 TestSchedulerWithGpus = GpuMachine.TestCase
+
+
+def test_steady_load_on_each_gpu_does_not_starve_a_split() -> None:
+    """Both GPUs are full and called every second, each by another deployment: one that needs both gets them in time."""
+    machine = GpuMachine()
+    for name in ("small", "large", "split"):
+        machine.call(name)
+    for _ in range(60):
+        for name in ("small", "large"):
+            machine.call(name)
+        machine.time_passes(1)
+    assert machine.backends["split"].loads
+    machine.teardown()
+
+
+def test_a_crowd_for_the_gpus_leaves_ram_alone() -> None:
+    """However many wait for GPUs, a load into RAM waits for those in RAM only, and gets its place among them."""
+    machine = GpuMachine()
+    for name in ("in ram", "large", "split", "half", "small"):
+        machine.call(name)
+    machine.call("also in ram")
+    call = machine.calls[-1]
+    assert call.place is not None
+    for name in ("in ram", "large", "split", "small"):
+        machine.steady_load(name, ticks=8)
+    assert call.held_since is not None
+    machine.teardown()
 
 
 @pytest.mark.parametrize(("busy", "other"), list(itertools.permutations(["medium", "large", "huge"], 2)))

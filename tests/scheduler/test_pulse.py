@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from appliance.domain.errors import ApplianceError, NotReady
+from appliance.scheduler.canary import Watch
 from appliance.scheduler.ledger import Budget, Ledger
+from appliance.scheduler.loading import Hooks
 from appliance.scheduler.plan import Outcome
 from appliance.scheduler.resident import Lease, ResidentState
-from appliance.scheduler.scheduler import Hooks, Scheduler, Watch
+from appliance.scheduler.scheduler import Scheduler
 from tests.support.fake_engine import FakeBackend, FakeClock, FakeEngine, FakeMeter, FakeWeights, wanted
 
 STALL_SECONDS = 20

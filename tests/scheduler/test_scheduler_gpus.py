@@ -1,29 +1,21 @@
-"""Loads on GPUs: chosen, shared, evicted for, refused. GPUs, engines and backends are doubles: bytes in a ledger."""
+"""Loads on GPUs: chosen, shared, evicted for. GPUs, engines and backends are doubles: bytes in a ledger."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
-from appliance.domain.errors import CannotFit, NotReady
+from appliance.domain.errors import CannotFit
 from appliance.hardware.devices import Device, DeviceKind
-from appliance.scheduler.budgets import GpuBudgets
-from appliance.scheduler.ledger import Ledger
-from appliance.scheduler.needs import Learned, key_of
+from appliance.scheduler.needs import key_of
 from appliance.scheduler.plan import Outcome
-from appliance.scheduler.policy import Rules
-from appliance.scheduler.scheduler import Hooks, Scheduler
+from appliance.scheduler.scheduler import Scheduler
+from tests.scheduler.on_gpus import Told, load, make
+from tests.scheduler.steps import few_turns, until
 from tests.support.fake_engine import FakeBackend, FakeClock, FakeMeter, FakeWeights, wanted
 from tests.support.fake_gpus import FakeGpus
-
-RAM_BYTES = 25
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 @pytest.fixture
@@ -32,60 +24,11 @@ def gpus() -> FakeGpus:
     return FakeGpus(gpu0=40, gpu1=60)
 
 
-class Told(Hooks):
-    """Remembers what was learnt, and how loads failed."""
-
-    def __init__(self) -> None:
-        self.learned: list[Learned] = []
-        self.reasons: list[str] = []
-
-    async def need_learned(self, learned: Learned) -> None:
-        self.learned.append(learned)
-
-    async def load_ended(self, deployment_id: str, error: Exception | None) -> None:
-        if error is not None:
-            self.reasons.append(str(error))
-
-
-def make(
-    clock: FakeClock, gpus: FakeGpus | None, meter: FakeMeter | None = None, hooks: Hooks | None = None
-) -> Scheduler:
-    ledger = Ledger("cpu", RAM_BYTES)
-    return Scheduler(
-        clock,
-        ledger,
-        idle_seconds=600,
-        queue_limit=2,
-        rules=Rules(max_wait_seconds=30),
-        hooks=hooks,
-        meter=lambda: meter or FakeMeter(),
-        gpus=GpuBudgets(ledger, gpus, reserve_bytes=0) if gpus is not None else None,
-    )
-
-
 @pytest.fixture
 async def scheduler(clock: FakeClock, gpus: FakeGpus) -> AsyncIterator[Scheduler]:
     made = make(clock, gpus)
     yield made
     await made.close()
-
-
-async def load(scheduler: Scheduler, name: str, backend: FakeBackend, **options: object) -> str:
-    """Make it known, call it once, and say where its engine is."""
-    scheduler.want(wanted(name, backend, **options))  # type: ignore[arg-type]
-    lease = await scheduler.acquire(name)
-    lease.release()
-    return str(lease.engine.device)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    while not condition():
-        await asyncio.sleep(0)
-
-
-async def few_turns() -> None:
-    for _ in range(20):
-        await asyncio.sleep(0)
 
 
 async def test_the_tightest_fit(scheduler: Scheduler) -> None:
@@ -133,74 +76,6 @@ async def test_an_idle_one_leaves_rather_than_spill(scheduler: Scheduler) -> Non
     await load(scheduler, "first", FakeBackend(60), gpus=1)
     assert await load(scheduler, "second", FakeBackend(60, layers=7), gpus=1, spills=True) == "gpu1"
     assert not scheduler.is_resident("first")
-
-
-@pytest.mark.parametrize(
-    ("resources", "reason"),
-    [
-        ({"gpus": 1}, r"'a' asks for 1 GPU and this machine has none \(no NVIDIA GPU found\); set gpus to 0"),
-        ({"gpus": 3}, r"'a' asks for 3 GPUs and this machine has 2 \(gpu0, gpu1\); set gpus to 2, or to 0"),
-    ],
-)
-async def test_a_missing_gpu_fails_the_load(
-    clock: FakeClock, gpus: FakeGpus, resources: dict[str, int], reason: str
-) -> None:
-    """Never a silent run in RAM: the load fails, the deployment keeps the reason, and nothing is booked."""
-    hooks = Told()
-    scheduler = make(clock, gpus if resources["gpus"] > 1 else None, hooks=hooks)
-    backend = FakeBackend(5, layers=9)
-    scheduler.want(wanted("a", backend, **resources))
-    scheduler.placer.check_possible(wanted("a", backend, **resources))
-    with pytest.raises(CannotFit, match=reason):
-        await scheduler.acquire("a")
-    assert len(hooks.reasons) == 1
-    with pytest.raises(NotReady, match=reason):
-        await scheduler.acquire("a")
-    assert scheduler.plan(wanted("a", backend, **resources)).outcome is Outcome.NEVER
-    assert backend.begun == scheduler.ledger.reserved_bytes == 0
-    await scheduler.close()
-
-
-async def test_a_gpu_that_comes_later(clock: FakeClock) -> None:
-    """Once the GPU is there and the back-off over, the same deployment loads."""
-    gpus = FakeGpus()
-    scheduler = make(clock, gpus)
-    scheduler.want(wanted("a", FakeBackend(5), gpus=1))
-    with pytest.raises(CannotFit):
-        await scheduler.acquire("a")
-    gpus.totals["gpu0"] = 10
-    clock.seconds += 600
-    (await scheduler.acquire("a")).release()
-    assert scheduler.ledger.reserved_on("gpu0") == 5
-    await scheduler.close()
-
-
-@pytest.mark.parametrize(
-    ("backend", "resources", "reason"),
-    [
-        (FakeBackend(61), {"gpus": 1}, r"'a' needs .*, gpu0 has .* for all models; lower .*, or ask for more GPUs"),
-        (FakeBackend(10), {"gpus": 2}, r"'a' cannot be split over 2 GPUs: it has 1 layer; ask for fewer GPUs"),
-        (FakeBackend(20), {"memory_bytes": 19}, r"'a' needs .* of RAM and its resources allow .*; raise 'memory'"),
-        (FakeBackend(26), {}, r"'a' needs .*, cpu has .* for all models; lower"),
-        (FakeBackend(900, layers=3), {"gpus": 1, "spills": True}, r"no room for one of its layers on 1 GPU"),
-        (
-            FakeBackend(70, layers=8),
-            {"gpus": 1, "spills": True, "memory_bytes": 5},
-            r"'a' needs .* of RAM and its resources allow .*; raise 'memory'",
-        ),
-    ],
-    ids=["too large", "indivisible", "memory", "ram", "no layer fits", "memory beside a GPU"],
-)
-async def test_what_never_fits_is_refused_before_it_is_stored(
-    scheduler: Scheduler, backend: FakeBackend, resources: dict[str, int], reason: str
-) -> None:
-    """With numbers and the next step; the check when a deployment is made and the call say the same."""
-    with pytest.raises(CannotFit, match=reason):
-        scheduler.placer.check_possible(wanted("a", backend, **resources))
-    scheduler.want(wanted("a", backend, **resources))
-    with pytest.raises(CannotFit, match=reason):
-        await scheduler.acquire("a")
-    assert backend.begun == 0
 
 
 async def test_eviction_is_on_the_device_where_room_is_missing(scheduler: Scheduler, clock: FakeClock) -> None:
@@ -323,15 +198,6 @@ async def test_plan_evicts_on_the_gpu(scheduler: Scheduler) -> None:
     await load(scheduler, "there", FakeBackend(60), gpus=1)
     made = scheduler.plan(wanted("new", FakeBackend(50), gpus=1))
     assert (made.outcome, made.evicts, made.placement.device) == (Outcome.EVICTS, ("there",), "gpu1")
-
-
-async def test_a_pinned_one_keeps_its_gpu(scheduler: Scheduler) -> None:
-    """Beside what is pinned on each GPU there is no room: refused with who has it, not waited for."""
-    await load(scheduler, "left", FakeBackend(35), gpus=1, pinned=True)
-    await load(scheduler, "right", FakeBackend(55), gpus=1, pinned=True)
-    scheduler.want(wanted("new", FakeBackend(30), gpus=1))
-    with pytest.raises(CannotFit, match=r"pinned by 'left', 'right'; unpin"):
-        await scheduler.acquire("new")
 
 
 def test_the_double_counts_like_a_device() -> None:

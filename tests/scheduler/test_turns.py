@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 
 from appliance.domain.errors import NotFound
+from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.policy import Rules
 from appliance.scheduler.resident import Lease
 from appliance.scheduler.scheduler import Scheduler
 from appliance.scheduler.turns import RECALL_SECONDS, BackgroundLeases, RequestLeases, Turns, may_start
 from tests.support.fake_engine import FakeBackend, FakeClock, FakeMeter, wanted
+from tests.support.fake_gpus import FakeGpus
 
 MIN_STAY_SECONDS = 5
 
@@ -43,17 +45,20 @@ def test_may_start(slots: int, requests: int, background: int, generations: int,
 
 
 class Stage:
-    """A scheduler with room for two engines of ten bytes, and what was asked of it in the order of getting it."""
+    """A scheduler with room for two engines of ten bytes in RAM and one of forty on a GPU, and what was asked of it in
+    the order of getting it."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        ledger = Ledger("cpu", 25)
         self.scheduler = Scheduler(
             self.clock,
-            Ledger("cpu", 25),
+            ledger,
             idle_seconds=600,
             queue_limit=100,
             rules=Rules(min_stay_seconds=MIN_STAY_SECONDS, max_wait_seconds=30),
             meter=FakeMeter,
+            gpus=GpuBudgets(ledger, FakeGpus(gpu0=40)),
         )
         self.turns = Turns(self.scheduler, self.clock)
         self.order: list[str] = []
@@ -86,12 +91,10 @@ class Stage:
         self.tasks[who] = asyncio.create_task(hold())
 
     async def settle(self) -> None:
-        for _ in range(50):
-            await asyncio.sleep(0)
-        while self.scheduler._tasks:  # loads and unloads run in threads
-            await asyncio.gather(*self.scheduler._tasks)
+        for _ in range(3):
             for _ in range(50):
                 await asyncio.sleep(0)
+            await self.scheduler.settle()  # loads and unloads run in threads
 
     async def end(self, who: str) -> None:
         self.leases[who].release()
@@ -279,6 +282,23 @@ async def test_no_new_work_while_a_request_waits_for_memory(stage: Stage) -> Non
     assert stage.recalled == ["line 1"]
     assert a.loads[0].closed
     assert stage.order == ["line 0", "line 1", "request"]
+
+
+async def test_work_that_is_in_nobodys_way_is_not_recalled(stage: Stage) -> None:
+    """A request that waits for a GPU gets nothing from work that is done in RAM."""
+    stage.scheduler.want(wanted("on gpu", FakeBackend(40), gpus=1))
+    stage.scheduler.want(wanted("also on gpu", FakeBackend(40), gpus=1))
+    stage.want("a", need_bytes=20)
+    stage.request("first", "on gpu")
+    await stage.settle()
+    stage.background("line", "a")
+    await stage.settle()
+    stage.request("second", "also on gpu")
+    await stage.pass_seconds(RECALL_SECONDS + 1)
+    assert stage.recalled == []
+    await stage.end("first")
+    await stage.pass_seconds(MIN_STAY_SECONDS)
+    assert stage.order == ["first", "line", "second"]
 
 
 # --- the two kinds of leases -----------------------------------------------------------------------------------------

@@ -6,11 +6,13 @@ from appliance.hardware.devices import Device, DeviceKind
 
 
 class FakeGpus:
-    """``gpu0=40`` is a GPU of 40 bytes. ``others`` is what other processes hold on each."""
+    """``gpu0=40`` is a GPU of 40 bytes. ``others`` is what other processes hold on each, ``names`` what a driver would
+    call them."""
 
     def __init__(self, **totals: int) -> None:
         self.totals = totals
         self.others: dict[str, int] = {}
+        self.names: dict[str, str] = {}
         self.gpu_note: str | None = None
 
     def gpus(self) -> list[Device]:
@@ -18,7 +20,7 @@ class FakeGpus:
             Device(
                 id=name,
                 kind=DeviceKind.GPU,
-                name="fake",
+                name=self.names.get(name, "fake"),
                 total_bytes=total,
                 free_bytes=total - self.others.get(name, 0),
                 used_by_us_bytes=0,

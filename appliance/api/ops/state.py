@@ -15,6 +15,7 @@ from appliance.lifecycle.benchmarks import context_length_tokens
 from appliance.lifecycle.contents import stored_level_of
 from appliance.lifecycle.node import Node
 from appliance.lifecycle.usage import Totals
+from appliance.scheduler.booking import Booking
 from appliance.scheduler.plan import Plan
 from appliance.scheduler.resident import Resident, ResidentState
 from appliance.wire import admin as wire
@@ -49,6 +50,7 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
         async_tasks_running=node.async_tasks.running,
         batches_unfinished=node.batches.unfinished,
         batch_lines_waiting=node.batches.waiting_lines,
+        bookings=[booking_view(booking) for booking in node.scheduler.bookings()] if caller.is_admin else [],
     )
 
 
@@ -75,7 +77,7 @@ def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[s
         deployment_id=resident.wanted.deployment_id,
         deployment_name=resident.wanted.name,
         state=resident.state.value,
-        note=_why_it_waits(node, resident) if caller.is_admin else None,
+        note=_note(node, resident) if caller.is_admin else None,
         device=resident.engine.device if resident.engine is not None else None,
         placement=[] if waits else [_share(share) for share in placement.shares],
         pinned=resident.wanted.pinned,
@@ -97,12 +99,24 @@ def _resident(node: Node, resident: Resident, caller: Caller, holders: Counter[s
     )
 
 
+def booking_view(booking: Booking) -> wire.Booking:
+    """A booking as it crosses HTTP."""
+    has_room = booking.granted.done()
+    return wire.Booking(
+        name=booking.demand.name,
+        state="WAITING" if not has_room else "ENDING" if booking.is_revoked else "WORKING",
+        placement=[_share(share) for share in booking.placement.shares] if has_room else [],
+        predicted_bytes=booking.placement.total_bytes,
+    )
+
+
 def _share(share: Share) -> wire.DeviceShare:
     return wire.DeviceShare(device=share.device, layers=share.layers, reserved_bytes=share.need.total_bytes)
 
 
-def _why_it_waits(node: Node, resident: Resident) -> str | None:
-    return node.scheduler.plan(resident.wanted).reason if resident.state is ResidentState.WAITING else None
+def _note(node: Node, resident: Resident) -> str | None:
+    """Why it waits, or hangs."""
+    return node.scheduler.plan(resident.wanted).reason if resident.state is ResidentState.WAITING else resident.trouble
 
 
 def _deployment(node: Node, deployment: Deployment) -> wire.DeploymentState:

@@ -46,11 +46,6 @@ class CellLedger:
         """Cells that nobody holds."""
         return self.total_cells - self.used_cells
 
-    def distinct(self, sequences: Iterable[int]) -> int:
-        """Cells that these hold, each counted once."""
-        runs = {id(run): run.cells for sequence in sequences for run in self._runs.get(sequence, ())}
-        return sum(runs.values())
-
     def freed_without(self, sequence: int) -> int:
         """Cells that only this sequence holds."""
         return sum(run.cells for run in self._runs.get(sequence, ()) if len(run.holders) == 1)

@@ -37,7 +37,6 @@ Ints = npt.NDArray[np.int32]
 Bytes = npt.NDArray[np.uint8]
 
 NO_TOKEN: Final = -1
-MAX_SEQUENCES: Final = 256
 POOLINGS: Final = {"none": 0, "mean": 1, "cls": 2, "last": 3, "rank": 4}
 
 _LIBRARY: Any = c._lib
