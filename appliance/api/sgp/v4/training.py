@@ -17,7 +17,6 @@ from appliance.api.sgp.v4.pages import AccountFilter, Cut, Limit, PageNumber
 from appliance.wire import sgp
 from appliance.wire import sgp_training as wire
 
-
 PIECE_BYTES = 64 * 1024
 
 
