@@ -67,6 +67,17 @@ class FineTuning:
         self._options = options
         self._clock = clock
 
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Go on with what an earlier process left; where nothing can be trained, it waits until that is installed."""
+        if self._program.is_installed:
+            await self._line.start()
+
+    async def close(self) -> None:
+        """Stop what runs; it goes on after the next start."""
+        await self._line.close()
+
     # --- questions -----------------------------------------------------------------------------------------------
 
     async def list(self, caller: Caller, account_id: str | None = None) -> Sequence[FineTuningJob]:

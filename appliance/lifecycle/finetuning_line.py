@@ -174,8 +174,6 @@ class FineTuningLine:
         except asyncio.CancelledError:
             await asyncio.gather(registering, return_exceptions=True)  # a half-made result would be nobody's
             raise
-        finally:
-            live.is_registering = False
         await self._finish(live, JobState.COMPLETED, None, fine_tuned_model_id=model.id)
 
     async def _finish(self, live: Live, status: JobState, reason: str | None, **changes: object) -> None:

@@ -36,16 +36,13 @@ from appliance.lifecycle.batches import Batches, BatchLimits
 from appliance.lifecycle.benchmarks import Benchmarks
 from appliance.lifecycle.builtins import Builtins, starters_folder
 from appliance.lifecycle.contents import Contents
-from appliance.lifecycle.dataset_lines import LineLimits
 from appliance.lifecycle.dataset_tokens import DatasetTokens
 from appliance.lifecycle.datasets import Datasets
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import settle
 from appliance.lifecycle.files import Files
-from appliance.lifecycle.finetuning import FineTuning
-from appliance.lifecycle.finetuning_attempt import Attempts, TrainingOptions
-from appliance.lifecycle.finetuning_line import FineTuningLine
+from appliance.lifecycle.finetuning_parts import FineTuningParts, line_limits_of, options_of
 from appliance.lifecycle.finetuning_result import Results
 from appliance.lifecycle.groups import Groups
 from appliance.lifecycle.importing import Importer
@@ -62,7 +59,6 @@ from appliance.lifecycle.refresh import Refresher
 from appliance.lifecycle.retention import Retention
 from appliance.lifecycle.served_models import ServedModels
 from appliance.lifecycle.templates import Templates
-from appliance.lifecycle.training_needs import TrainingNeeds
 from appliance.lifecycle.training_process import TrainingProgram
 from appliance.lifecycle.upstream_watch import UpstreamWatch
 from appliance.lifecycle.upstreams import Upstreams
@@ -195,41 +191,13 @@ class Node:
         self.batches = Batches(database, files, self.keys, self._slots_of_named, batch_limits, clock)
 
     def _make_finetuning(self, training: TrainingProgram) -> None:
-        config, database, directory, clock = self.config, self.database, self.directory, self.clock
-        limits = LineLimits(
-            dataset_bytes=config.dataset_bytes, lines=config.dataset_lines, line_bytes=config.dataset_line_bytes
-        )
-        self.datasets = Datasets(database, directory, self.store, limits, config.dataset_limit, clock)
+        database, directory, clock = self.database, self.directory, self.clock
+        limits = line_limits_of(self.config)
+        self.datasets = Datasets(database, directory, self.store, limits, self.config.dataset_limit, clock)
         self.dataset_tokens = DatasetTokens(self.datasets, directory, self.store)
-        options = TrainingOptions(
-            threads=config.finetuning_threads or len(os.sched_getaffinity(0)),
-            gpus=config.finetuning_gpus,
-            gives_way=config.finetuning_gives_way,
-            stay_seconds=config.finetuning_stay_seconds,
-            pause_seconds=config.finetuning_pause_seconds,
-            close_seconds=config.shutdown_grace_seconds,
-            reserve_bytes=config.disk_reserve_bytes,
-            at_once=config.finetuning_at_once,
-            most_unfinished=config.finetuning_limit,
-        )
-        needs, folder = TrainingNeeds(database, clock), self.home / "training"
-        attempts = Attempts(
-            database, self.store, self.scheduler, needs, training, options, folder, clock, directory.artifact
-        )
         results = Results(database, directory, self.importer, self.models, self.store, self._imported)
-        self._training = training
-        self._finetuning_line = FineTuningLine(database, attempts, results, options, clock)
-        self.finetuning = FineTuning(
-            database,
-            directory,
-            self.datasets,
-            attempts,
-            self._finetuning_line,
-            self.scheduler.placer,
-            training,
-            options,
-            clock,
-        )
+        parts = FineTuningParts(database, directory, self.datasets, self.store, self.scheduler, training, clock)
+        self.finetuning = parts.service(self.home / "training", options_of(self.config), results)
         self.promotions = Promotions(database, directory, self.finetuning, self.deployments, self.model_servers, clock)
 
     def _slots_of_named(self, caller: Caller, model: str) -> int:
@@ -255,8 +223,7 @@ class Node:
         """Answer stored requests, first those that an earlier process left. The dialects read and answer them."""
         await self.async_tasks.start(executions)
         await self.batches.start(batch_lines)
-        if self._training.is_installed:  # else they wait until it is
-            await self._finetuning_line.start()
+        await self.finetuning.start()
 
     async def close(self) -> None:
         """Stop serving, unload, commit what is under way, and close the files."""
@@ -266,7 +233,7 @@ class Node:
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
-        await self._finetuning_line.close()
+        await self.finetuning.close()
         await self.batches.close()
         await self.async_tasks.close()
         await self.upstream_watch.close()

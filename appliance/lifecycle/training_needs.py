@@ -21,8 +21,10 @@ MIB = 1024**2
 LIBRARIES_BYTES = 700 * MIB
 """What the training libraries take before anything is trained."""
 BASE_BYTES_OF_PARAMETER = 4
-TRAINED_BYTES_OF_PARAMETER = 16
-"""The parameter, its gradient, and the two moments of the optimizer, in 32 bits."""
+TRAINED_BYTES_OF_PARAMETER = 20
+"""The parameter, its gradient, the two moments of the optimizer, and the best so far, in 32 bits."""
+EXPORTED_BYTES_OF_PARAMETER = 24
+"""Of a model that is trained as a whole, at the end: as it was, as it has become, as it is written, and tried."""
 ACTIVATION_VALUES = 40
 """Of one token in one layer, by the layer's width: what the way back needs."""
 MATRICES_OF_LAYER = 7
@@ -71,10 +73,11 @@ def estimated_bytes(size: TrainingSize, card: Card) -> int:
         logits_bytes = 3 * tokens * vocabulary * 4
     else:
         trained, logits_bytes = parameters, 0
+    held_bytes = BASE_BYTES_OF_PARAMETER if size.kind is TrainingKind.GENERATION else EXPORTED_BYTES_OF_PARAMETER
     activations_bytes = tokens * layers * width * ACTIVATION_VALUES * 4
     return (
         LIBRARIES_BYTES
-        + parameters * BASE_BYTES_OF_PARAMETER
+        + parameters * held_bytes
         + trained * TRAINED_BYTES_OF_PARAMETER
         + activations_bytes
         + logits_bytes

@@ -32,7 +32,7 @@ PIECE_BYTES = 64 * 1024
 LINE_BYTES = 1024 * 1024
 LAST_WORDS_BYTES = 4096
 """Of standard error that is kept to explain a bad end."""
-PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME")
+PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME")
 
 
 class TrainingProgram(Struct, frozen=True, kw_only=True):

@@ -6,6 +6,9 @@ The server is real; what it starts to train is a stand-in (``tests.support.stand
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -349,6 +352,32 @@ def test_a_job_through_v3s_client(egp: EGPClient, admin: httpx.Client, upload: U
     assert job["id"] in {each.id for each in collection.list()}
     assert admin.get(f"/v3/fine-tuning-jobs/{job['id']}/events").json()[0]["level"] == "info"
     assert collection.delete(job["id"])
+
+
+def test_the_scale_egp_command_line(server: Server, admin: httpx.Client, tmp_path: Path) -> None:
+    """Upload, order (a JSON file that spells out every null), follow, list: as its users script it."""
+    environment = {**os.environ, "EGP_ENDPOINT_URL": server.url, "EGP_API_KEY": server.member_key, "COLUMNS": "200"}
+
+    def run(*arguments: str) -> Any:
+        command = [str(Path(sys.executable).with_name("scale-egp")), "-f", "json", *arguments]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    examples, ordered = tmp_path / "examples.jsonl", tmp_path / "job.json"
+    examples.write_text(EXAMPLES)
+    dataset = run("training-dataset", "create", str(examples))
+    assert (dataset["name"], dataset["data_source"]) == ("examples.jsonl", "LocalFile")
+    configuration = {"vendor": "LAUNCH", "hyperparameters": {"epochs": 1}}
+    nulls = {"wandb_config": None, "suffix": None, "output": None}
+    body = {"base_model_id": base_id(admin), "training_dataset_id": dataset["id"], "validation_dataset_id": None}
+    ordered.write_text(
+        json.dumps({**body, "fine_tuned_model_id": None, "vendor_configuration": {**configuration, **nulls}})
+    )
+    job = run("fine-tuning-job", "create", str(ordered))
+    ended(admin, job["id"])
+    assert run("fine-tuning-job", "get", job["id"])["status"] == "COMPLETED"
+    assert run("fine-tuning-job", "events", job["id"])[-1]["message"] == "completed"
 
 
 WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {

@@ -130,7 +130,7 @@ def test_statistics():
 
 async def test_needs_learn_upwards(home):
     """What a training took is booked the next time, if it was more than the guess; another training's is not."""
-    card = samples.ARTIFACT.card
+    card = structs.replace(samples.ARTIFACT.card, parameter_count=10**9, embedding_length=512, layer_count=8)
     size = TrainingSize(
         kind=TrainingKind.GENERATION,
         base_digest="a",

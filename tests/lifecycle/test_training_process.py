@@ -68,7 +68,7 @@ async def test_how_it_is_started(tmp_path):
 
 async def test_one_that_is_silent_is_ended(tmp_path):
     """Who hangs is killed."""
-    found, ended = await heard(tmp_path, f"import time\n{REPORT}\ntime.sleep(600)", silent_seconds=0.3)
+    found, ended = await heard(tmp_path, f"import time\n{REPORT}\ntime.sleep(600)", silent_seconds=3)
     assert found == [TrainingCheckpoint(step=1)]
     assert ended.how == "was ended by SIGKILL"
 

@@ -17,6 +17,8 @@ from appliance.api.sgp.v4.pages import AccountFilter, Cut, Limit, PageNumber
 from appliance.wire import sgp
 from appliance.wire import sgp_training as wire
 
+PIECE_BYTES = 64 * 1024
+
 
 class TrainingDatasetController(Controller):
     """Training datasets."""
@@ -68,10 +70,16 @@ class TrainingDatasetController(Controller):
 
 
 def _as_array(rows: Iterator[dict[str, Any]]) -> Iterator[bytes]:
-    yield b"["
+    """A JSON array, many rows at once: each piece costs a thread's turn."""
+    piece = bytearray(b"[")
     for index, row in enumerate(rows):
-        yield (b"," if index else b"") + msgspec.json.encode(row)
-    yield b"]"
+        if index:
+            piece += b","
+        piece += msgspec.json.encode(row)
+        if len(piece) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+    yield bytes(piece + b"]")
 
 
 class FineTuningJobController(Controller):
