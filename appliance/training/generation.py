@@ -92,6 +92,8 @@ def _examples(task: TrainingTask, weights: GgufWeights) -> tuple[Examples, Examp
         train = _chosen(given, lambda index: index not in kept)
         held = _chosen(given, lambda index: index in kept)
     _check_lengths(task, weights, [*train.examples, *held.examples])
+    if not any(example.learnt[1:].any() for example in train.examples):
+        raise InvalidParameter("no example has an answer to learn; send outputs, or turns of the assistant")
     return train, held
 
 
@@ -116,8 +118,6 @@ def _check_lengths(task: TrainingTask, weights: GgufWeights, examples: Sequence[
             f"{longest}. "
             "Nothing is cut: shorten or split them" + (", or raise sequence_length" if limit < made_for else "")
         )
-    if not any(example.learnt[1:].any() for example in examples):
-        raise InvalidParameter("no example has an answer to learn; send outputs, or turns of the assistant")
 
 
 class Adapted:

@@ -187,3 +187,14 @@ def test_what_goes_wrong_is_reported(tmp_path: Path) -> None:
     assert status == 1
     assert isinstance(reports[-1], TrainingFailed)
     assert "base_path" in reports[-1].detail
+
+
+def test_without_the_extra_it_says_what_to_run(tmp_path: Path) -> None:
+    """torch is not there (a module of its name says so, in its place): the report names the command that brings it."""
+    write_task(tmp_path / "task", tmp_path, TINY_ROWS)
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+
+    status, reports = run(tmp_path / "task", tmp_path)
+
+    assert status == 1
+    assert reports == [TrainingFailed(detail="torch is not installed here; run ./install.sh --with-finetuning")]
