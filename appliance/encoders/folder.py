@@ -159,7 +159,9 @@ def _shape(config: _Config) -> Shape:
 def _check(weights: Weights, shape: Shape) -> None:
     """Raise BadWeights unless the tensors are as large as config.json says."""
     width = shape.hidden_size
-    wrong = [name for name in (WORDS, POSITIONS, TOKEN_TYPES) if name in weights and weights[name].shape[-1] != width]
+    wrong: list[str] = [
+        name for name in (WORDS, POSITIONS, TOKEN_TYPES) if name in weights and weights[name].shape[-1] != width
+    ]
     for name in linear_names(shape.num_hidden_layers):
         inputs = weights[f"{name}.weight"].shape[1]
         if inputs != width and not name.endswith(("output.dense",)):

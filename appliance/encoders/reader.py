@@ -126,7 +126,7 @@ def _node(content: memoryview) -> Node:
         if number == 5 and isinstance(value, memoryview):
             found = dict(_fields(value))
             if isinstance(found.get(3), int):
-                integers[_text(found[1])] = int(found[3])  # type: ignore[arg-type]  # a varint is an int
+                integers[_text(found[1])] = int(found[3])
     operator = _texts(content, 4)
     return Node(operator[0] if operator else "", tuple(_texts(content, 1)), tuple(_texts(content, 2)), integers)
 
