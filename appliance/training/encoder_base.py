@@ -121,7 +121,7 @@ def _mib(size_bytes: int) -> int:
     return -(-size_bytes // (1 << 20))
 
 
-def by_length(texts: Sequence[EncodedText], rows: int) -> list[np.ndarray[tuple[int], np.dtype[np.int64]]]:
+def by_length(texts: Sequence[EncodedText], rows: int) -> list[list[int]]:
     """Places of texts in groups of at most so many rows, like lengths together: little of a group is padding."""
     order = np.argsort([len(text) for text in texts], kind="stable")
-    return np.array_split(order, -(-len(texts) // rows))
+    return [group.tolist() for group in np.array_split(order, -(-len(texts) // rows))]

@@ -24,7 +24,7 @@ from appliance.domain.training import TrainingTask
 from appliance.engines.onnx.tasks import EncodedText
 from appliance.training.encoder_base import Base, by_length
 from appliance.training.encoder_data import Question, RankingTask
-from appliance.training.encoder_trainee import Network, Texts, shuffled
+from appliance.training.encoder_trainee import Network, Texts, places, shuffled
 from appliance.training.loop import Pass
 
 LEARNING_RATE: Final = 5e-5
@@ -175,7 +175,7 @@ class _Cached:
         embedder: Embedder,
         comparison: Comparison,
         texts: Sequence[EncodedText],
-        groups: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]],
+        groups: Sequence[Sequence[int]],
         step: int,
     ) -> None:
         self.groups = groups
@@ -198,8 +198,7 @@ class _Cached:
         with torch.no_grad():
             vectors = torch.cat([self._vectors(place) for place in range(len(self.groups))])
         vectors.requires_grad_(True)
-        places = torch.from_numpy(np.argsort(np.concatenate(self.groups), kind="stable"))
-        loss = self._comparison.loss(vectors[places])
+        loss = self._comparison.loss(vectors[places(self.groups)])
         (gradient,) = torch.autograd.grad(loss, vectors)
         self._loss = float(loss.detach())
         self._gradients = list(gradient.split([len(group) for group in self.groups]))

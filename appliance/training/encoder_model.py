@@ -56,7 +56,7 @@ class TokenRectangle:
         self.mask = torch.from_numpy(batch.mask.astype(np.bool_)).to(device)
 
 
-class EncoderModel(nn.Module):  # type: ignore[misc]  # torch is not looked into
+class EncoderModel(nn.Module):  # type: ignore[misc]  # torch is not followed
     """The network. Its ``state_dict`` is the tensors it was made from."""
 
     def __init__(self, weights: Weights, shape: Shape, dropout: float) -> None:
@@ -93,7 +93,7 @@ class EncoderModel(nn.Module):  # type: ignore[misc]  # torch is not looked into
             x = x + tables["token_type_embeddings"](texts.types)
         x = self._drop(tables["LayerNorm"](x))
         attended = texts.mask[:, None, None, :]
-        for layer in self.encoder["layer"]:  # a ModuleList
+        for layer in self.encoder["layer"]:
             x = self._through(layer, x, attended)
         return x
 
@@ -116,7 +116,7 @@ class EncoderModel(nn.Module):  # type: ignore[misc]  # torch is not looked into
         return functional.normalize(pooled, dim=-1)
 
     def _through(self, layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
-        attention = layer["attention"]  # a ModuleDict
+        attention = layer["attention"]
         query, key, value = (self._split(attention["self"][part](x)) for part in ATTENTION_PARTS)
         seen = functional.scaled_dot_product_attention(
             query, key, value, mask, dropout_p=self._dropout if self.training else 0.0
@@ -125,8 +125,7 @@ class EncoderModel(nn.Module):  # type: ignore[misc]  # torch is not looked into
         x = attention["output"]["LayerNorm"](x + self._drop(attention["output"]["dense"](seen)))
         wide = functional.gelu(layer["intermediate"]["dense"](x))
         output = layer["output"]
-        found: Tensor = output["LayerNorm"](x + self._drop(output["dense"](wide)))
-        return found
+        return output["LayerNorm"](x + self._drop(output["dense"](wide)))
 
     def _split(self, x: Tensor) -> Tensor:
         """[texts, heads, tokens, width of a head]."""

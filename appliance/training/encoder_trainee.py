@@ -91,20 +91,17 @@ class Network:
     def vectors(self, texts: Sequence[EncodedText]) -> torch.Tensor:
         """[texts, width], of length 1, in their order."""
         groups = by_length(texts, self.group_rows)
-        found = [
-            self.model.vectors(self.rectangle([texts[i] for i in group.tolist()]), self.base.pooling)
-            for group in groups
-        ]
-        return torch.cat(found)[_places(groups)]
+        found = [self.model.vectors(self.rectangle([texts[i] for i in group]), self.base.pooling) for group in groups]
+        return torch.cat(found)[places(groups)]
 
     def scores(self, texts: Sequence[EncodedText]) -> torch.Tensor:
         """[texts]: the head's score of each pair, in their order."""
         groups = by_length(texts, self.group_rows)
-        found = [self.model.scores(self.rectangle([texts[i] for i in group.tolist()])) for group in groups]
-        return torch.cat(found)[_places(groups)]
+        found = [self.model.scores(self.rectangle([texts[i] for i in group])) for group in groups]
+        return torch.cat(found)[places(groups)]
 
 
-def _places(groups: Sequence[npt.NDArray[np.int64]]) -> torch.Tensor:
+def places(groups: Sequence[Sequence[int]]) -> torch.Tensor:
     """Where each text ended up in the groups one after the other."""
     return torch.from_numpy(np.argsort(np.concatenate(groups), kind="stable"))
 

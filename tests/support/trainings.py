@@ -71,7 +71,7 @@ def read_report(line: bytes) -> TrainingReport:
 def train(folder: Path, task: TrainingTask) -> list[TrainingReport]:
     """The process to its end; all reports. Fails unless it ended well."""
     process = start(folder, task)
-    output, _ = process.communicate(timeout=170)
+    output, _ = process.communicate(timeout=600)
     reports = [read_report(line) for line in output.splitlines()]
     assert process.returncode == 0, reports[-1:]
     return reports

@@ -22,6 +22,7 @@ HELD_OUT = 18
 PRODUCTS = products(per_kind=12)
 EPOCHS = {TrainingKind.RERANKING: 3.0, TrainingKind.EMBEDDING: 3.0}
 KINDS = pytest.mark.parametrize("kind", list(EPOCHS))
+pytestmark = pytest.mark.timeout(600)  # the first test trains both; on two idle cores that is less than a minute
 
 
 class Trained(NamedTuple):

@@ -100,7 +100,8 @@ class TestRanker:
         assert ranker.steps_per_epoch == 4
         assert sum(tokens) == ranker.tokens
         assert tokens == [sum(each.tokens for each in ranker.passes(step)) for step in steps]
-        assert tokens != [sum(each.tokens for each in ranker.passes(step + 4)) for step in steps]
+        first_steps = {tuple(each.tokens for each in ranker.passes(4 * epoch)) for epoch in range(12)}
+        assert len(first_steps) > 1
 
     def test_a_base_without_head_ranks_by_late_interaction(self, base: Path) -> None:
         """As the engine serves it today: the chunk with the question's own words is the best, at cosine 1."""
