@@ -6,9 +6,13 @@ A dialect translates its bodies to these requests and these results back; nothin
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field
+
+MAX_IMAGE_BYTES: Final = 20 << 20
+MAX_IMAGE_PIXELS: Final = 24_000_000
+"""6000 x 4000, as cameras make them. A few bytes can claim any number."""
 
 
 class FinishReason(StrEnum):
@@ -41,6 +45,13 @@ class Sampling(Struct, frozen=True, kw_only=True):
     """Never end before ``max_tokens`` or a stop text: the marks that end an answer are not chosen."""
     logprobs: int | None = None
     """None: no logprobs; n: the chosen token's and those of the n most likely."""
+
+
+class Image(Struct, frozen=True):
+    """A picture as it was sent; decoded, within limits, by the engine that reads it."""
+
+    base64: str
+    """Of a PNG or JPEG file."""
 
 
 class ToolCall(Struct, frozen=True, kw_only=True):
@@ -137,10 +148,10 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingRequest(Struct, frozen=True, kw_only=True):
-    """Turn texts into vectors."""
+    """Turn texts, or images, into vectors."""
 
-    texts: tuple[str | tuple[int, ...], ...]
-    """Each a text, or token ids of the model's own vocabulary."""
+    texts: tuple[str | tuple[int, ...] | Image, ...]
+    """Each a text, token ids of the model's own vocabulary, or an image."""
     normalize: bool | None = None
     """None: as the deployment says."""
 
@@ -193,10 +204,11 @@ class Usage(Struct, kw_only=True):
 
 
 class EmbeddingResult(Struct, frozen=True, kw_only=True):
-    """One vector per text, in order."""
+    """One vector per text or image, in order."""
 
     vectors: list[list[float]]
     tokens: int
+    """Of the texts, and of the images those that the image tower made of them: its patches."""
 
 
 class Tokens(Struct, frozen=True, kw_only=True):

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from appliance.domain.errors import Conflict, Forbidden, Immutable, NameTaken, NotFound
 from appliance.domain.models import (
+    TEXT,
     Account,
     Artifact,
     Caller,
@@ -197,6 +198,13 @@ class Directory:
         if found is None:
             raise NotFound(f"no artifact named '{name[:128]}'; appliance models list shows those that are imported")
         return found
+
+    def modalities_of(self, deployment: Deployment) -> tuple[str, ...]:
+        """What the deployment's model reads: ``text``, and ``image`` where its weights have a tower for images."""
+        model = self.models.get(deployment.model_id)
+        given = ((model.creation_parameters or {}) if model else {}) | (deployment.creation_parameters or {})
+        artifact = self.artifacts.get(str(given.get("weights", "")))
+        return artifact.card.modalities if artifact is not None else (TEXT,)
 
     def template_by_name(self, name: str) -> Template:
         """A built-in template. Raises Conflict when the registry lacks it."""

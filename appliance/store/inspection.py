@@ -15,8 +15,10 @@ from appliance.domain.models import Card, WeightsFormat
 from appliance.store.folder_card import onnx_card, safetensors_card
 from appliance.store.gguf_card import gguf_card
 from appliance.store.gguf_header import MAGIC, GgufHeader, read_gguf_header
-from appliance.store.onnx_header import read_onnx_header
+from appliance.store.members import IMAGE_MODEL, TEXT_MODEL
+from appliance.store.onnx_header import OnnxHeader, read_onnx_header
 from appliance.store.safetensors_header import read_safetensors_header
+from appliance.store.towers_card import reads_images, towers_card
 from appliance.store.window import Window, open_window
 
 ONNX_MODEL = "model.onnx"
@@ -43,8 +45,11 @@ _LOOKS_LIKE = (
 
 def inspect(files: Mapping[str, Path]) -> Card:
     """The card of one artifact, from the places of its files by name. Raises BadWeights, WrongWeights."""
+    if TEXT_MODEL in files and IMAGE_MODEL in files:
+        return towers_card(_onnx_header(files, TEXT_MODEL), _onnx_header(files, IMAGE_MODEL), files)
     if ONNX_MODEL in files:
-        return _onnx(files)
+        header = _onnx_header(files, ONNX_MODEL)
+        return towers_card(header, header, files) if reads_images(header) else onnx_card(header, files)
     if SAFETENSORS_MODEL in files or (len(files) == 1 and _format(files) is WeightsFormat.SAFETENSORS):
         return _safetensors(files)
     if len(files) == 1 and _format(files) is WeightsFormat.ONNX:
@@ -52,12 +57,12 @@ def inspect(files: Mapping[str, Path]) -> Card:
     return _gguf(files)
 
 
-def _onnx(files: Mapping[str, Path]) -> Card:
-    with open_window(files[ONNX_MODEL], ONNX_MODEL) as window:
+def _onnx_header(files: Mapping[str, Path], name: str) -> OnnxHeader:
+    with open_window(files[name], name) as window:
         _expect(window, WeightsFormat.ONNX)
         header = read_onnx_header(window)
-    header.check_external(ONNX_MODEL, {name: path.stat().st_size for name, path in files.items()})
-    return onnx_card(header, files)
+    header.check_external(name, {other: path.stat().st_size for other, path in files.items()})
+    return header
 
 
 def _safetensors(files: Mapping[str, Path]) -> Card:

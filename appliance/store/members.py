@@ -14,13 +14,15 @@ from msgspec import Struct
 from appliance.domain.errors import BadWeights, InvalidParameter, NotFound
 from appliance.store.blobs import Source, source_of
 from appliance.store.digest import check_plain_name
-from appliance.store.folder_card import POOLING
+from appliance.store.folder_card import POOLING, PREPROCESSOR
 from appliance.store.onnx_header import read_onnx_header
 from appliance.store.window import open_window
 
 _FILES_LIMIT = 256
 _MODELS = ("model.onnx", "onnx/model.onnx", "model.safetensors")
 """The first of these that a folder has is its model."""
+TEXT_MODEL, IMAGE_MODEL = "text_model.onnx", "vision_model.onnx"
+"""Where a folder has both, side by side, they are its model: each reads what it is for, and nothing else."""
 _BESIDE = (
     "config.json",
     "tokenizer.json",
@@ -28,6 +30,7 @@ _BESIDE = (
     "special_tokens_map.json",
     "sentence_bert_config.json",
     "generation_config.json",
+    PREPROCESSOR,
 )
 _RENAMED = {"1_Pooling/config.json": POOLING}
 
@@ -74,17 +77,26 @@ def _artifact_names(names: list[str]) -> list[str]:
 
 
 def _of_folder(folder: Path) -> Selection:
-    model = next((name for name in _MODELS if (folder / name).exists()), None)
-    if model is None:
+    models = _models_of(folder)
+    if not models:
         return _of_gguf_folder(folder)
-    taken = {Path(model).name: folder / model}
+    taken = {Path(name).name: folder / name for name in models}
     taken |= {name: folder / name for name in _BESIDE if (folder / name).exists()}
     taken |= {new: folder / name for name, new in _RENAMED.items() if (folder / name).exists()}
-    if model.endswith(".onnx"):
-        taken |= _external_files(folder / model)
+    for name in models:
+        if name.endswith(".onnx"):
+            taken |= _external_files(folder / name)
     _check_contained(folder, list(taken.values()))
     members = _distinct([Member(name, source_of(path)) for name, path in taken.items()])
     return Selection(members, _ignored(folder, set(taken.values())))
+
+
+def _models_of(folder: Path) -> tuple[str, ...]:
+    for place in ("", "onnx/"):
+        towers = place + TEXT_MODEL, place + IMAGE_MODEL
+        if all((folder / name).exists() for name in towers):
+            return towers
+    return next(((name,) for name in _MODELS if (folder / name).exists()), ())
 
 
 def _of_gguf_folder(folder: Path) -> Selection:

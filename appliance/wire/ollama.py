@@ -27,6 +27,7 @@ from appliance.wire.limits import (
     StopTexts,
     Temperature,
     Text,
+    TextOrImage,
     TopK,
 )
 
@@ -160,14 +161,14 @@ class GenerateCreate(_Generating, kw_only=True, forbid_unknown_fields=True):
 class EmbedCreate(_Request, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /api/embed``."""
 
-    input: Text | Annotated[list[Text], Meta(max_length=MAX_TEXTS)] | None = None
+    input: TextOrImage | Annotated[list[TextOrImage], Meta(max_length=MAX_TEXTS)] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
 
 
 class EmbeddingsCreate(_Request, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /api/embeddings``, the older form for one text."""
 
-    prompt: Text | None = None
+    prompt: TextOrImage | None = None
 
 
 class Show(Struct, kw_only=True):

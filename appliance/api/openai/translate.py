@@ -7,12 +7,14 @@ from typing import Any
 
 from msgspec import structs
 
+from appliance.api import images
 from appliance.api.openai import fields, tools
 from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
     Constraint,
+    Image,
     JsonConstraint,
     Message,
     Sampling,
@@ -112,14 +114,38 @@ def conversation(messages: Sequence[wire.Message]) -> tuple[Message, ...]:
     return tuple(_message(i, message) for i, message in enumerate(messages))
 
 
-def embedding_texts(value: str | Sequence[object]) -> tuple[str | tuple[int, ...], ...]:
-    """The texts of an embeddings request; a list of numbers is one text in token ids of the model's own vocabulary."""
-    texts = _prompts(value)
-    if not texts:
+def embedding_inputs(value: str | wire.EmbeddingItem | Sequence[object]) -> tuple[str | tuple[int, ...] | Image, ...]:
+    """The texts and images of an embeddings request; a list of numbers is one text in token ids of the model's own
+    vocabulary. Raises InvalidParameter, InvalidRequest for what is no image.
+    """
+    items = [value] if isinstance(value, str | wire.EmbeddingItem) else list(value)
+    numbers = [item for item in items if isinstance(item, int)]
+    if numbers and len(numbers) == len(items):
+        return (tuple(numbers),)
+    if numbers:
+        raise InvalidParameter("send either token ids, or a list of texts or of token id lists; not both mixed")
+    if not items:
         raise InvalidParameter("input is empty; send a text, token ids, or a list of either")
-    if len(texts) > MAX_TEXTS:
-        raise InvalidParameter(f"input: {len(texts)} texts, one request takes {MAX_TEXTS}; send several requests")
-    return tuple(texts)
+    if len(items) > MAX_TEXTS:
+        raise InvalidParameter(f"input: {len(items)} texts, one request takes {MAX_TEXTS}; send several requests")
+    return tuple(_embedding_input(f"input[{index}]", item) for index, item in enumerate(items))
+
+
+def _embedding_input(where: str, item: object) -> str | tuple[int, ...] | Image:
+    if isinstance(item, str):
+        return images.text_or_image(item, where)
+    if not isinstance(item, wire.EmbeddingItem):
+        return tuple(item) if isinstance(item, list) else ()
+    given = {"text": item.text, "image": item.image, "image_url": item.image_url}
+    named = [name for name, content in given.items() if content is not None]
+    if len(named) != 1 or item.type not in (None, *named):
+        raise InvalidParameter(f"{where}: give one of text, image and image_url, and as type, if at all, its name")
+    if item.text is not None:
+        return item.text
+    if item.image is not None:
+        return images.image_of(item.image, where, bare=True)
+    url = item.image_url
+    return images.image_of(url.url if isinstance(url, wire.EmbeddingImageUrl) else url or "", where)
 
 
 def document_text(index: int, document: str | dict[str, Any], rank_fields: Sequence[str] | None) -> str:
