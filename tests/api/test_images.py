@@ -71,7 +71,7 @@ def test_a_text_has_its_own_limit() -> None:
 @pytest.mark.parametrize("url", ["http://10.0.0.1/a.png", "https://example.com/a.png", "file:///etc/passwd", "a.png"])
 def test_addresses_are_refused_and_nothing_is_fetched(url: str) -> None:
     """With the way out."""
-    with pytest.raises(InvalidRequest, match="taken as data URLs only.*nothing is fetched"):
+    with pytest.raises(InvalidRequest, match=r"taken as data URLs only.*nothing is fetched"):
         image_of(url, "messages[0]")
 
 

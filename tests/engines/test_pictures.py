@@ -45,13 +45,13 @@ def png_of(width: int, height: int, data: bytes = b"") -> Image:
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L", "1", "I;16"])
 def test_every_kind_of_png_becomes_rgb(mode: str) -> None:
     """Palettes, greys of 8 and 16 bits and transparency come out as colours of 8 bits."""
-    picture = plain("L") if mode == "I;16" else plain(mode)
+    picture = plain("L" if mode == "I;16" else mode)
+    expected = np.asarray(picture.convert("RGB"))
     if mode == "I;16":
         picture = PIL.Image.fromarray(np.asarray(picture, np.uint16) * 257)
     found = decode(sent(picture), "image 0")
     assert (found.mode, found.size) == ("RGB", (8, 6))
-    expected = plain("RGB") if mode in ("RGB", "RGBA", "P") else plain("1" if mode == "1" else "L").convert("RGB")
-    assert np.abs(np.asarray(found, int) - np.asarray(expected, int)).max() <= 20 * (mode == "P") + 1
+    assert np.array_equal(np.asarray(found), expected)
 
 
 def test_a_palette_with_transparency() -> None:
@@ -125,6 +125,7 @@ def test_damaged_files_are_the_callers_fault(noise: bytes, at: int) -> None:
     whole = base64.b64decode(sent(plain(), "jpeg" if at % 2 else "png").base64)
     damaged = whole[:at] + noise + whole[at + len(noise) :]
     try:
-        assert decode(Image(base64.b64encode(damaged).decode()), "image 0").mode == "RGB"
-    except InvalidRequest as error:
-        assert error.message.startswith("image 0")
+        found = decode(Image(base64.b64encode(damaged).decode()), "image 0")
+    except InvalidRequest:
+        return
+    assert found.mode == "RGB"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.store.weights_files import (
     write_llama,
     write_shards,
 )
+from tests.support.clip_folders import write_joint, write_towers
 
 SAFETENSORS = safetensors_bytes({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, bytes(4))
 
@@ -129,6 +131,47 @@ def test_outside_tensors_are_checked_against_their_file(tmp_path: Path):
     (folder / "model.onnx_data").write_bytes(raw[:-1])
     with pytest.raises(BadWeights, match="which has 639"):
         inspect(folder_files(folder))
+
+
+@pytest.mark.parametrize("write", [write_towers, write_joint])
+def test_two_towers_read_texts_and_images(tmp_path: Path, write: Callable[[Path], Path]):
+    """In two files or in one: what both hold together, and what an image costs."""
+    folder = write(tmp_path / "clip")
+    files = {path.name: path for path in folder.iterdir()}
+    card = inspect(files)
+    assert (card.format, card.architecture, card.modalities) == (WeightsFormat.ONNX, "clip", ("text", "image"))
+    assert card.model_types == (ModelType.EMBEDDING,)
+    assert card.parameter_count == 9 * 4 + 1 + 48 * 4 + 4
+    assert card.weights_bytes == (9 * 4 + 48 * 4 + 4) * 4 + 8
+    assert (card.context_length_tokens, card.vocabulary_size, card.extra["image_tokens"]) == (16, 9, 16)
+    del files["preprocessor_config.json"]
+    with pytest.raises(WrongWeights, match=r"comes without preprocessor_config\.json"):
+        inspect(files)
+
+
+def test_both_towers_are_checked(tmp_path: Path):
+    """A hostile second file is found like the first, and one that is no tower is refused."""
+    folder = write_towers(tmp_path / "clip")
+    files = {path.name: path for path in folder.iterdir()}
+    (folder / "vision_model.onnx").write_bytes(b"\x08\x01\x02")
+    with pytest.raises(BadWeights, match=r"vision_model\.onnx"):
+        inspect(files)
+    (folder / "vision_model.onnx").write_bytes((folder / "text_model.onnx").read_bytes())
+    with pytest.raises(WrongWeights, match="the other pixel_values"):
+        inspect(files)
+
+
+def test_what_configurations_leave_out_is_as_their_family_has_it(tmp_path: Path):
+    """SigLIP's patches are half as wide as CLIP's, and its texts shorter."""
+    folder = write_towers(tmp_path / "clip")
+    files = {path.name: path for path in folder.iterdir()}
+    for kind, tokens, positions in (("clip", 49, 77), ("siglip", 196, 64)):
+        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        card = inspect(files)
+        assert (card.extra["image_tokens"], card.context_length_tokens) == (tokens, positions)
+    (folder / "config.json").write_text(json.dumps({"vision_config": {"patch_size": -1}}))
+    with pytest.raises(BadWeights, match="patch_size is -1"):
+        inspect(files)
 
 
 def test_safetensors_are_material_for_jobs(tmp_path: Path):
