@@ -8,7 +8,7 @@ import PIL.Image
 from appliance.domain.errors import InvalidRequest
 from appliance.domain.inference import MAX_IMAGE_PIXELS
 from appliance.engines.onnx.preprocessing import Preprocessing, Size
-from appliance.engines.onnx.tasks import EncodedImage, Floats
+from appliance.engines.onnx.tasks import EncodedImage
 
 
 def encode_picture(picture: PIL.Image.Image, how: Preprocessing, tokens: int, where: str) -> EncodedImage:
@@ -16,7 +16,7 @@ def encode_picture(picture: PIL.Image.Image, how: Preprocessing, tokens: int, wh
     resized = picture if how.resize is None else _resized(picture, how.resize, how.resample, where)
     left, top = (resized.width - how.width) // 2, (resized.height - how.height) // 2
     cropped = resized.crop((left, top, left + how.width, top + how.height))  # what is missing is black
-    values: Floats = np.asarray(cropped, np.float32) * np.float32(how.scale)
+    values = np.multiply(np.asarray(cropped), how.scale, dtype=np.float32)
     values = (values - np.asarray(how.mean, np.float32)) / np.asarray(how.std, np.float32)
     return EncodedImage(np.ascontiguousarray(values.transpose(2, 0, 1)), tokens)
 
