@@ -14,6 +14,7 @@ from openai import OpenAI
 from scale_gp import SGPClient
 
 from tests.contract.conftest import CallLog, Deploy, DeployV4, name_of_its_own
+from tests.support import chain
 from tests.support.clip_folders import COLOURS, FORMS, IMAGE_TOKENS, data_url, encoded, picture, write_towers
 from tests.support.server import Server
 
@@ -26,9 +27,11 @@ URLS = [data_url(picture(*thing)) for thing in THINGS]
 def weights(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The artifact's name."""
     name = name_of_its_own("towers")
-    server.cli("models", "import", str(write_towers(tmp_path_factory.mktemp("towers") / "clip")), "--name", name)
-    yield name
+    folder = write_towers(tmp_path_factory.mktemp("towers") / "clip")
+    server.cli("models", "import", str(folder), "--name", name)
     with server.client() as client:
+        chain.until(lambda: name in {each["name"] for each in client.get("/admin/artifacts").json()}, "it is listed")
+        yield name
         client.delete(f"/admin/artifacts/{name}").raise_for_status()
 
 
