@@ -142,8 +142,14 @@ def models() -> None:
 @json_option
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="What templates call it: the parameter 'weights'.")
-def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str) -> None:
+@click.option(
+    "--projector",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The GGUF file (mmproj) by which the model reads images.",
+)
+def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str, projector: Path | None) -> None:
     """Import a weights file, the shards of one, or a folder with an ONNX model."""
+    files = (*files, projector) if projector is not None else files
     with workshop(home_of(home)) as shop, _progress_bar(f"importing {name}", quiet=as_json) as progress:
         artifact = shop.import_files(files, name, progress)
     if as_json:

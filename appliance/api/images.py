@@ -7,10 +7,11 @@ server ask for addresses sees what only the server may see. What an image holds 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from appliance.domain.errors import InvalidParameter, InvalidRequest, Unsupported
-from appliance.domain.inference import Image
+from appliance.domain.inference import IMAGE_MARK, Image
 from appliance.wire.limits import MAX_TEXT_LENGTH
 
 _DATA_URL: Final = re.compile(
@@ -18,6 +19,12 @@ _DATA_URL: Final = re.compile(
 )
 _ANY_URL: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,31}:")
 _KINDS: Final = frozenset({"png", "jpeg", "jpg"})
+
+
+def content_of(parts: Sequence[str | Image], between: str = "") -> tuple[str, tuple[Image, ...]]:
+    """The content of a message whose parts are texts and images, and the images of which it has the places."""
+    text = between.join(IMAGE_MARK if isinstance(part, Image) else part for part in parts)
+    return text, tuple(part for part in parts if isinstance(part, Image))
 
 
 def text_or_image(text: str, where: str) -> str | Image:

@@ -5,6 +5,7 @@ A dialect translates its bodies to these requests and these results back; nothin
 
 from __future__ import annotations
 
+import secrets
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
@@ -54,6 +55,10 @@ class Image(Struct, frozen=True):
     """Of a PNG or JPEG file."""
 
 
+IMAGE_MARK: Final = f"[image {secrets.token_hex(12)}]"
+"""Stands in a message's content where an image is. Nobody outside knows it, so no text that is sent can have it."""
+
+
 class ToolCall(Struct, frozen=True, kw_only=True):
     """A tool the model wants run; ``arguments`` is JSON text of an object."""
 
@@ -72,6 +77,8 @@ class Message(Struct, frozen=True, kw_only=True):
     tool_call_id: str | None = None
     reasoning: str | None = None
     """The thoughts before an assistant's turn; the chat template keeps them or leaves them out."""
+    images: tuple[Image, ...] = ()
+    """In the order of their marks in the content."""
 
 
 class Tool(Struct, frozen=True, kw_only=True):

@@ -21,6 +21,7 @@ from appliance.domain.inference import (
     EmbeddingRequest,
     EmbeddingResult,
     Image,
+    Message,
     RerankingRequest,
     RerankingResult,
     Tokens,
@@ -299,6 +300,16 @@ def texts_only(inputs: Sequence[str | tuple[int, ...] | Image]) -> list[str | tu
             "'input_modalities' in GET /v1/models have 'image' take them"
         )
     return texts
+
+
+def refuse_images(messages: Sequence[Message], why: str = "this model takes text only") -> None:
+    """Raise InvalidRequest when a conversation has images, where none are read."""
+    count = sum(len(message.images) for message in messages)
+    if count:
+        raise InvalidRequest(
+            f"{why}, and {count} image(s) were sent; those whose 'input_modalities' in "
+            "GET /v1/models have 'image' take them"
+        )
 
 
 @runtime_checkable

@@ -21,9 +21,11 @@ from appliance.domain.models import (
     Key,
     Model,
     ModelServer,
+    ModelType,
     Template,
     Upstream,
     User,
+    WeightsFormat,
 )
 
 
@@ -45,6 +47,12 @@ class Owned(Protocol):
 
 OwnedT = TypeVar("OwnedT", bound=Owned)
 
+_SEEING = {
+    WeightsFormat.GGUF: (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT),
+    WeightsFormat.ONNX: (ModelType.EMBEDDING,),
+    WeightsFormat.SAFETENSORS: (),
+}
+"""Models that see with weights that can."""
 SYSTEM_ACCOUNT_ID = "00000000-0000-4000-8000-000000000000"
 """Owner of everything built in."""
 
@@ -204,7 +212,9 @@ class Directory:
         model = self.models.get(deployment.model_id)
         given = ((model.creation_parameters or {}) if model else {}) | (deployment.creation_parameters or {})
         artifact = self.artifacts.get(str(given.get("weights", "")))
-        return artifact.card.modalities if artifact is not None else (TEXT,)
+        if model is None or artifact is None or model.model_type not in _SEEING[artifact.card.format]:
+            return (TEXT,)
+        return artifact.card.modalities
 
     def template_by_name(self, name: str) -> Template:
         """A built-in template. Raises Conflict when the registry lacks it."""

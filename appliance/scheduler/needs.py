@@ -14,6 +14,7 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct, structs
 
+from appliance.domain.models import IMAGE
 from appliance.engines.base import CPU, Need, Placement
 from appliance.hardware.meter import Meter
 from appliance.scheduler.resident import Wanted
@@ -36,6 +37,8 @@ def key_of(wanted: Wanted, layout: str = CPU, device: str = CPU) -> str:
     adapter = spec.adapter.name if spec.adapter else None
     parts = [wanted.backend.version, spec.model_type.value, spec.weights.name, adapter, spec.slots, spec.parameters]
     where = [] if layout == CPU else [layout, device]
+    if IMAGE in wanted.spec.card.modalities:  # a model beside its projector is no blob, which its digest would name
+        where = [*where, wanted.spec.weights.parent.name]
     return hashlib.sha256(msgspec.json.encode(parts + where, order="sorted")).hexdigest()
 
 

@@ -19,6 +19,7 @@ from appliance.wire.limits import (
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     Description,
+    ImageUrl,
     Name,
     Penalty,
     Probability,
@@ -34,7 +35,8 @@ from appliance.wire.limits import (
 Hint: TypeAlias = int | float | bool | None
 KeepAlive: TypeAlias = float | Annotated[str, Meta(max_length=64)]
 Think: TypeAlias = bool | Literal["low", "medium", "high"]
-Images: TypeAlias = Annotated[list[Any], Meta(max_length=64)]
+Images: TypeAlias = Annotated[list[ImageUrl], Meta(max_length=64)]
+"""Base64, or data URLs."""
 Format: TypeAlias = Literal["", "json"] | dict[str, Any]
 
 

@@ -97,12 +97,20 @@ class ToolCall(Struct, kw_only=True):
     type: Literal["function"] = "function"
 
 
+class ImagePart(Struct, kw_only=True):
+    """The data URL of an image. ``detail`` has no effect: an image is read as large as the model reads images."""
+
+    url: ImageUrl
+    detail: str | None = None
+
+
 class ContentPart(Struct, kw_only=True):
-    """A part of a message's content; only parts of text are served here, what a model refused with among them."""
+    """A part of a message's content: a text, what a model refused with, or an image."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: ImagePart | None = None
 
 
 class Message(Struct, kw_only=True):

@@ -7,10 +7,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from appliance.api.anthropic.translate import chat_request as anthropic_chat
 from appliance.api.images import image_of, text_or_image
-from appliance.api.openai.translate import embedding_inputs
+from appliance.api.ollama.translate import chat_request as ollama_chat
+from appliance.api.openai import responses_input
+from appliance.api.openai.translate import conversation, embedding_inputs
 from appliance.domain.errors import InvalidParameter, InvalidRequest, Unsupported
-from appliance.domain.inference import Image
+from appliance.domain.inference import IMAGE_MARK, Image
+from appliance.wire import anthropic, ollama, openai_responses
 from appliance.wire import openai as wire
 from appliance.wire.limits import MAX_TEXT_LENGTH
 
@@ -96,3 +100,69 @@ def test_unknown_fields_are_refused(item: Any) -> None:
     """By name."""
     with pytest.raises(msgspec.ValidationError, match="detail"):
         inputs([item])
+
+
+def converted(kind: Any, **fields: Any) -> Any:
+    """A body as it comes over the wire."""
+    return msgspec.convert(fields, kind)
+
+
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_openai_messages_have_images_in_their_places(role: str) -> None:
+    """Between the texts around them."""
+    parts = [
+        {"type": "text", "text": "a"},
+        {"type": "image_url", "image_url": {"url": PNG}},
+        {"type": "text", "text": "b"},
+    ]
+    (turn,) = conversation([converted(wire.Message, role=role, content=parts, tool_call_id="t")])
+    assert (turn.content, turn.images) == (f"a{IMAGE_MARK}b", (FOUND,))
+    with pytest.raises(InvalidRequest, match="'image_url' was sent"):
+        conversation([converted(wire.Message, role="system", content=parts)])
+
+
+def test_items_of_responses_have_images_in_their_places() -> None:
+    """As ``input_image``, in what the user says."""
+    parts = [{"type": "input_image", "image_url": PNG}, {"type": "input_text", "text": "b"}]
+    body = converted(openai_responses.ResponseCreate, model="m", input=[{"role": "user", "content": parts}])
+    (turn,) = responses_input.chat_request(body, "").messages
+    assert (turn.content, turn.images) == (f"{IMAGE_MARK}b", (FOUND,))
+
+
+def test_anthropic_blocks_are_images_in_their_places() -> None:
+    """Of base64 or as a data URL; turns of one role are joined with theirs."""
+    of_base64 = {"type": "base64", "media_type": "image/png", "data": FOUND.base64}
+    block = {"type": "image", "source": of_base64}
+    linked = {"type": "image", "source": {"type": "url", "url": PNG}}
+    messages = [
+        {"role": "user", "content": [block, {"type": "text", "text": "a"}]},
+        {"role": "user", "content": [linked]},
+    ]
+    (turn,) = anthropic_chat(
+        converted(anthropic.MessageCreate, model="m", max_tokens=1, messages=messages), ""
+    ).messages
+    assert (turn.content, turn.images) == (f"{IMAGE_MARK}\n\na\n\n{IMAGE_MARK}", (FOUND, FOUND))
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (None, "needs 'source'"),
+        ({"type": "file", "file_id": "f"}, "type 'file' is not served"),
+        ({"type": "url", "url": "https://example.com/a.png"}, "nothing is fetched"),
+        ({"type": "base64", "media_type": "image/gif", "data": "AAAA"}, "image/gif is not read here"),
+    ],
+)
+def test_other_sources_of_anthropic_are_refused(source: Any, words: str) -> None:
+    """With the way out."""
+    messages = [{"role": "user", "content": [{"type": "image", "source": source}]}]
+    with pytest.raises(InvalidRequest, match=words):
+        anthropic_chat(converted(anthropic.MessageCreate, model="m", max_tokens=1, messages=messages), "")
+
+
+def test_ollamas_images_stand_before_the_text() -> None:
+    """As base64 alone or as data URLs."""
+    turns = [{"role": "user", "content": "a", "images": [FOUND.base64, PNG]}, {"role": "user", "images": [PNG]}]
+    first, second = ollama_chat(converted(ollama.ChatCreate, model="m", messages=turns), "").messages
+    assert (first.content, first.images) == (f"{IMAGE_MARK}\n{IMAGE_MARK}\na", (FOUND, FOUND))
+    assert (second.content, second.images) == (IMAGE_MARK, (FOUND,))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.store.weights_files import (
     outside,
     safetensors_bytes,
     write_encoder_folder,
+    write_gguf,
     write_llama,
     write_shards,
 )
@@ -221,3 +223,54 @@ def test_swapped_shards_are_refused(tmp_path: Path):
     one, two = write_shards(tmp_path, 2)
     with pytest.raises(BadWeights, match="the name it was published under"):
         inspect({one.name: two, two.name: one})
+
+
+def write_projector_header(path: Path, **changes: Any) -> Path:
+    """A projector as far as its header goes."""
+    sizes = dict.fromkeys(("image_size", "patch_size", "embedding_length", "attention.head_count", "block_count"), 8)
+    keys = {f"clip.vision.{key}": value for key, value in sizes.items()}
+    keys |= {"clip.projector_type": "mlp", "clip.has_vision_encoder": True}
+    return write_gguf(path, "clip", keys | changes)
+
+
+def test_a_model_beside_its_projector_reads_images(tmp_path: Path):
+    """The card is the model's, with both modalities and the projector's kind and bytes."""
+    model = write_llama(tmp_path / "model.gguf")
+    files = {"model.gguf": model, "mmproj.gguf": write_projector_header(tmp_path / "mmproj.gguf")}
+    alone, card = inspect({"model.gguf": model}), inspect(files)
+    assert (alone.modalities, card.modalities) == (("text",), ("text", "image"))
+    assert (card.architecture, card.model_types, card.weights_bytes) == (
+        "llama",
+        alone.model_types,
+        alone.weights_bytes,
+    )
+    assert (card.extra["projector"], card.extra["projector_bytes"]) == ("mlp", 32 * 4)
+    assert inspect({"mmproj.gguf": files["mmproj.gguf"]}).model_types == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"clip.vision.patch_size": 0}, BadWeights, r"clip\.vision\.patch_size is 0"),
+        ({"clip.vision.block_count": 1 << 20}, BadWeights, "block_count is 1048576"),
+        ({"clip.has_vision_encoder": False}, WrongWeights, "no projector of images"),
+    ],
+)
+def test_projectors_are_checked_before_native_code(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], words: str
+):
+    """It divides by these numbers without looking."""
+    files = {
+        "model.gguf": write_llama(tmp_path / "model.gguf"),
+        "mmproj.gguf": write_projector_header(tmp_path / "mmproj.gguf", **changes),
+    }
+    with pytest.raises(error, match=words):
+        inspect(files)
+
+
+def test_a_projector_goes_with_a_model_that_answers(tmp_path: Path):
+    """Not with an encoder."""
+    projector = write_projector_header(tmp_path / "mmproj.gguf")
+    encoder = write_gguf(tmp_path / "bert.gguf", "bert", {"bert.pooling_type": 1})
+    with pytest.raises(WrongWeights, match="bert is none"):
+        inspect({"bert.gguf": encoder, "mmproj.gguf": projector})

@@ -212,7 +212,7 @@ def _message(index: int, message: wire.Message) -> Message:
         for call in message.tool_calls or ()
     )
     fields.check(message, f"messages[{index}].")
-    content = _content(index, message.content if message.content is not None else message.refusal)
+    content, pictures = _content(index, message)
     if message.role == "tool" and not message.tool_call_id and not message.name:
         raise InvalidParameter(f"messages[{index}]: a tool message needs 'tool_call_id'")
     if content is None and not calls:
@@ -224,20 +224,25 @@ def _message(index: int, message: wire.Message) -> Message:
         tool_calls=calls,
         tool_call_id=message.tool_call_id,
         reasoning=message.reasoning_content or message.reasoning,
+        images=pictures,
     )
 
 
-def _content(index: int, content: str | list[wire.ContentPart] | None) -> str | None:
+def _content(index: int, message: wire.Message) -> tuple[str | None, tuple[Image, ...]]:
+    content = message.content if message.content is not None else message.refusal
     if not isinstance(content, list):
-        return content
-    return "".join(_part_text(index, part) for part in content)
+        return content, ()
+    return images.content_of([_part(f"messages[{index}]", message.role, part) for part in content])
 
 
-def _part_text(index: int, part: wire.ContentPart) -> str:
+def _part(where: str, role: str, part: wire.ContentPart) -> str | Image:
+    if part.type == "image_url" and part.image_url is not None and role in ("user", "tool"):
+        return images.image_of(part.image_url.url, f"{where}: image_url")
     text = part.refusal if part.type == "refusal" else part.text
     if part.type not in ("text", "refusal") or text is None:
         raise InvalidRequest(
-            f"messages[{index}]: this model takes text only, and a part of type '{part.type[:32]}' was sent"
+            f"{where}: a {role} message takes text, and a user's images as image_url; a part of type "
+            f"'{part.type[:32]}' was sent"
         )
     return text
 
