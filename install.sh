@@ -8,7 +8,7 @@
 set -eEuo pipefail
 
 readonly PYTHON_OLDEST=11 PYTHON_NEWEST=14                       # minor versions with wheels for every dependency
-readonly LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON -DLLAVA_BUILD=OFF"
+readonly LLAMA_CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_BACKEND_DL=ON -DGGML_CPU_ALL_VARIANTS=ON"
 readonly SYSTEM_PREFIX=/opt/appliance SYSTEM_HOME=/var/lib/appliance SYSTEM_USER=appliance
 readonly UNIT=/etc/systemd/system/appliance.service
 readonly VENV_DISK_MIB=1500 BUILD_DISK_MIB=1500 WHEELS_DISK_MIB=500
@@ -42,7 +42,7 @@ Environment
   PYTHON             the Python to use (default: the newest of 3.11 to 3.14 in PATH)
   APPLIANCE_CACHE    where wheels are kept (default: ${XDG_CACHE_HOME:-~/.cache}/model-appliance)
 
-The first run downloads about 450 MB and compiles llama.cpp (about 10 minutes on 2 cores). Fine-tuning adds 250 MB with
+The first run downloads about 450 MB and compiles llama.cpp (about 12 minutes on 2 cores). Fine-tuning adds 250 MB with
 a build of torch for the processor, 3 GB with one for CUDA; which one it is, the package index decides that pip is set to.
 HELP
 }
@@ -350,7 +350,7 @@ watch_build() { # PID LOG: say how far the compiler is, every few seconds on a t
     while kill -0 "$1" 2>/dev/null; do
         if [ $((seconds % every)) -eq 0 ]; then
             # shellcheck disable=SC2059 # the line's ending is chosen above
-            printf "  ........  compiling llama.cpp: %s after %d min %02d s (about 10 min on 2 idle cores)   $ending" \
+            printf "  ........  compiling llama.cpp: %s after %d min %02d s (about 12 min on 2 idle cores)   $ending" \
                 "$(build_progress "$2")" $((seconds / 60)) $((seconds % 60))
         fi
         sleep 1

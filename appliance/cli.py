@@ -150,8 +150,16 @@ def models() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--name", required=True, help="What templates call it: the parameter 'weights'.")
 @click.option("--base", default=None, help="Imported weights that an adapter in peft's form is for.")
-def import_model(home: Path | None, as_json: bool, files: tuple[Path, ...], name: str, base: str | None) -> None:
+@click.option(
+    "--projector",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The GGUF file (mmproj) by which the model reads images.",
+)
+def import_model(
+    home: Path | None, as_json: bool, files: tuple[Path, ...], name: str, base: str | None, projector: Path | None
+) -> None:
     """Import a weights file, the shards of one, a folder with an ONNX model, or one with a LoRA adapter of peft."""
+    files = (*files, projector) if projector is not None else files
     with workshop(home_of(home)) as shop, _progress_bar(f"importing {name}", quiet=as_json) as progress:
         artifact = shop.import_files(files, name, progress, base)
     if as_json:

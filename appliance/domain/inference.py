@@ -5,10 +5,15 @@ A dialect translates its bodies to these requests and these results back; nothin
 
 from __future__ import annotations
 
+import secrets
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from msgspec import Struct, field
+
+MAX_IMAGE_BYTES: Final = 20 << 20
+MAX_IMAGE_PIXELS: Final = 24_000_000
+"""6000 x 4000, as cameras make them. A few bytes can claim any number."""
 
 
 class FinishReason(StrEnum):
@@ -43,6 +48,17 @@ class Sampling(Struct, frozen=True, kw_only=True):
     """None: no logprobs; n: the chosen token's and those of the n most likely."""
 
 
+class Image(Struct, frozen=True):
+    """A picture as it was sent; decoded, within limits, by the engine that reads it."""
+
+    base64: str
+    """Of a PNG or JPEG file."""
+
+
+IMAGE_MARK: Final = f"[image {secrets.token_hex(12)}]"
+"""Stands in a message's content where an image is. Nobody outside knows it, so no text that is sent can have it."""
+
+
 class ToolCall(Struct, frozen=True, kw_only=True):
     """A tool the model wants run; ``arguments`` is JSON text of an object."""
 
@@ -61,6 +77,8 @@ class Message(Struct, frozen=True, kw_only=True):
     tool_call_id: str | None = None
     reasoning: str | None = None
     """The thoughts before an assistant's turn; the chat template keeps them or leaves them out."""
+    images: tuple[Image, ...] = ()
+    """In the order of their marks in the content."""
 
 
 class Tool(Struct, frozen=True, kw_only=True):
@@ -137,10 +155,10 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 
 
 class EmbeddingRequest(Struct, frozen=True, kw_only=True):
-    """Turn texts into vectors."""
+    """Turn texts, or images, into vectors."""
 
-    texts: tuple[str | tuple[int, ...], ...]
-    """Each a text, or token ids of the model's own vocabulary."""
+    texts: tuple[str | tuple[int, ...] | Image, ...]
+    """Each a text, token ids of the model's own vocabulary, or an image."""
     normalize: bool | None = None
     """None: as the deployment says."""
 
@@ -193,10 +211,11 @@ class Usage(Struct, kw_only=True):
 
 
 class EmbeddingResult(Struct, frozen=True, kw_only=True):
-    """One vector per text, in order."""
+    """One vector per text or image, in order."""
 
     vectors: list[list[float]]
     tokens: int
+    """Of the texts, and of the images those that the image tower made of them: its patches."""
 
 
 class Tokens(Struct, frozen=True, kw_only=True):

@@ -19,6 +19,10 @@ Parameters: TypeAlias = dict[str, str | int | float | bool]
 """Flat name → value, as creation parameters and request bindings are written on the wire."""
 
 
+TEXT, IMAGE = "text", "image"
+"""What a model may read."""
+
+
 class ModelType(StrEnum):
     """What a model is asked to do. Each has one request and one response schema."""
 
@@ -88,6 +92,8 @@ class Card(Struct, frozen=True, kw_only=True):
     """Bytes of tensor data."""
     model_types: tuple[ModelType, ...] = ()
     """What these weights can serve."""
+    modalities: tuple[str, ...] = (TEXT,)
+    """What they read: ``text``, and ``image`` where they have a tower for images."""
     extra: dict[str, str | int | float | bool] = field(default_factory=dict)
     """Further scalar header fields worth showing."""
 

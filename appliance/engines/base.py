@@ -7,7 +7,7 @@ block and are called in a worker thread; everything else is called on the event 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -20,6 +20,8 @@ from appliance.domain.inference import (
     Delta,
     EmbeddingRequest,
     EmbeddingResult,
+    Image,
+    Message,
     RerankingRequest,
     RerankingResult,
     Tokens,
@@ -291,12 +293,35 @@ def plain_text(request: CompletionRequest | ChatRequest) -> str:
     raise InvalidRequest("messages: this model reads texts, not conversations; send the text as 'prompt'")
 
 
+def texts_only(inputs: Sequence[str | tuple[int, ...] | Image]) -> list[str | tuple[int, ...]]:
+    """The inputs of an embedding request to an engine without a tower for images. Raises InvalidRequest for images."""
+    texts = [each for each in inputs if not isinstance(each, Image)]
+    if len(texts) < len(inputs):
+        raise InvalidRequest(
+            f"this model takes texts only, and {len(inputs) - len(texts)} image(s) were sent; those whose "
+            "'input_modalities' in GET /v1/models have 'image' take them"
+        )
+    return texts
+
+
+def refuse_images(messages: Sequence[Message], why: str = "this model takes text only") -> None:
+    """Raise InvalidRequest when a conversation has images, where none are read."""
+    count = sum(len(message.images) for message in messages)
+    if count:
+        raise InvalidRequest(
+            f"{why}, and {count} image(s) were sent; those whose 'input_modalities' in "
+            "GET /v1/models have 'image' take them"
+        )
+
+
 @runtime_checkable
 class EmbeddingEngine(Engine, Protocol):
-    """Turns texts into vectors."""
+    """Turns texts into vectors; some engines images too."""
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
-        """One vector per text. Raises PromptTooLong naming the text's index. Cancelling the task cancels the work."""
+        """One vector per text or image. Raises PromptTooLong naming the text's index, InvalidRequest for an image that
+        cannot be read, or where none are. Cancelling the task cancels the work.
+        """
 
 
 @runtime_checkable

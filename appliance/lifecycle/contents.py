@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.domain.contents import CallContent, ContentLevel
 from appliance.domain.errors import InvalidParameter
+from appliance.domain.inference import IMAGE_MARK
 
 KEY = "call_content"
 UNSAID = ("cache_scope",)
@@ -71,7 +72,7 @@ class ContentRecorder:
 
     def content(self) -> CallContent:
         """What is kept of it, also of an answer that was cut off."""
-        request = _json([_said(request) for request in self._requests])
+        request = _json([_said(request) for request in self._requests]).replace(IMAGE_MARK.encode(), b"[image]")
         texts = ["".join(pieces) for pieces in self._pieces]
         spoken: Any = self._scores if self._scores is not None else texts
         response = _json(spoken) if any(spoken) or self._scores is not None else None

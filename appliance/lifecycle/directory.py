@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 
 from appliance.domain.errors import Conflict, Forbidden, Immutable, NameTaken, NotFound
 from appliance.domain.models import (
+    TEXT,
     Account,
     Artifact,
     Caller,
@@ -20,9 +21,11 @@ from appliance.domain.models import (
     Key,
     Model,
     ModelServer,
+    ModelType,
     Template,
     Upstream,
     User,
+    WeightsFormat,
 )
 
 
@@ -44,6 +47,12 @@ class Owned(Protocol):
 
 OwnedT = TypeVar("OwnedT", bound=Owned)
 
+_SEEING = {
+    WeightsFormat.GGUF: (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT),
+    WeightsFormat.ONNX: (ModelType.EMBEDDING,),
+    WeightsFormat.SAFETENSORS: (),
+}
+"""Models that see with weights that can."""
 SYSTEM_ACCOUNT_ID = "00000000-0000-4000-8000-000000000000"
 """Owner of everything built in."""
 
@@ -199,6 +208,15 @@ class Directory:
         if found is None:
             raise NotFound(f"no artifact named '{name[:128]}'; appliance models list shows those that are imported")
         return found
+
+    def modalities_of(self, deployment: Deployment) -> tuple[str, ...]:
+        """What the deployment's model reads: ``text``, and ``image`` where its weights have a tower for images."""
+        model = self.models.get(deployment.model_id)
+        given = ((model.creation_parameters or {}) if model else {}) | (deployment.creation_parameters or {})
+        artifact = self.artifacts.get(str(given.get("weights", "")))
+        if model is None or artifact is None or model.model_type not in _SEEING[artifact.card.format]:
+            return (TEXT,)
+        return artifact.card.modalities
 
     def template_by_name(self, name: str) -> Template:
         """A built-in template. Raises Conflict when the registry lacks it."""

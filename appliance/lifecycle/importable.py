@@ -9,6 +9,7 @@ from pathlib import Path
 from appliance.wire.admin import ImportableFile
 
 KINDS = {".gguf": "gguf", ".safetensors": "safetensors"}
+TOWERS = {"text_model.onnx", "vision_model.onnx"}
 MAX_DEPTH = 4
 MAX_FOUND = 500
 MAX_SEEN = 20_000
@@ -33,7 +34,7 @@ def _walk(root: Path) -> Iterator[ImportableFile]:
         seen += len(names)
         if seen > MAX_SEEN:
             return
-        if "model.onnx" in names:
+        if "model.onnx" in names or TOWERS.issubset(names):
             yield _item(Path(folder), "onnx", sum(_size(Path(folder) / name) for name in names))
         for name in sorted(names):
             kind = KINDS.get(Path(name).suffix.lower())

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError
+from appliance.domain.models import IMAGE
 from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources
 from appliance.scheduler.policy import Candidate, Head
 from appliance.scheduler.tenant import Tenant
@@ -44,7 +45,10 @@ class Wanted(Struct, frozen=True, kw_only=True):
         """Everything that decides how much memory the load takes."""
         spec = self.spec
         adapter = spec.adapter.name if spec.adapter else None
-        return [self.backend.version, spec.model_type.value, spec.weights.name, adapter, spec.slots, spec.parameters]
+        weights = spec.weights.name
+        if IMAGE in spec.card.modalities:  # a model beside its projector is no blob, which its digest would name
+            weights = f"{spec.weights.parent.name}/{weights}"
+        return [self.backend.version, spec.model_type.value, weights, adapter, spec.slots, spec.parameters]
 
     def fewer_gpus(self, there: int) -> str:
         """What to set on a machine that has only so many GPUs."""

@@ -6,7 +6,7 @@ file itself holds comes in as a checked header. Every JSON file is bounded in si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -21,6 +21,7 @@ from appliance.store.window import open_window
 
 CONFIG: Final = "config.json"
 TOKENIZER: Final = "tokenizer.json"
+PREPROCESSOR: Final = "preprocessor_config.json"
 POOLING: Final = "pooling_config.json"
 """The name under which the store keeps ``1_Pooling/config.json``."""
 
@@ -31,7 +32,7 @@ _ROBERTA_LIKE = frozenset({"roberta", "xlm-roberta", "camembert"})
 _CLASSIFIER = "ForSequenceClassification"
 
 
-class _Config(Struct, frozen=True):
+class Config(Struct, frozen=True):
     """The fields of config.json that a card shows; families spell some of them differently."""
 
     model_type: str | None = None
@@ -61,7 +62,9 @@ class _TokenizerModel(Struct, frozen=True):
     type: str | None = None
 
 
-class _Tokenizer(Struct, frozen=True):
+class Tokenizer(Struct, frozen=True):
+    """What a card shows of tokenizer.json."""
+
     model: _TokenizerModel = _TokenizerModel()
 
 
@@ -69,15 +72,15 @@ def onnx_card(header: OnnxHeader, files: Mapping[str, Path]) -> Card:
     """The card of a folder whose ``model.onnx`` has this header. Raises BadWeights, WrongWeights."""
     if TOKENIZER not in files:
         raise WrongWeights("the ONNX model comes without tokenizer.json; import the folder that holds both")
-    tokenizer = _read(files[TOKENIZER], TOKENIZER, _Tokenizer)
+    tokenizer = read_json(files[TOKENIZER], TOKENIZER, Tokenizer)
     config = _config(files)
     model_types = _onnx_model_types(header, config)
     extra: dict[str, str | int | float | bool] = {
-        "inputs": _names([value.name for value in header.inputs]),
-        "outputs": _names([value.name for value in header.outputs]),
+        "inputs": names([value.name for value in header.inputs]),
+        "outputs": names([value.name for value in header.outputs]),
         "producer": header.producer[:80],
         "opset": header.opsets.get("ai.onnx", 0),
-        "operator_domains": _names(sorted(header.opsets)),
+        "operator_domains": names(sorted(header.opsets)),
     }
     if config.id2label:
         extra["labels"] = len(config.id2label)
@@ -86,7 +89,7 @@ def onnx_card(header: OnnxHeader, files: Mapping[str, Path]) -> Card:
         format=WeightsFormat.ONNX,
         parameter_count=header.parameter_count,
         weights_bytes=header.weights_bytes,
-        quantization="+".join(name for name in header.element_types if name in {"F32", "F16", "I8", "U8"}) or None,
+        quantization=quantization(header.element_types),
         tokenizer=tokenizer.model.type,
         pooling="rank" if model_types == (ModelType.RERANKING,) else _pooling(files),
         model_types=model_types,
@@ -94,9 +97,14 @@ def onnx_card(header: OnnxHeader, files: Mapping[str, Path]) -> Card:
     )
 
 
+def quantization(element_types: Sequence[str]) -> str | None:
+    """The numeric types of the tensors, most bytes first."""
+    return "+".join(name for name in element_types if name in {"F32", "F16", "I8", "U8"}) or None
+
+
 def safetensors_card(header: SafetensorsHeader, files: Mapping[str, Path]) -> Card:
     """The card of safetensors weights, which no engine serves: they are material for fine-tuning and conversion."""
-    tokenizer = _read(files[TOKENIZER], TOKENIZER, _Tokenizer).model.type if TOKENIZER in files else None
+    tokenizer = read_json(files[TOKENIZER], TOKENIZER, Tokenizer).model.type if TOKENIZER in files else None
     return _card(
         _config(files),
         format=WeightsFormat.SAFETENSORS,
@@ -110,7 +118,7 @@ def safetensors_card(header: SafetensorsHeader, files: Mapping[str, Path]) -> Ca
     )
 
 
-def _card(config: _Config, **found: Any) -> Card:
+def _card(config: Config, **found: Any) -> Card:
     width, heads = config.hidden_size or config.dim, config.num_attention_heads or config.n_heads
     return Card(
         architecture=(config.model_type or "unknown")[:64],
@@ -125,7 +133,7 @@ def _card(config: _Config, **found: Any) -> Card:
     )
 
 
-def _context_length_tokens(config: _Config) -> int | None:
+def _context_length_tokens(config: Config) -> int | None:
     """RoBERTa's family counts positions from behind the padding token's id, so it takes that many tokens less."""
     positions = config.max_position_embeddings or config.n_positions
     if positions and config.model_type in _ROBERTA_LIKE:
@@ -133,7 +141,7 @@ def _context_length_tokens(config: _Config) -> int | None:
     return positions
 
 
-def _onnx_model_types(header: OnnxHeader, config: _Config) -> tuple[ModelType, ...]:
+def _onnx_model_types(header: OnnxHeader, config: Config) -> tuple[ModelType, ...]:
     """Token vectors can be pooled, or compared one by one (late interaction); a classifier's scores can only rank."""
     if any(name.endswith(_CLASSIFIER) for name in config.architectures or ()):
         return (ModelType.RERANKING,)
@@ -148,7 +156,7 @@ def _onnx_model_types(header: OnnxHeader, config: _Config) -> tuple[ModelType, .
 def _pooling(files: Mapping[str, Path]) -> str | None:
     if POOLING not in files:
         return None
-    pooling = _read(files[POOLING], "1_Pooling/config.json", _Pooling)
+    pooling = read_json(files[POOLING], "1_Pooling/config.json", _Pooling)
     modes = {
         "mean": pooling.pooling_mode_mean_tokens,
         "cls": pooling.pooling_mode_cls_token,
@@ -160,8 +168,12 @@ def _pooling(files: Mapping[str, Path]) -> str | None:
     return chosen[0] if chosen else None
 
 
-def _config(files: Mapping[str, Path]) -> _Config:
-    config = _read(files[CONFIG], CONFIG, _Config) if CONFIG in files else _Config()
+def _config(files: Mapping[str, Path]) -> Config:
+    return checked(read_json(files[CONFIG], CONFIG, Config)) if CONFIG in files else Config()
+
+
+def checked(config: _T) -> _T:
+    """The configuration, of which each number is a count of a bearable size. Raises BadWeights."""
     for name in config.__struct_fields__:
         value = getattr(config, name)
         if isinstance(value, int) and not 0 <= value < _COUNT_LIMIT:
@@ -169,7 +181,8 @@ def _config(files: Mapping[str, Path]) -> _Config:
     return config
 
 
-def _read(path: Path, name: str, kind: type[_T]) -> _T:
+def read_json(path: Path, name: str, kind: type[_T]) -> _T:
+    """A file of the folder as plain values. Raises BadWeights."""
     with open_window(path, name) as window:
         if window.size_bytes > _JSON_BYTES_LIMIT:
             raise BadWeights(f"{name} has {window.size_bytes} bytes; at most {_JSON_BYTES_LIMIT >> 20} MiB are read")
@@ -180,5 +193,6 @@ def _read(path: Path, name: str, kind: type[_T]) -> _T:
         raise BadWeights(f"{name} is not the expected JSON: {error}") from None
 
 
-def _names(names: list[str]) -> str:
-    return ", ".join(names)[:256]
+def names(given: list[str]) -> str:
+    """A list for people, of bounded length."""
+    return ", ".join(given)[:256]

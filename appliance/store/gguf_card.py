@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from appliance.domain.errors import BadWeights
-from appliance.domain.models import Card, ModelType, WeightsFormat
+from msgspec import structs
+
+from appliance.domain.errors import BadWeights, WrongWeights
+from appliance.domain.models import IMAGE, TEXT, Card, ModelType, WeightsFormat
 from appliance.store.gguf_header import (
     FLOAT32_TYPE,
     INT32_TYPE,
@@ -28,6 +30,11 @@ from appliance.store.gguf_header import (
 
 GENERATING: Final = (ModelType.COMPLETION, ModelType.CHAT_COMPLETION, ModelType.AGENT)
 
+CLIP: Final = "clip"
+"""The architecture of projectors, whatever their towers are."""
+_DIVISORS: Final = ("image_size", "patch_size", "embedding_length", "attention.head_count", "block_count")
+"""Of a projector's tower: native code divides by these, or makes memory of them, without looking."""
+_DIVISOR_LIMIT: Final = 1 << 16
 _POOLINGS = {0: None, 1: "mean", 2: "cls", 3: "last", 4: "rank"}
 _ENCODERS = frozenset(
     [
@@ -145,6 +152,26 @@ def gguf_card(headers: Sequence[GgufHeader], name: str) -> Card:
         model_types=_model_types(facts, pooling),
         extra=_extra(facts, kv_heads, len(tensors)),
     )
+
+
+def with_projector(card: Card, header: GgufHeader, name: str) -> Card:
+    """The card of a language model beside whose file lies a projector with this header.
+
+    Raises WrongWeights for what is no projector of images, or one beside what generates no text; BadWeights.
+    """
+    facts = _Facts(header.metadata, name)
+    if facts.architecture != CLIP or facts.scalar("clip.has_vision_encoder") is not True:
+        raise WrongWeights(f"{name}: no projector of images; import the model by itself, or with the one made for it")
+    if ModelType.CHAT_COMPLETION not in card.model_types:
+        raise WrongWeights(f"{name}: a projector goes with a model that generates text; {card.architecture} is none")
+    for key in _DIVISORS:
+        value = facts.count(f"vision.{key}")
+        if not value or value >= _DIVISOR_LIMIT:
+            raise facts.bad(f"clip.vision.{key} is {value}; a number from 1 to {_DIVISOR_LIMIT - 1} is needed")
+    projector_bytes = sum(tensor.size_bytes for tensor in header.tensors)
+    kind = facts.label("clip.projector_type") or facts.label("clip.vision.projector_type") or "unknown"
+    extra = card.extra | {"projector": kind, "projector_bytes": projector_bytes}
+    return structs.replace(card, modalities=(TEXT, IMAGE), extra=extra)
 
 
 class _Facts:

@@ -21,7 +21,7 @@ from appliance.domain.clock import Clock
 from appliance.domain.models import ArtifactFile, Card
 from appliance.store.blobs import Blobs, BlobState, Cancelled, Partial, Progress, free_bytes_of
 from appliance.store.inspection import inspect
-from appliance.store.members import Selection, select
+from appliance.store.members import PROJECTOR, Selection, select
 from appliance.store.views import Views
 
 RESERVE_BYTES = 1 << 30
@@ -121,14 +121,15 @@ class Store:
         return inspect({member.name: member.source.path for member in select(paths).members})
 
     def path_of(self, files: Sequence[ArtifactFile]) -> Path:
-        """What an engine opens: the blob of a single file, the first of several shards, or else a folder.
+        """What an engine opens: the blob of a single file, the model beside its projector, the first of several shards,
+        or else a folder.
 
         Raises Internal when a blob is missing.
         """
         if len(files) == 1:
             return self._blobs.path(files[0].digest)
         view = self._views.folder_of(artifact_digest(files), files)
-        shards = sorted(file.name for file in files if file.name.endswith(".gguf"))
+        shards = sorted(file.name for file in files if file.name.endswith(".gguf") and file.name != PROJECTOR)
         return view / shards[0] if shards else view
 
     def verify(self, files: Sequence[ArtifactFile], cancelled: Cancelled = lambda: False) -> dict[str, BlobState]:

@@ -6,23 +6,23 @@ the format by magic, never by name, and says what a wrong file looks like instea
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from appliance.domain.errors import BadWeights, WrongWeights
 from appliance.domain.models import Card, WeightsFormat
 from appliance.store.folder_card import onnx_card, safetensors_card
-from appliance.store.gguf_card import gguf_card
+from appliance.store.gguf_card import gguf_card, with_projector
 from appliance.store.gguf_header import MAGIC, GgufHeader, read_gguf_header
-from appliance.store.onnx_header import read_onnx_header
+from appliance.store.members import IMAGE_MODEL, PROJECTOR, SHARD, TEXT_MODEL
+from appliance.store.onnx_header import OnnxHeader, read_onnx_header
 from appliance.store.safetensors_header import read_safetensors_header
+from appliance.store.towers_card import reads_images, towers_card
 from appliance.store.window import Window, open_window
 
 ONNX_MODEL = "model.onnx"
 SAFETENSORS_MODEL = "model.safetensors"
 
-_SHARD = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.ASCII)
 _SHARDS_LIMIT = 256
 _LOOKS_LIKE = (
     (b"version https://git-lfs", "a Git LFS pointer: the text that stands for a file; fetch the file itself"),
@@ -43,8 +43,11 @@ _LOOKS_LIKE = (
 
 def inspect(files: Mapping[str, Path]) -> Card:
     """The card of one artifact, from the places of its files by name. Raises BadWeights, WrongWeights."""
+    if TEXT_MODEL in files and IMAGE_MODEL in files:
+        return towers_card(_onnx_header(files, TEXT_MODEL), _onnx_header(files, IMAGE_MODEL), files)
     if ONNX_MODEL in files:
-        return _onnx(files)
+        header = _onnx_header(files, ONNX_MODEL)
+        return towers_card(header, header, files) if reads_images(header) else onnx_card(header, files)
     if SAFETENSORS_MODEL in files or (len(files) == 1 and _format(files) is WeightsFormat.SAFETENSORS):
         return _safetensors(files)
     if len(files) == 1 and _format(files) is WeightsFormat.ONNX:
@@ -52,12 +55,12 @@ def inspect(files: Mapping[str, Path]) -> Card:
     return _gguf(files)
 
 
-def _onnx(files: Mapping[str, Path]) -> Card:
-    with open_window(files[ONNX_MODEL], ONNX_MODEL) as window:
+def _onnx_header(files: Mapping[str, Path], name: str) -> OnnxHeader:
+    with open_window(files[name], name) as window:
         _expect(window, WeightsFormat.ONNX)
         header = read_onnx_header(window)
-    header.check_external(ONNX_MODEL, {name: path.stat().st_size for name, path in files.items()})
-    return onnx_card(header, files)
+    header.check_external(name, {other: path.stat().st_size for other, path in files.items()})
+    return header
 
 
 def _safetensors(files: Mapping[str, Path]) -> Card:
@@ -70,6 +73,13 @@ def _safetensors(files: Mapping[str, Path]) -> Card:
 
 def _gguf(files: Mapping[str, Path]) -> Card:
     headers = {name: _gguf_header(path, name) for name, path in files.items()}
+    if len(headers) > 1 and PROJECTOR in headers:
+        projector = headers.pop(PROJECTOR)
+        return with_projector(_gguf_model(headers), projector, PROJECTOR)
+    return _gguf_model(headers)
+
+
+def _gguf_model(headers: Mapping[str, GgufHeader]) -> Card:
     first_name = next(iter(headers))
     if len(headers) == 1 and _split_count(headers[first_name], first_name) == 1:
         return gguf_card(list(headers.values()), first_name)
@@ -148,7 +158,7 @@ def _ordered_shards(headers: Mapping[str, GgufHeader]) -> Sequence[GgufHeader]:
 
 
 def _shard_place(name: str, header: GgufHeader) -> tuple[str, int, int]:
-    match, count = _SHARD.fullmatch(name), _split_count(header, name)
+    match, count = SHARD.fullmatch(name), _split_count(header, name)
     if count == 1:
         raise BadWeights(f"{name} is a whole model, not one shard of several; import it by itself")
     number = header.metadata.get("split.no")

@@ -6,6 +6,7 @@ files its tensors are in. Of a folder only the files listed here are taken; the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,13 +15,20 @@ from msgspec import Struct
 from appliance.domain.errors import BadWeights, InvalidParameter, NotFound
 from appliance.store.blobs import Source, source_of
 from appliance.store.digest import check_plain_name
-from appliance.store.folder_card import POOLING
+from appliance.store.folder_card import POOLING, PREPROCESSOR
+from appliance.store.gguf_card import CLIP
+from appliance.store.gguf_header import MAGIC, read_gguf_header
 from appliance.store.onnx_header import read_onnx_header
 from appliance.store.window import open_window
 
+SHARD = re.compile(r"(?P<prefix>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.ASCII)
 _FILES_LIMIT = 256
 _MODELS = ("model.onnx", "onnx/model.onnx", "model.safetensors")
 """The first of these that a folder has is its model."""
+PROJECTOR = "mmproj.gguf"
+"""What the file is called that makes images a language model's tokens; its header says that it is one."""
+TEXT_MODEL, IMAGE_MODEL = "text_model.onnx", "vision_model.onnx"
+"""Where a folder has both, side by side, they are its model: each reads what it is for, and nothing else."""
 _BESIDE = (
     "config.json",
     "tokenizer.json",
@@ -28,6 +36,7 @@ _BESIDE = (
     "special_tokens_map.json",
     "sentence_bert_config.json",
     "generation_config.json",
+    PREPROCESSOR,
 )
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 """A folder with these is an adapter as peft saves it."""
@@ -68,37 +77,61 @@ def select(paths: Sequence[Path]) -> Selection:
 
 
 def _of_files(paths: Sequence[Path]) -> Selection:
-    names = _artifact_names([path.name for path in paths])
-    members = [Member(name, source_of(_resolved(path))) for name, path in zip(names, paths, strict=True)]
+    resolved = [_resolved(path) for path in paths]
+    names = _artifact_names([path.name for path in paths], resolved)
+    members = [Member(name, source_of(real)) for name, real in zip(names, resolved, strict=True)]
     return Selection(_distinct(members))
 
 
-def _artifact_names(names: list[str]) -> list[str]:
-    """The files' own names, except that the only ONNX model among several files is called as a folder's model is."""
+def _artifact_names(names: list[str], places: Sequence[Path]) -> list[str]:
+    """The files' own names, except that the only ONNX model among several files is called as a folder's model is, and
+    a projector beside other files as projectors are.
+    """
     models = [name for name in names if name.endswith(".onnx")]
     renamed = {models[0]: "model.onnx"} if len(names) > 1 and len(models) == 1 else {}
+    if len(names) > 1:
+        renamed |= {name: PROJECTOR for name, place in zip(names, places, strict=True) if _is_projector(name, place)}
     return [renamed.get(name, check_plain_name(name)) for name in names]
 
 
+def _is_projector(name: str, place: Path) -> bool:
+    if SHARD.fullmatch(name):
+        return False
+    with open_window(place, name) as window:
+        if not window.read(0, min(len(MAGIC), window.size_bytes)).startswith(MAGIC):
+            return False
+        return read_gguf_header(window).metadata.get("general.architecture") == CLIP
+
+
 def _of_folder(folder: Path) -> Selection:
-    model = next((name for name in _MODELS if (folder / name).exists()), None)
-    if model is None:
+    models = _models_of(folder)
+    if not models:
         return _of_gguf_folder(folder)
-    taken = {Path(model).name: folder / model}
+    taken = {Path(name).name: folder / name for name in models}
     taken |= {name: folder / name for name in _BESIDE if (folder / name).exists()}
     taken |= {new: folder / name for name, new in _RENAMED.items() if (folder / name).exists()}
-    if model.endswith(".onnx"):
-        taken |= _external_files(folder / model)
+    for name in models:
+        if name.endswith(".onnx"):
+            taken |= _external_files(folder / name)
     _check_contained(folder, list(taken.values()))
     members = _distinct([Member(name, source_of(path)) for name, path in taken.items()])
     return Selection(members, _ignored(folder, set(taken.values())))
+
+
+def _models_of(folder: Path) -> tuple[str, ...]:
+    for place in ("", "onnx/"):
+        towers = place + TEXT_MODEL, place + IMAGE_MODEL
+        if all((folder / name).exists() for name in towers):
+            return towers
+    return next(((name,) for name in _MODELS if (folder / name).exists()), ())
 
 
 def _of_gguf_folder(folder: Path) -> Selection:
     found = sorted(folder.glob("*.gguf"))
     if not found:
         raise NotFound(f"the folder '{folder.name}' holds none of {', '.join(_MODELS)} or *.gguf; name the file itself")
-    members = _distinct([Member(check_plain_name(path.name), source_of(path)) for path in found])
+    names = _artifact_names([path.name for path in found], found)
+    members = _distinct([Member(name, source_of(path)) for name, path in zip(names, found, strict=True)])
     return Selection(members, _ignored(folder, set(found)))
 
 

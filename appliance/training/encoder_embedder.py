@@ -207,7 +207,7 @@ class _Cached:
         """With the same dropout each time."""
         network = self._embedder.network
         torch.manual_seed(self._step * len(self.groups) + place)
-        texts = [self._texts[i] for i in self.groups[place].tolist()]
+        texts = [self._texts[i] for i in self.groups[place]]
         return network.model.vectors(network.rectangle(texts), network.base.pooling)
 
 

@@ -206,6 +206,8 @@ class Artifact(Struct, kw_only=True):
     used_by: list[str]
     """Names of the models that stand on it."""
     created_at: datetime
+    modalities: list[str] = field(default_factory=lambda: ["text"])
+    """What it reads: ``text``, and ``image`` where it has a tower for images."""
 
 
 class KeyCreate(Struct, kw_only=True, forbid_unknown_fields=True):

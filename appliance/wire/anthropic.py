@@ -16,6 +16,7 @@ from appliance.wire.limits import (
     MAX_MESSAGES,
     MAX_TOOLS,
     Description,
+    ImageUrl,
     MaxTokens,
     Name,
     Probability,
@@ -39,6 +40,15 @@ ErrorType: TypeAlias = Literal[
 ]
 
 
+class Source(Struct, kw_only=True):
+    """Where an image is: ``base64`` with its data, or ``url`` with a data URL."""
+
+    type: Annotated[str, Meta(max_length=64)]
+    media_type: Annotated[str, Meta(max_length=64)] | None = None
+    data: ImageUrl | None = None
+    url: ImageUrl | None = None
+
+
 class Block(Struct, kw_only=True):
     """A block of content; which of the fields stand in it, its ``type`` says."""
 
@@ -51,6 +61,7 @@ class Block(Struct, kw_only=True):
     content: Text | list[Block] | None = None
     is_error: bool | None = None
     thinking: Text | None = None
+    source: Any = None
 
 
 class Message(Struct, kw_only=True):

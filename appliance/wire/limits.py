@@ -10,8 +10,12 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta
 
+from appliance.domain.inference import MAX_IMAGE_BYTES
+
 MAX_NAME_LENGTH = 128
 MAX_TEXT_LENGTH = 4_000_000
+MAX_IMAGE_LENGTH = MAX_IMAGE_BYTES * 4 // 3 + 256
+"""Characters of a data URL."""
 MAX_TOKENS = 1_048_576
 MAX_STOP_SEQUENCES = 4
 MAX_STOP_TEXTS = 64
@@ -36,6 +40,9 @@ PRINTABLE = r"^(?=[\s\S]*\S)(?![\s\S]*[\x00-\x1f\x7f])"
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_LENGTH, pattern=PRINTABLE)]
 Text: TypeAlias = Annotated[str, Meta(max_length=MAX_TEXT_LENGTH)]
+ImageUrl: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_IMAGE_LENGTH)]
+TextOrImage: TypeAlias = Annotated[str, Meta(max_length=MAX_IMAGE_LENGTH)]
+"""What begins like the data URL of an image is one; a text has at most ``MAX_TEXT_LENGTH`` characters."""
 Description: TypeAlias = Annotated[str, Meta(max_length=65_536)]
 StopText: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_STOP_LENGTH)]
 StopSequences: TypeAlias = Annotated[list[StopText], Meta(max_length=MAX_STOP_SEQUENCES)]

@@ -19,6 +19,7 @@ from appliance.wire.limits import (
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     Description,
+    ImageUrl,
     Name,
     Penalty,
     Probability,
@@ -27,13 +28,15 @@ from appliance.wire.limits import (
     StopTexts,
     Temperature,
     Text,
+    TextOrImage,
     TopK,
 )
 
 Hint: TypeAlias = int | float | bool | None
 KeepAlive: TypeAlias = float | Annotated[str, Meta(max_length=64)]
 Think: TypeAlias = bool | Literal["low", "medium", "high"]
-Images: TypeAlias = Annotated[list[Any], Meta(max_length=64)]
+Images: TypeAlias = Annotated[list[ImageUrl], Meta(max_length=64)]
+"""Base64, or data URLs."""
 Format: TypeAlias = Literal["", "json"] | dict[str, Any]
 
 
@@ -160,14 +163,14 @@ class GenerateCreate(_Generating, kw_only=True, forbid_unknown_fields=True):
 class EmbedCreate(_Request, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /api/embed``."""
 
-    input: Text | Annotated[list[Text], Meta(max_length=MAX_TEXTS)] | None = None
+    input: TextOrImage | Annotated[list[TextOrImage], Meta(max_length=MAX_TEXTS)] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
 
 
 class EmbeddingsCreate(_Request, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /api/embeddings``, the older form for one text."""
 
-    prompt: Text | None = None
+    prompt: TextOrImage | None = None
 
 
 class Show(Struct, kw_only=True):

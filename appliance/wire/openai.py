@@ -20,6 +20,7 @@ from appliance.wire.limits import (
     MAX_PROMPTS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
+    ImageUrl,
     MaxTokens,
     Name,
     Penalty,
@@ -29,6 +30,7 @@ from appliance.wire.limits import (
     StopText,
     Temperature,
     Text,
+    TextOrImage,
     TopK,
 )
 
@@ -95,12 +97,20 @@ class ToolCall(Struct, kw_only=True):
     type: Literal["function"] = "function"
 
 
+class ImagePart(Struct, kw_only=True):
+    """The data URL of an image. ``detail`` has no effect: an image is read as large as the model reads images."""
+
+    url: ImageUrl
+    detail: str | None = None
+
+
 class ContentPart(Struct, kw_only=True):
-    """A part of a message's content; only parts of text are served here, what a model refused with among them."""
+    """A part of a message's content: a text, what a model refused with, or an image."""
 
     type: str
     text: str | None = None
     refusal: str | None = None
+    image_url: ImagePart | None = None
 
 
 class Message(Struct, kw_only=True):
@@ -208,11 +218,31 @@ class ChatCompletionCreate(_Sampling, kw_only=True, forbid_unknown_fields=True):
     web_search_options: Any = None
 
 
+class EmbeddingImageUrl(Struct, kw_only=True, forbid_unknown_fields=True):
+    """The data URL of an image."""
+
+    url: ImageUrl
+
+
+class EmbeddingItem(Struct, kw_only=True, forbid_unknown_fields=True):
+    """A text or an image, as Jina's clients (``image``, ``text``) and vLLM's (``image_url``) write it."""
+
+    type: Literal["text", "image", "image_url"] | None = None
+    text: Text | None = None
+    image: ImageUrl | None = None
+    """A data URL, or base64 alone."""
+    image_url: EmbeddingImageUrl | ImageUrl | None = None
+
+
 class EmbeddingsCreate(Struct, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/embeddings``."""
+    """Body of ``POST /v1/embeddings``. A text that begins like the data URL of an image is one."""
 
     model: Name
-    input: Text | Annotated[list[Text | TokenIds | int], Meta(min_length=1, max_length=1_000_000)]
+    input: (
+        TextOrImage
+        | EmbeddingItem
+        | Annotated[list[TextOrImage | TokenIds | int | EmbeddingItem], Meta(min_length=1, max_length=1_000_000)]
+    )
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Meta(ge=1, le=65_536)] | None = None
     user: str | None = None
@@ -278,6 +308,8 @@ __all__ = [
     "ContentPart",
     "DetokenizeCreate",
     "Effort",
+    "EmbeddingImageUrl",
+    "EmbeddingItem",
     "EmbeddingsCreate",
     "ErrorObject",
     "FunctionCall",

@@ -14,6 +14,7 @@ from appliance.wire.limits import (
     MAX_MESSAGES,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
+    ImageUrl,
     MaxTokens,
     Name,
     Probability,
@@ -38,11 +39,14 @@ Includable: TypeAlias = Literal[
 
 
 class Part(Struct, kw_only=True):
-    """A part of a content: ``input_text``, ``output_text``, ``summary_text``, ``reasoning_text`` or ``refusal``."""
+    """A part of a content: ``input_text``, ``output_text``, ``summary_text``, ``reasoning_text``, ``refusal``, or
+    ``input_image`` with a data URL.
+    """
 
     type: str
     text: Text | None = None
     refusal: Text | None = None
+    image_url: ImageUrl | None = None
 
 
 class Item(Struct, kw_only=True):

@@ -19,6 +19,7 @@ from appliance.wire.limits import (
     MaxTokens,
     StopSequences,
     Text,
+    TextOrImage,
     UnitTemperature,
 )
 from appliance.wire.sgp import FlatParameters
@@ -130,9 +131,9 @@ class ChatCompletionResult(Struct, kw_only=True):
 
 
 class EmbeddingExecute(_Execute, kw_only=True, forbid_unknown_fields=True):
-    """Execute body of an EMBEDDING model."""
+    """Execute body of an EMBEDDING model. A text that begins like the data URL of an image is one."""
 
-    texts: Annotated[list[Text], Meta(min_length=1, max_length=MAX_TEXTS)]
+    texts: Annotated[list[TextOrImage], Meta(min_length=1, max_length=MAX_TEXTS)]
 
 
 class EmbeddingResult(Struct, kw_only=True):

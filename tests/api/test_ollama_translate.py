@@ -234,7 +234,8 @@ def test_logprobs() -> None:
         ({"suffix": "x"}, "insert"),
         ({"template": "{{ .Prompt }}"}, "template"),
         ({"context": [1, 2]}, "/api/chat"),
-        ({"images": ["aGVsbG8="]}, "text only"),
+        ({"images": ["http://10.0.0.1/a.png"]}, r"images\[0\]: .*nothing is fetched"),
+        ({"images": ["aGVsbG8="], "raw": True}, "no place for them"),
         ({"raw": True, "system": "x"}, "raw"),
         ({"raw": True, "think": True}, "think"),
     ],
@@ -248,7 +249,7 @@ def test_prompts_that_are_refused(fields: Any, words: str) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"messages": [{**HELLO, "images": ["aGVsbG8="]}]}, "text only"),
+        ({"messages": [{**HELLO, "images": ["file:///etc/passwd"]}]}, r"messages\[0\]\.images\[0\]: "),
         ({"messages": [{"role": "tool", "content": "x"}]}, "tool_name"),
         ({"messages": [{"role": "user"}]}, "content"),
         ({"tools": [LOOK, LOOK]}, "twice"),

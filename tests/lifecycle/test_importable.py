@@ -22,6 +22,8 @@ def test_what_is_found(tmp_path: Path) -> None:
     put(tmp_path / "deep" / "c.safetensors")
     put(tmp_path / "onnx" / "model.onnx", 10)
     put(tmp_path / "onnx" / "tokenizer.json", 2)
+    put(tmp_path / "towers" / "text_model.onnx", 4)
+    put(tmp_path / "towers" / "vision_model.onnx", 6)
     put(tmp_path / "readme.md")
 
     found = {Path(item.path).name: (item.kind, item.size_bytes) for item in find_importable([tmp_path])}
@@ -31,6 +33,7 @@ def test_what_is_found(tmp_path: Path) -> None:
         "B.GGUF": ("gguf", 3),
         "c.safetensors": ("safetensors", 3),
         "onnx": ("onnx", 12),
+        "towers": ("onnx", 10),
     }
 
 

@@ -22,6 +22,9 @@ from appliance.domain.models import ArtifactFile, WeightsFormat
 from appliance.store.blobs import Blobs, BlobState, Source
 from appliance.store.importing import Store, artifact_digest
 from tests.store.weights_files import encoder_model, outside, write_encoder_folder, write_llama, write_shards
+from tests.support.clip_folders import write_joint, write_towers
+from tests.support.tiny_models import write_llama as write_tiny
+from tests.support.tiny_projector import write_projector
 
 
 def test_a_file_in_is_a_path_out(store: Store, llama: Path):
@@ -150,6 +153,41 @@ def test_the_usual_layout_of_exports_is_known(store: Store, tmp_path: Path):
     (folder / "onnx").mkdir()
     (folder / "model.onnx").rename(folder / "onnx" / "model.onnx")
     assert "model.onnx" in [file.name for file in store.import_paths([folder]).files]
+
+
+@pytest.mark.parametrize("place", ["", "onnx"])
+def test_two_towers_are_taken_before_one_model(store: Store, tmp_path: Path, place: str):
+    """Where exports offer both, each request then runs the tower that it needs; the other file is named as left."""
+    folder = write_joint(write_towers(tmp_path / "clip"))
+    models = ("text_model.onnx", "vision_model.onnx", "model.onnx")
+    (folder / place).mkdir(exist_ok=True)
+    for name in models:
+        (folder / name).rename(folder / place / name)
+    imported = store.import_paths([folder])
+    assert {file.name for file in imported.files} == {
+        *models[:2], "config.json", "tokenizer.json", "preprocessor_config.json"
+    }  # fmt: skip
+    assert imported.card.modalities == ("text", "image")
+    if not place:
+        assert imported.ignored == ("model.onnx",)
+    view = store.path_of(imported.files)
+    assert (view / "vision_model.onnx").is_file()
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_a_projector_is_known_by_its_header(store: Store, tmp_path: Path, as_folder: bool):
+    """Whatever it is called, beside a model it is kept as what engines look for; what they open is the model."""
+    folder = tmp_path / "vision"
+    folder.mkdir()
+    paths = [write_projector(folder / "a-projector.gguf"), write_tiny(folder / "z-model.gguf")]
+    imported = store.import_paths([folder] if as_folder else paths)
+    assert {file.name for file in imported.files} == {"mmproj.gguf", "z-model.gguf"}
+    assert imported.card.modalities == ("text", "image")
+    opened = store.path_of(imported.files)
+    (tmp_path / "named.gguf").symlink_to(paths[0])
+    assert store.inspect_paths([tmp_path / "named.gguf", paths[1]]) == imported.card
+    assert opened.name == "z-model.gguf"
+    assert opened.with_name("mmproj.gguf").is_file()
 
 
 def test_parts_may_be_given_one_by_one(store: Store, tmp_path: Path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,11 @@ from tests.store.weights_files import (
     outside,
     safetensors_bytes,
     write_encoder_folder,
+    write_gguf,
     write_llama,
     write_shards,
 )
+from tests.support.clip_folders import write_joint, write_towers
 
 SAFETENSORS = safetensors_bytes({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, bytes(4))
 
@@ -131,6 +135,47 @@ def test_outside_tensors_are_checked_against_their_file(tmp_path: Path):
         inspect(folder_files(folder))
 
 
+@pytest.mark.parametrize("write", [write_towers, write_joint])
+def test_two_towers_read_texts_and_images(tmp_path: Path, write: Callable[[Path], Path]):
+    """In two files or in one: what both hold together, and what an image costs."""
+    folder = write(tmp_path / "clip")
+    files = {path.name: path for path in folder.iterdir()}
+    card = inspect(files)
+    assert (card.format, card.architecture, card.modalities) == (WeightsFormat.ONNX, "clip", ("text", "image"))
+    assert card.model_types == (ModelType.EMBEDDING,)
+    assert card.parameter_count == 9 * 4 + 1 + 48 * 4 + 4
+    assert card.weights_bytes == (9 * 4 + 48 * 4 + 4) * 4 + 8
+    assert (card.context_length_tokens, card.vocabulary_size, card.extra["image_tokens"]) == (16, 9, 16)
+    del files["preprocessor_config.json"]
+    with pytest.raises(WrongWeights, match=r"comes without preprocessor_config\.json"):
+        inspect(files)
+
+
+def test_both_towers_are_checked(tmp_path: Path):
+    """A hostile second file is found like the first, and one that is no tower is refused."""
+    folder = write_towers(tmp_path / "clip")
+    files = {path.name: path for path in folder.iterdir()}
+    (folder / "vision_model.onnx").write_bytes(b"\x08\x01\x02")
+    with pytest.raises(BadWeights, match=r"vision_model\.onnx"):
+        inspect(files)
+    (folder / "vision_model.onnx").write_bytes((folder / "text_model.onnx").read_bytes())
+    with pytest.raises(WrongWeights, match="the other pixel_values"):
+        inspect(files)
+
+
+def test_what_configurations_leave_out_is_as_their_family_has_it(tmp_path: Path):
+    """SigLIP's patches are half as wide as CLIP's, and its texts shorter."""
+    folder = write_towers(tmp_path / "clip")
+    files = {path.name: path for path in folder.iterdir()}
+    for kind, tokens, positions in (("clip", 49, 77), ("siglip", 196, 64)):
+        (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+        card = inspect(files)
+        assert (card.extra["image_tokens"], card.context_length_tokens) == (tokens, positions)
+    (folder / "config.json").write_text(json.dumps({"vision_config": {"patch_size": -1}}))
+    with pytest.raises(BadWeights, match="patch_size is -1"):
+        inspect(files)
+
+
 def test_safetensors_are_material_for_jobs(tmp_path: Path):
     """They are accepted and described, and serve no model type by themselves."""
     (tmp_path / "model.safetensors").write_bytes(SAFETENSORS)
@@ -178,3 +223,54 @@ def test_swapped_shards_are_refused(tmp_path: Path):
     one, two = write_shards(tmp_path, 2)
     with pytest.raises(BadWeights, match="the name it was published under"):
         inspect({one.name: two, two.name: one})
+
+
+def write_projector_header(path: Path, **changes: Any) -> Path:
+    """A projector as far as its header goes."""
+    sizes = dict.fromkeys(("image_size", "patch_size", "embedding_length", "attention.head_count", "block_count"), 8)
+    keys = {f"clip.vision.{key}": value for key, value in sizes.items()}
+    keys |= {"clip.projector_type": "mlp", "clip.has_vision_encoder": True}
+    return write_gguf(path, "clip", keys | changes)
+
+
+def test_a_model_beside_its_projector_reads_images(tmp_path: Path):
+    """The card is the model's, with both modalities and the projector's kind and bytes."""
+    model = write_llama(tmp_path / "model.gguf")
+    files = {"model.gguf": model, "mmproj.gguf": write_projector_header(tmp_path / "mmproj.gguf")}
+    alone, card = inspect({"model.gguf": model}), inspect(files)
+    assert (alone.modalities, card.modalities) == (("text",), ("text", "image"))
+    assert (card.architecture, card.model_types, card.weights_bytes) == (
+        "llama",
+        alone.model_types,
+        alone.weights_bytes,
+    )
+    assert (card.extra["projector"], card.extra["projector_bytes"]) == ("mlp", 32 * 4)
+    assert inspect({"mmproj.gguf": files["mmproj.gguf"]}).model_types == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"clip.vision.patch_size": 0}, BadWeights, r"clip\.vision\.patch_size is 0"),
+        ({"clip.vision.block_count": 1 << 20}, BadWeights, "block_count is 1048576"),
+        ({"clip.has_vision_encoder": False}, WrongWeights, "no projector of images"),
+    ],
+)
+def test_projectors_are_checked_before_native_code(
+    tmp_path: Path, changes: dict[str, Any], error: type[Exception], words: str
+):
+    """It divides by these numbers without looking."""
+    files = {
+        "model.gguf": write_llama(tmp_path / "model.gguf"),
+        "mmproj.gguf": write_projector_header(tmp_path / "mmproj.gguf", **changes),
+    }
+    with pytest.raises(error, match=words):
+        inspect(files)
+
+
+def test_a_projector_goes_with_a_model_that_answers(tmp_path: Path):
+    """Not with an encoder."""
+    projector = write_projector_header(tmp_path / "mmproj.gguf")
+    encoder = write_gguf(tmp_path / "bert.gguf", "bert", {"bert.pooling_type": 1})
+    with pytest.raises(WrongWeights, match="bert is none"):
+        inspect({"bert.gguf": encoder, "mmproj.gguf": projector})

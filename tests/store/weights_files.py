@@ -109,6 +109,8 @@ def write_gguf(
     for key, value in scalars.items():
         if isinstance(value, str):
             writer.add_string(key, value)
+        elif isinstance(value, bool):
+            writer.add_bool(key, value)
         elif isinstance(value, list):
             writer.add_array(key, value)
         elif isinstance(value, float):

@@ -55,6 +55,8 @@ def artifact_facts(artifact: admin.Artifact | None) -> Facts:
         return
     context = artifact.context_length_tokens
     yield "Serves", ", ".join(artifact.model_types) or "nothing by itself"
+    if artifact.modalities != ["text"]:
+        yield "Takes", ", ".join(artifact.modalities)
     yield "Used by", ", ".join(artifact.used_by) or "no model"
     yield "Zoo", artifact.zoo_name or "not in the catalogue"
     yield "Context", f"{context} tokens" if context is not None else "not stated"

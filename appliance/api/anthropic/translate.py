@@ -7,10 +7,14 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
+from appliance.api.images import content_of, image_of
 from appliance.domain.errors import InvalidParameter, InvalidRequest, Unsupported
 from appliance.domain.inference import (
     ChatRequest,
     Constraint,
+    Image,
     JsonConstraint,
     Message,
     Sampling,
@@ -116,6 +120,7 @@ def _joined(turns: Sequence[Message]) -> Message:
         content=BETWEEN_BLOCKS.join(turn.content for turn in turns if turn.content) or None,
         tool_calls=tuple(call for turn in turns for call in turn.tool_calls),
         reasoning=BETWEEN_BLOCKS.join(turn.reasoning for turn in turns if turn.reasoning) or None,
+        images=tuple(image for turn in turns for image in turn.images),
     )
 
 
@@ -127,8 +132,30 @@ def _turns(index: int, message: wire.Message, names: dict[str, str]) -> list[Mes
         return [Message(role=message.role, content=_text(where, message.content))]
     results = [_result(where, block, names) for block in message.content if block.type == "tool_result"]
     rest = [block for block in message.content if block.type != "tool_result"]
-    said = [Message(role="user", content=_text(where, rest))] if rest or not results else []
-    return [*results, *said]
+    return [*results, _said(where, rest)] if rest or not results else results
+
+
+def _said(where: str, blocks: Sequence[wire.Block]) -> Message:
+    """A user's texts and images."""
+    parts = [_image(where, block) if block.type == "image" else _text(where, [block]) for block in blocks]
+    if not parts:
+        raise InvalidParameter(f"{where}: the content is empty; give some text")
+    text, images = content_of(parts, BETWEEN_BLOCKS)
+    return Message(role="user", content=text, images=images)
+
+
+def _image(where: str, block: wire.Block) -> Image:
+    try:
+        source = msgspec.convert(block.source, wire.Source)
+    except msgspec.ValidationError as error:
+        raise InvalidRequest(f"{where}: a block of type 'image' needs 'source': {error}") from None
+    if source.type == "base64" and source.data is not None:
+        return image_of(f"data:{source.media_type or 'image/png'};base64,{source.data}", f"{where}: image")
+    if source.type == "url" and source.url is not None:
+        return image_of(source.url, f"{where}: image")
+    raise InvalidRequest(
+        f"{where}: an image's source of type '{source.type}' is not served; send type base64 with media_type and data"
+    )
 
 
 def _assistant(where: str, content: str | list[wire.Block], names: dict[str, str]) -> Message:
@@ -160,10 +187,17 @@ def _result(where: str, block: wire.Block, names: dict[str, str]) -> Message:
     name = names.get(block.tool_use_id)
     if name is None:
         raise InvalidRequest(f"{where}: no tool_use block before it has the id '{block.tool_use_id[:64]}'")
-    text = _text(where, block.content or "")
+    text, images = _result_content(where, block.content or "")
     # the roles of chat templates have no place for "it failed"; models are told in words
     content = f"Error: {text}" if block.is_error else text
-    return Message(role="tool", content=content, name=name, tool_call_id=block.tool_use_id)
+    return Message(role="tool", content=content, name=name, tool_call_id=block.tool_use_id, images=images)
+
+
+def _result_content(where: str, content: str | Sequence[wire.Block]) -> tuple[str, tuple[Image, ...]]:
+    if isinstance(content, str) or not any(block.type == "image" for block in content):
+        return _text(where, content), ()
+    said = _said(where, content)
+    return said.content or "", said.images
 
 
 def _text(where: str, content: str | Sequence[wire.Block]) -> str:
@@ -177,7 +211,7 @@ def _text(where: str, content: str | Sequence[wire.Block]) -> str:
             raise InvalidRequest(f"{where}: a block of type '{block.type}' cannot be read here; leave it out")
         if block.type != "text":
             raise InvalidRequest(
-                f"{where}: this model takes text only, and a block of type '{block.type}' was sent; send its text"
+                f"{where}: a block of type '{block.type}' cannot be read here; send its text, or an image"
             )
         if block.text is None:
             raise InvalidParameter(f"{where}: a text block needs 'text'")

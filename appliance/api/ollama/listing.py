@@ -7,7 +7,7 @@ from typing import Any
 
 from appliance.api.ollama.render import Json, moment
 from appliance.domain.errors import NotFound
-from appliance.domain.models import Artifact, Caller, Card, Deployment, ModelType
+from appliance.domain.models import IMAGE, Artifact, Caller, Card, Deployment, ModelType
 from appliance.engines.llama.backend import DEFAULT_CONTEXT_TOKENS
 from appliance.engines.parts import THOUGHT_CLOSING, THOUGHT_OPENING
 from appliance.lifecycle.benchmarks import context_length_tokens
@@ -178,7 +178,9 @@ def _capabilities(target: Target, card: Card | None) -> list[str]:
         return ["embedding"]
     if target.model.model_type not in TEXT_TYPES:
         return []
-    return ["completion", "tools", *(["thinking"] if card is not None and _thinks(card) else [])]
+    sees = card is not None and IMAGE in card.modalities
+    thinks = card is not None and _thinks(card)
+    return ["completion", "tools", *(["vision"] if sees else []), *(["thinking"] if thinks else [])]
 
 
 def _artifact(node: Node, target: Target) -> Artifact | None:

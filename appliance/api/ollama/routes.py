@@ -10,6 +10,7 @@ from litestar.response import Stream
 
 import appliance
 from appliance.api.handlers import TheCaller, TheNode
+from appliance.api.images import text_or_image
 from appliance.api.ollama import listing, render, translate
 from appliance.api.ollama.generation import DIALECT, Generation
 from appliance.api.streaming import while_connected
@@ -95,7 +96,8 @@ async def embed(
     """One vector of length 1 per text; without a text only load the model, or let it go."""
     started_seconds = node.clock.monotonic_seconds()
     texts = (data.input,) if isinstance(data.input, str) else tuple(data.input or ())
-    asked = EmbeddingRequest(texts=texts if any(texts) else (), normalize=True)
+    inputs = tuple(text_or_image(text, f"input[{index}]") for index, text in enumerate(texts))
+    asked = EmbeddingRequest(texts=inputs if any(texts) else (), normalize=True)
     result = await while_connected(request, _embedded(node, caller, data, asked))
     return {
         "model": data.model,
@@ -110,7 +112,8 @@ async def embeddings(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.EmbeddingsCreate]
 ) -> dict[str, Any]:
     """The older form: the vector of one text, not scaled; without one only load the model, or let it go."""
-    asked = EmbeddingRequest(texts=(data.prompt,) if data.prompt else (), normalize=False)
+    texts = (text_or_image(data.prompt, "prompt"),) if data.prompt else ()
+    asked = EmbeddingRequest(texts=texts, normalize=False)
     result = await while_connected(request, _embedded(node, caller, data, asked))
     return {"embedding": result.vectors[0] if result.vectors else []}
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
 
+from appliance.api.images import content_of, image_of
 from appliance.domain.errors import InvalidParameter, InvalidRequest, Unsupported
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
     Constraint,
+    Image,
     JsonConstraint,
     Message,
     Sampling,
@@ -92,7 +93,6 @@ def generate_request(
 
     Raises InvalidRequest, InvalidParameter, Unsupported.
     """
-    _refuse_images("images", body.images)
     if body.suffix:
         _unserved("suffix", "this model does not support insert; write the text around the gap into a raw prompt")
     if body.template:
@@ -101,6 +101,8 @@ def generate_request(
         _unserved("context", "conversations are not kept as tokens; send the messages to /api/chat")
     if body.raw and body.system:
         raise InvalidRequest("raw: a raw prompt takes no system text; write it into the prompt")
+    if body.images and (body.raw or not has_template):
+        raise InvalidRequest("images: a prompt that goes to the model as it is has no place for them; leave them out")
     if body.raw or not (has_template or body.system):
         if body.think:
             raise InvalidRequest("think: a prompt that goes to the model as it is switches nothing; leave think out")
@@ -112,7 +114,8 @@ def generate_request(
             cache_scope=cache_scope,
         )
     system = (Message(role="system", content=body.system),) if body.system else ()
-    return _chat(body, (*system, Message(role="user", content=body.prompt or "")), (), cache_scope)
+    content, images = _content("images", body.prompt or "", body.images)
+    return _chat(body, (*system, Message(role="user", content=content, images=images)), (), cache_scope)
 
 
 def _chat(
@@ -140,17 +143,18 @@ def _context(body: wire.ChatCreate | wire.GenerateCreate) -> int | None:
 
 def _message(index: int, message: wire.Message, names: dict[str, str]) -> Message:
     where = f"messages[{index}]"
-    _refuse_images(where, message.images)
     calls = tuple(_call(call) for call in message.tool_calls or ())
     names.update({call.id: call.name for call in calls if call.id is not None})
     name = message.tool_name or message.name or names.get(message.tool_call_id or "")
     if message.role == "tool" and not name and not message.tool_call_id:
         raise InvalidParameter(f"{where}: a tool message needs 'tool_name'")
-    if message.content is None and not calls:
+    if message.content is None and not calls and not message.images:
         raise InvalidParameter(f"{where}: a {message.role} message needs 'content'")
+    content, images = _content(f"{where}.images", message.content, message.images)
     return Message(
         role=message.role,
-        content=message.content,
+        content=content,
+        images=images,
         name=name,
         tool_calls=calls,
         tool_call_id=message.tool_call_id,
@@ -163,9 +167,12 @@ def _call(call: wire.ToolCall) -> ToolCall:
     return ToolCall(id=call.id, name=call.function.name, arguments=arguments)
 
 
-def _refuse_images(where: str, images: Sequence[Any] | None) -> None:
-    if images:
-        raise InvalidRequest(f"{where}: this model takes text only, and {len(images)} image(s) were sent")
+def _content(where: str, text: str | None, sent: Sequence[str] | None) -> tuple[str | None, tuple[Image, ...]]:
+    """The dialect has images beside the text; they are put before it, where models are used to have them."""
+    if not sent:
+        return text, ()
+    images = [image_of(each, f"{where}[{index}]", bare=True) for index, each in enumerate(sent)]
+    return content_of([*images, *([text] if text else [])], "\n")
 
 
 def _tool(tool: wire.Tool) -> Tool:

@@ -74,7 +74,7 @@ async def embeddings(
 ) -> dict[str, Any]:
     """A list of ``embedding``."""
     target = inference.by_name(caller, body.model)
-    asked = EmbeddingRequest(texts=translate.embedding_texts(body.input))
+    asked = EmbeddingRequest(texts=translate.embedding_inputs(body.input))
     result = await inference.embed(caller, target, asked, dialect=dialect)
     rows = [
         {"object": "embedding", "index": i, "embedding": _vector(vector, body)}

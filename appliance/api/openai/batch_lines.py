@@ -42,7 +42,7 @@ ENDPOINTS = {
     "/v1/embeddings": _Endpoint(
         wire.EmbeddingsCreate,
         ModelType.EMBEDDING,
-        lambda body, _: translate.embedding_texts(body.input),
+        lambda body, _: translate.embedding_inputs(body.input),
         answers.embeddings,
     ),
 }

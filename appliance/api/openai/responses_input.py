@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from appliance.api import images
 from appliance.api.openai import fields, tools
 from appliance.api.openai.translate import DEFAULT_TEMPERATURE
 from appliance.domain.errors import InvalidParameter, InvalidRequest
-from appliance.domain.inference import ChatRequest, JsonConstraint, Message, Sampling, Tool, ToolCall
+from appliance.domain.inference import ChatRequest, Image, JsonConstraint, Message, Sampling, Tool, ToolCall
 from appliance.wire import openai_responses as wire
 
 LOGPROBS = "message.output_text.logprobs"
@@ -117,7 +118,8 @@ def _add(talk: _Talk, where: str, item: wire.Item) -> None:
     if kind == "message":
         if item.role is None:
             raise InvalidParameter(f"{where}: a message needs 'role'")
-        talk.say("system" if item.role == "developer" else item.role, _text(where, item.content, "content"))
+        role = "system" if item.role == "developer" else item.role
+        talk.say(role, *_content(where, role, item.content))
     elif kind == "function_call":
         if item.name is None or item.call_id is None:
             raise InvalidParameter(f"{where}: a function call needs 'name' and 'call_id'")
@@ -137,6 +139,19 @@ def _add(talk: _Talk, where: str, item: wire.Item) -> None:
         )
 
 
+def _content(where: str, role: str, content: str | Sequence[wire.Part] | None) -> tuple[str, tuple[Image, ...]]:
+    """A message's content: text, and a user's images."""
+    if role != "user" or content is None or isinstance(content, str):
+        return _text(where, content, "content"), ()
+    return images.content_of([_part(where, part) for part in content])
+
+
+def _part(where: str, part: wire.Part) -> str | Image:
+    if part.type == "input_image" and part.image_url is not None:
+        return images.image_of(part.image_url, f"{where}: input_image")
+    return _part_text(where, part)
+
+
 def _text(where: str, content: str | Sequence[wire.Part] | None, name: str) -> str:
     if content is None:
         raise InvalidParameter(f"{where} needs '{name}'")
@@ -148,7 +163,10 @@ def _text(where: str, content: str | Sequence[wire.Part] | None, name: str) -> s
 def _part_text(where: str, part: wire.Part) -> str:
     text = part.refusal if part.type == "refusal" else part.text
     if part.type not in (*_TEXT_PARTS, "refusal") or text is None:
-        raise InvalidRequest(f"{where}: this model takes text only, and a part of type '{part.type[:32]}' was sent")
+        raise InvalidRequest(
+            f"{where}: text is taken here, and a user's images as input_image with a data URL; a part of type "
+            f"'{part.type[:32]}' was sent"
+        )
     return text
 
 
@@ -167,11 +185,11 @@ class _Talk:
         self._end_turn()
         self._thought = thought or None
 
-    def say(self, role: str, text: str) -> None:
+    def say(self, role: str, text: str, pictures: tuple[Image, ...] = ()) -> None:
         """A message."""
         if role != "assistant":
             self._end_turn()
-            self._done.append(Message(role=role, content=text))
+            self._done.append(Message(role=role, content=text, images=pictures))
             return
         if self._text is not None or self._calls:
             self._end_turn()

@@ -47,6 +47,7 @@ def _model_object(node: Node, deployment_id: str) -> dict[str, Any]:
         "created": int(deployment.created_at.timestamp()),
         "owned_by": "appliance" if deployment.built_in else deployment.account_id,
         "model_type": model.model_type.value,
+        "input_modalities": node.directory.modalities_of(deployment),
         "deployment_id": deployment.id,
         "status": deployment.status.value,
         # what Anthropic's client reads of a model, at the same address

@@ -7,12 +7,14 @@ from typing import Any
 
 from msgspec import structs
 
+from appliance.api import images
 from appliance.api.openai import fields, tools
 from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
     Constraint,
+    Image,
     JsonConstraint,
     Message,
     Sampling,
@@ -112,14 +114,38 @@ def conversation(messages: Sequence[wire.Message]) -> tuple[Message, ...]:
     return tuple(_message(i, message) for i, message in enumerate(messages))
 
 
-def embedding_texts(value: str | Sequence[object]) -> tuple[str | tuple[int, ...], ...]:
-    """The texts of an embeddings request; a list of numbers is one text in token ids of the model's own vocabulary."""
-    texts = _prompts(value)
-    if not texts:
+def embedding_inputs(value: str | wire.EmbeddingItem | Sequence[object]) -> tuple[str | tuple[int, ...] | Image, ...]:
+    """The texts and images of an embeddings request; a list of numbers is one text in token ids of the model's own
+    vocabulary. Raises InvalidParameter, InvalidRequest for what is no image.
+    """
+    items = [value] if isinstance(value, str | wire.EmbeddingItem) else list(value)
+    numbers = [item for item in items if isinstance(item, int)]
+    if numbers and len(numbers) == len(items):
+        return (tuple(numbers),)
+    if numbers:
+        raise InvalidParameter("send either token ids, or a list of texts or of token id lists; not both mixed")
+    if not items:
         raise InvalidParameter("input is empty; send a text, token ids, or a list of either")
-    if len(texts) > MAX_TEXTS:
-        raise InvalidParameter(f"input: {len(texts)} texts, one request takes {MAX_TEXTS}; send several requests")
-    return tuple(texts)
+    if len(items) > MAX_TEXTS:
+        raise InvalidParameter(f"input: {len(items)} texts, one request takes {MAX_TEXTS}; send several requests")
+    return tuple(_embedding_input(f"input[{index}]", item) for index, item in enumerate(items))
+
+
+def _embedding_input(where: str, item: object) -> str | tuple[int, ...] | Image:
+    if isinstance(item, str):
+        return images.text_or_image(item, where)
+    if not isinstance(item, wire.EmbeddingItem):
+        return tuple(item) if isinstance(item, list) else ()
+    given = {"text": item.text, "image": item.image, "image_url": item.image_url}
+    named = [name for name, content in given.items() if content is not None]
+    if len(named) != 1 or item.type not in (None, *named):
+        raise InvalidParameter(f"{where}: give one of text, image and image_url, and as type, if at all, its name")
+    if item.text is not None:
+        return item.text
+    if item.image is not None:
+        return images.image_of(item.image, where, bare=True)
+    url = item.image_url
+    return images.image_of(url.url if isinstance(url, wire.EmbeddingImageUrl) else url or "", where)
 
 
 def document_text(index: int, document: str | dict[str, Any], rank_fields: Sequence[str] | None) -> str:
@@ -186,7 +212,7 @@ def _message(index: int, message: wire.Message) -> Message:
         for call in message.tool_calls or ()
     )
     fields.check(message, f"messages[{index}].")
-    content = _content(index, message.content if message.content is not None else message.refusal)
+    content, pictures = _content(index, message)
     if message.role == "tool" and not message.tool_call_id and not message.name:
         raise InvalidParameter(f"messages[{index}]: a tool message needs 'tool_call_id'")
     if content is None and not calls:
@@ -198,20 +224,25 @@ def _message(index: int, message: wire.Message) -> Message:
         tool_calls=calls,
         tool_call_id=message.tool_call_id,
         reasoning=message.reasoning_content or message.reasoning,
+        images=pictures,
     )
 
 
-def _content(index: int, content: str | list[wire.ContentPart] | None) -> str | None:
+def _content(index: int, message: wire.Message) -> tuple[str | None, tuple[Image, ...]]:
+    content = message.content if message.content is not None else message.refusal
     if not isinstance(content, list):
-        return content
-    return "".join(_part_text(index, part) for part in content)
+        return content, ()
+    return images.content_of([_part(f"messages[{index}]", message.role, part) for part in content])
 
 
-def _part_text(index: int, part: wire.ContentPart) -> str:
+def _part(where: str, role: str, part: wire.ContentPart) -> str | Image:
+    if part.type == "image_url" and part.image_url is not None and role in ("user", "tool"):
+        return images.image_of(part.image_url.url, f"{where}: image_url")
     text = part.refusal if part.type == "refusal" else part.text
     if part.type not in ("text", "refusal") or text is None:
         raise InvalidRequest(
-            f"messages[{index}]: this model takes text only, and a part of type '{part.type[:32]}' was sent"
+            f"{where}: a {role} message takes text, and a user's images as image_url; a part of type "
+            f"'{part.type[:32]}' was sent"
         )
     return text
 

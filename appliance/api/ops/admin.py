@@ -225,6 +225,7 @@ def _artifact_view(node: Node, artifact: Artifact) -> wire.Artifact:
         quantization=card.quantization,
         licence=card.licence,
         model_types=[kind.value for kind in card.model_types],
+        modalities=list(card.modalities),
         size_bytes=artifact.size_bytes,
         zoo_name=artifact.zoo_name,
         chat_template=card.chat_template,

@@ -12,6 +12,7 @@ from litestar import Controller, Request, post
 
 from appliance.api.bodies import decode
 from appliance.api.handlers import PathId, TheCaller, TheNode
+from appliance.api.images import text_or_image
 from appliance.api.sgp import translate
 from appliance.api.streaming import while_connected
 from appliance.domain.inference import (
@@ -107,7 +108,8 @@ async def _embedding(
 
 def _embedding_request(target: Target, body: sgp_execute.EmbeddingExecute, _: str) -> EmbeddingRequest:
     normalize = _bindings(target, body).get("normalize")
-    return EmbeddingRequest(texts=tuple(body.texts), normalize=None if normalize is None else bool(normalize))
+    texts = tuple(text_or_image(text, f"texts[{index}]") for index, text in enumerate(body.texts))
+    return EmbeddingRequest(texts=texts, normalize=None if normalize is None else bool(normalize))
 
 
 async def _reranking(

@@ -93,7 +93,10 @@ def asked(target: Target, prompt: str, sampling: Sampling, cache_scope: str) -> 
 def refuse_images(model: str, images: Sequence[object] | None) -> None:
     """Raise InvalidRequest when there are any."""
     if images:
-        raise InvalidRequest(f"'{model}' takes text only, and {len(images)} image(s) were sent; leave them out")
+        raise InvalidRequest(
+            f"'{model}' takes text only in this dialect, and {len(images)} image(s) were sent; leave them out, or ask "
+            "a model that reads images at /v1/chat/completions"
+        )
 
 
 def token_usage(usage: Usage) -> sgp_v2.TokenUsage:

@@ -13,13 +13,18 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, structs
 
 from appliance.domain.errors import InvalidParameter, WrongWeights
-from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
+from appliance.domain.inference import MAX_IMAGE_PIXELS
+from appliance.domain.models import IMAGE, Card, ModelType, Parameters, WeightsFormat
 from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
 from appliance.engines.shared import key_of
 
 if TYPE_CHECKING:
     from appliance.engines.llama.runtime import Model
 
+PROJECTOR = "mmproj.gguf"
+"""The file beside the weights that makes images their tokens."""
+VISION_BYTES = 7 * MAX_IMAGE_PIXELS + (32 << 20)
+"""Beside a projector's weights: one image while it is decoded, and what its encoder computes in."""
 DEFAULT_CONTEXT_TOKENS = 8192
 DEFAULT_ENCODER_TOKENS = 2048
 DEFAULT_POOLED_DECODER_TOKENS = 1024
@@ -125,23 +130,25 @@ class LlamaBackend:
             compute = 4 * (sizes.batch_tokens * width * 16 + results * 2)
             cells = sizes.cache_tokens
             kept = sizes.prefix_tokens
+            seen = _vision_bytes(card)
         else:
             results = sizes.batch_tokens * width
             logits = 2 * vocabulary if _is_decoder(card) else 0
             scores = (card.head_count or 32) * sizes.batch_tokens
             compute = 4 * sizes.batch_tokens * (width * 16 + scores + logits)
             cells = sizes.batch_tokens if _is_decoder(card) else 0
-            kept = 0
+            kept = seen = 0
         return Need(
             weights_bytes=weights,
             adapter_bytes=adapter,
             cache_bytes=cells * _cell_bytes(card, sizes.cache_type),
-            compute_bytes=compute,
+            compute_bytes=compute + seen,
             prefix_bytes=_prefix_bytes(kept, card, sizes.cache_type),
             weights_key=key_of(WeightsFormat.GGUF, spec.weights),
             layers=_layers(card),
             host_weights_bytes=_embeddings_bytes(card, weights),
-            host_compute_bytes=4 * (sizes.batch_tokens * width + results),
+            host_compute_bytes=4 * (sizes.batch_tokens * width + results) + seen,
+            grows=bool(seen),
         )
 
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
@@ -171,7 +178,20 @@ def _text_engine(model: Model, spec: EngineSpec) -> Engine:
         batch_tokens=sizes.batch_tokens,
         prefix_bytes=_prefix_bytes(sizes.prefix_tokens, spec.card, sizes.cache_type),
     )
-    return LlamaTextEngine(model, options)
+    if IMAGE not in spec.card.modalities:
+        return LlamaTextEngine(model, options)
+    from appliance.engines.llama.vision import MISSING, Vision, is_available
+
+    if not is_available():
+        return LlamaTextEngine(model, options, blindness=MISSING)
+    most_tokens = max(options.batch_tokens, options.slots)
+    projector = spec.weights.with_name(PROJECTOR)
+    vision = Vision(model, projector, threads=sizes.threads, batch_tokens=most_tokens)
+    try:
+        return LlamaTextEngine(model, options, vision=vision)
+    except BaseException:
+        vision.close()
+        raise
 
 
 def _pooled_engine(model: Model, spec: EngineSpec) -> Engine:
@@ -313,6 +333,11 @@ def _cell_bytes(card: Card, cache_type: str = "f16") -> int:
 def _prefix_bytes(tokens: int, card: Card, cache_type: str) -> int:
     """RAM for so many tokens of finished requests."""
     return tokens * (_cell_bytes(card, cache_type) + KEPT_CELL_BYTES)
+
+
+def _vision_bytes(card: Card) -> int:
+    """RAM for a projector, if there is one."""
+    return int(card.extra.get("projector_bytes", 0)) + VISION_BYTES if IMAGE in card.modalities else 0
 
 
 def usable_cores() -> int:

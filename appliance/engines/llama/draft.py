@@ -49,7 +49,9 @@ def lookup(known: Ints, most: int) -> Ints:
         return known[:0]
     far = places[places <= len(known) - LOOKED_UP_TOKENS - most]
     start = int(far[-1] if len(far) else places[0]) + LOOKED_UP_TOKENS
-    return known[start : start + most]
+    found = known[start : start + most]
+    images = np.flatnonzero(found < 0)  # what stands for an image is no token that could be said
+    return found[: images[0]] if len(images) else found
 
 
 class Guesser:

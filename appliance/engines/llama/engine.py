@@ -27,16 +27,17 @@ from appliance.domain.inference import (
     Tokens,
     ToolConstraint,
 )
-from appliance.engines.base import EngineStats
+from appliance.engines.base import EngineStats, refuse_images
 from appliance.engines.llama.batcher import Budget
 from appliance.engines.llama.chat import Marks, prompt_text, source_of, thoughts_of
 from appliance.engines.llama.grammar import Thoughts, to_gbnf
 from appliance.engines.llama.prefix import PrefixStore
 from appliance.engines.llama.runtime import Context, ContextOptions, Grammar, Model, Vocabulary
 from appliance.engines.llama.sampler import Law, Sampler
-from appliance.engines.llama.sequence import Cancel, Start
+from appliance.engines.llama.sequence import Cancel, Look, Start
 from appliance.engines.llama.stepper import Command, TextStepper
 from appliance.engines.llama.text import Pieces
+from appliance.engines.llama.vision import Vision
 from appliance.engines.parts import THOUGHT_OPENING
 from appliance.engines.stream import GenerationStream, Outbox
 from appliance.engines.thread import EngineThread
@@ -71,6 +72,7 @@ class _Prompt(Struct, frozen=True, kw_only=True):
     """What enters the model, and what of the answer is in it already."""
 
     tokens: Ints
+    looks: tuple[Look, ...] = ()
     opening: str = ""
     thoughts: Thoughts = Thoughts.NONE
 
@@ -78,8 +80,18 @@ class _Prompt(Struct, frozen=True, kw_only=True):
 class LlamaTextEngine:
     """``appliance.engines.base.TextEngine`` for GGUF weights. Owns the model from its making to ``close``."""
 
-    def __init__(self, model: Model, options: TextOptions, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        options: TextOptions,
+        clock: Clock | None = None,
+        vision: Vision | None = None,
+        blindness: str = "this model takes text only",
+    ) -> None:
+        """``blindness``: why images are refused where there is no vision."""
         self._options = options
+        self._vision = vision
+        self._blindness = blindness
         self._clock = clock or SystemClock()
         self._vocabulary = model.vocabulary
         self._device = model.device
@@ -141,6 +153,8 @@ class LlamaTextEngine:
         """Cancel what runs and free everything. Blocks; twice is fine."""
         self._thread.close()
         self._grammars.close()
+        if self._vision is not None:
+            self._vision.close()
 
     # --- TextEngine ----------------------------------------------------------------------------------------------
 
@@ -154,7 +168,7 @@ class LlamaTextEngine:
         """Start answering a conversation. Raises PromptTooLong, InvalidParameter."""
         prompt = await asyncio.to_thread(self._chat_prompt, request)
         if not _may_think(request):
-            prompt = _Prompt(tokens=prompt.tokens)
+            prompt = _Prompt(tokens=prompt.tokens, looks=prompt.looks)
         return await self._start(request, prompt)
 
     async def count_tokens(self, request: Request) -> int:
@@ -166,6 +180,8 @@ class LlamaTextEngine:
         if isinstance(request, CompletionRequest) and isinstance(request.prompt, str):
             ids = await asyncio.to_thread(self._vocabulary.tokenize, request.prompt, add_special=add_special)
         else:
+            if isinstance(request, ChatRequest):
+                refuse_images(request.messages, "images have no tokens to show")
             ids = await self._prompt(request)
         numbers = tuple(ids.tolist())
         return Tokens(ids=numbers, pieces=await asyncio.to_thread(self._vocabulary.pieces, numbers))
@@ -186,12 +202,21 @@ class LlamaTextEngine:
         return await asyncio.to_thread(self._vocabulary.tokenize, request.prompt)
 
     def _chat_prompt(self, request: ChatRequest) -> _Prompt:
+        if self._vision is None:
+            refuse_images(request.messages, self._blindness)
         text = prompt_text(request, self._template, self._marks)
         # many templates write the beginning mark themselves; it must not be there twice
         has_mark = bool(self._marks.bos) and text.startswith(self._marks.bos)
-        tokens = self._vocabulary.tokenize(text, add_special=not has_mark)
+        tokens, looks = self._read(text, request, add_special=not has_mark)
         thoughts = thoughts_of(text, source_of(request, self._template))
-        return _Prompt(tokens=tokens, thoughts=thoughts, opening=THOUGHT_OPENING if thoughts is Thoughts.OPEN else "")
+        opening = THOUGHT_OPENING if thoughts is Thoughts.OPEN else ""
+        return _Prompt(tokens=tokens, looks=looks, thoughts=thoughts, opening=opening)
+
+    def _read(self, text: str, request: ChatRequest, *, add_special: bool) -> tuple[Ints, tuple[Look, ...]]:
+        images = [image for message in request.messages for image in message.images]
+        if not images or self._vision is None:
+            return self._vocabulary.tokenize(text, add_special=add_special), ()
+        return self._vision.read(text, images, add_special=add_special)
 
     async def _echoed(self, prompt: str | tuple[int, ...]) -> str:
         return prompt if isinstance(prompt, str) else await self.detokenize(prompt)
@@ -218,12 +243,13 @@ class LlamaTextEngine:
             prompt=tokens,
             limit_tokens=limit,
             scope=request.cache_scope,
-            sampler=Sampler(sampling, tokens, law=law, banned=banned),
+            sampler=Sampler(sampling, tokens[tokens >= 0], law=law, banned=banned),
             stops=sampling.stop,
             logprobs=sampling.logprobs,
             submitted_seconds=submitted_seconds,
             may_think=stream.marks_thoughts,
             opening=prompt.opening,
+            looks=prompt.looks,
         )
         stream.usage.prompt_tokens = len(tokens)
         self._thread.submit(start, stream)

@@ -33,7 +33,7 @@ from appliance.domain.inference import (
     RerankingResult,
     Tokens,
 )
-from appliance.engines.base import EngineStats, plain_text
+from appliance.engines.base import EngineStats, plain_text, texts_only
 from appliance.engines.llama.runtime import Context, ContextOptions, Model, Vocabulary
 from appliance.engines.stream import Outbox, Receiver, Reply
 from appliance.engines.thread import EngineThread
@@ -265,8 +265,9 @@ class LlamaEmbeddingEngine(_PooledEngine):
         super().__init__(model, options, model.embedding_length)
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
-        """One vector per text. Raises PromptTooLong naming the text's index."""
-        texts = await asyncio.to_thread(self._tokenized, request.texts, "texts", self._text_tokens)
+        """One vector per text. Raises PromptTooLong naming the text's index, InvalidRequest for images."""
+        given = texts_only(request.texts)
+        texts = await asyncio.to_thread(self._tokenized, given, "texts", self._text_tokens)
         normalize = self._options.normalize if request.normalize is None else request.normalize
         vectors = await self._pool(texts, normalize=normalize)
         return EmbeddingResult(vectors=vectors, tokens=sum(map(len, texts)))

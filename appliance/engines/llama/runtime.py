@@ -14,7 +14,7 @@ import ctypes
 import logging
 import sysconfig
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Final
@@ -94,6 +94,16 @@ def _on_log(level: int, text: bytes, _: Any) -> None:
 
 _log_callback = c.llama_log_callback(_on_log)
 """Kept here: llama.cpp calls it for as long as the process lives."""
+
+
+def log_callback() -> Any:
+    """What llama.cpp's libraries report to."""
+    return _log_callback
+
+
+def complaint() -> str:
+    """What llama.cpp said last about an error on this thread."""
+    return _complaint()
 
 
 def _complaint() -> str:
@@ -502,6 +512,15 @@ class Context:
             self._guard = nullcontext()
             return bool(status == 0)
         raise Internal(f"llama.cpp failed to compute a step (status {status}): {_complaint()}")
+
+    def decode_by(self, decode: Callable[[Any], int]) -> bool:
+        """Let another door's library compute with the C context; what it returns is as ``llama_decode`` has it."""
+        with self._guard:
+            status = decode(self._context)
+        if status in (0, 1):
+            self._guard = nullcontext()
+            return bool(status == 0)
+        raise Internal(f"llama.cpp failed to compute an image (status {status}): {_complaint()}")
 
     def give_up(self) -> None:
         """A step does not end. One that holds the lock over the weights' adapters would block who loads them next."""

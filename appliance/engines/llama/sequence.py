@@ -5,6 +5,8 @@ Owned by the engine's thread. The batching loop moves it; it decides nothing its
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Protocol
+
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
@@ -15,7 +17,20 @@ from appliance.engines.llama.sampler import Sampler
 from appliance.engines.llama.text import Assembler, ThoughtMeter
 from appliance.engines.stream import Receiver
 
+if TYPE_CHECKING:
+    from appliance.engines.llama.runtime import Context
+
 Ints = npt.NDArray[np.int32]
+
+
+class Look(Protocol):
+    """An image in a prompt: neighbouring tokens, below 0, that name what they stand for and are computed together."""
+
+    start: int
+    tokens: int
+
+    def compute(self, context: Context, sequence: int) -> bool:
+        """Fill cells with it. Blocks. False: no room, and nothing changed. Raises Internal."""
 
 
 class Start(Struct, frozen=True, kw_only=True):
@@ -34,6 +49,8 @@ class Start(Struct, frozen=True, kw_only=True):
     """The answer may begin with thoughts, whose tokens are counted by themselves."""
     opening: str = ""
     """What the answer's text begins with before any token: an echoed prompt, or the mark of a thought begun there."""
+    looks: tuple[Look, ...] = ()
+    """The images of the prompt."""
 
 
 class Cancel(Struct, frozen=True):
@@ -55,6 +72,7 @@ class Sequence:
         self.guesser = Guesser()
         self.thoughts = ThoughtMeter(begun=bool(start.opening)) if start.may_think else None
         self.prompt_length = self.length = len(start.prompt)
+        self.looks = start.looks
         self.limit_tokens = start.limit_tokens
         self.computed = 0
         self.id: int | None = None
@@ -82,6 +100,22 @@ class Sequence:
     def owed(self) -> int:
         """Tokens that are known and not computed."""
         return self.length - self.computed
+
+    @property
+    def next_look(self) -> Look | None:
+        """The image that is to be computed now."""
+        return next((look for look in self.looks if look.start == self.computed), None)
+
+    @property
+    def owed_before_look(self) -> int:
+        """Of what it owes, the tokens before the next image."""
+        starts = [look.start for look in self.looks if look.start >= self.computed]
+        return min(starts, default=self.length) - self.computed
+
+    def whole(self, tokens: int) -> int:
+        """A beginning of so many tokens, or of less where it would end inside of an image."""
+        inside = (look.start for look in self.looks if look.start < tokens < look.start + look.tokens)
+        return next(inside, tokens)
 
     @property
     def is_streaming(self) -> bool:

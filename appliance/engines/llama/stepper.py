@@ -27,7 +27,7 @@ from appliance.engines.llama.draft import Prospect, StepTimes, best_length, may_
 from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities
-from appliance.engines.llama.sequence import Cancel, Sequence, Start
+from appliance.engines.llama.sequence import Cancel, Look, Sequence, Start
 from appliance.engines.llama.telling import Teller
 from appliance.engines.llama.text import Pieces
 from appliance.engines.stream import Outbox
@@ -125,6 +125,7 @@ class TextStepper:
         """Advance every generation by one step. False when there is none."""
         self._admit()
         self._place()
+        self._look()
         plan = self._with_drafts(self._plan())
         if plan.shares:
             self._advance(plan)
@@ -222,10 +223,10 @@ class TextStepper:
             sequence.awaited, sequence.awaited_tokens = match.awaited, match.awaited_tokens
             sequence.is_placed = False
         elif match.kept is not None:
-            self._restore(match.kept, sequence, match.tokens)
+            self._restore(match.kept, sequence, sequence.whole(match.tokens))
         elif match.running is not None:
             assert isinstance(match.running, Sequence), "only running sequences are shared"
-            self._share(match.running, sequence, match.tokens)
+            self._share(match.running, sequence, sequence.whole(match.tokens))
 
     def _sources(self) -> list[Sequence]:
         """Those whose cells others can share. A recurrent state is one sequence's own."""
@@ -264,7 +265,9 @@ class TextStepper:
         while True:
             placed = [sequence for sequence in self._running if sequence.is_placed]
             debts = [
-                Debt(s.arrival, s.owed, self._ledger.freed_without(s.id)) for s in placed if s.id is not None and s.owed
+                Debt(s.arrival, owed, self._ledger.freed_without(s.id))
+                for s in placed
+                if s.id is not None and (owed := s.owed_before_look if s.looks else s.owed)
             ]
             budget = self._budget.tokens(sum(sequence.is_streaming for sequence in placed))
             plan = plan_step(debts, budget, self._ledger.free_cells)
@@ -282,10 +285,11 @@ class TextStepper:
         by_arrival = {sequence.arrival: sequence for sequence in self._running}
         sequences = [by_arrival[share.key] for share in plan.shares]
         for sequence in sequences:
-            sequence.guesser.look(sequence.known, min(self._draft_tokens, sequence.limit_tokens - sequence.length - 1))
+            room = sequence.limit_tokens - sequence.length - 1 if sequence.owed == 1 else 0
+            sequence.guesser.look(sequence.known, min(self._draft_tokens, room))
         prospects = [Prospect(len(each.guesser.guess), each.guesser.confidence) for each in sequences]
-        room = min(self._context.results, self._ledger.free_cells) - len(plan.shares)
-        length = best_length(prospects, self._step_times, room)
+        spare = min(self._context.results, self._ledger.free_cells) - len(plan.shares)
+        length = best_length(prospects, self._step_times, spare)
         if not length:
             return plan
         drafts = [prospect.drafted(length) for prospect in prospects]
@@ -305,6 +309,36 @@ class TextStepper:
         sequence.restart()
         self._waiting.appendleft(sequence)
         self.preemptions += 1
+
+    # --- images --------------------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Compute the next image of the oldest that has come to one: one in a step, for streams wait meanwhile."""
+        for sequence in self._running:
+            look = sequence.next_look if sequence.looks and sequence.is_placed else None
+            if look is not None:
+                self._compute_look(sequence, look)
+                return
+
+    def _compute_look(self, sequence: Sequence, look: Look) -> None:
+        assert sequence.id is not None, "a sequence without cells cannot look"
+        while look.tokens > self._ledger.free_cells:
+            if not self._made_room_for(sequence):
+                return
+        self._outbox.flush()
+        if not look.compute(self._context, sequence.id):
+            self._made_room_for(sequence)
+            return
+        self._ledger.extend(sequence.id, look.tokens)
+        sequence.computed += look.tokens
+
+    def _made_room_for(self, sequence: Sequence) -> bool:
+        """Preempt the youngest; False when that is the one who asks."""
+        if len(self._running) == 1:
+            raise Internal("llama.cpp finds no room in its cache for a single image")
+        youngest = self._running[-1]
+        self._preempt(youngest)
+        return youngest is not sequence
 
     # --- computing -----------------------------------------------------------------------------------------------
 

@@ -12,9 +12,18 @@ from typing import Final
 from msgspec import structs
 
 from appliance.domain.errors import CannotFit, WrongWeights
-from appliance.domain.models import ModelType, WeightsFormat
+from appliance.domain.inference import MAX_IMAGE_PIXELS
+from appliance.domain.models import IMAGE, ModelType, WeightsFormat
 from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
-from appliance.engines.onnx.settings import Settings, read_settings, session_key
+from appliance.engines.onnx.settings import (
+    IMAGE_MODEL,
+    IMAGES_PER_HOP,
+    MODEL,
+    TEXT_MODEL,
+    Settings,
+    read_settings,
+    session_key,
+)
 
 _DISTRIBUTIONS: Final = ("onnxruntime-gpu", "onnxruntime")
 _SERVED: Final = (ModelType.EMBEDDING, ModelType.RERANKING)
@@ -22,6 +31,8 @@ _FLOAT_BYTES: Final = 4
 _FIXED_BYTES: Final = 32 << 20
 """Tokenizer, threads and what the allocator keeps in reserve, as measured on the starter."""
 _DEFAULT_WIDTH, _DEFAULT_HEADS = 1_024, 16
+_DECODED_BYTES: Final = 7 * MAX_IMAGE_PIXELS
+"""RAM that one image may take while it is decoded: as it comes, with four channels, and as RGB."""
 _BUFFERS_PER_TOKEN: Final = 12
 """Activations of the model's width alive at once: queries, keys and values, the widened layer, inputs and outputs."""
 
@@ -62,7 +73,7 @@ class OnnxBackend:
             compute_bytes=compute_bytes,
             weights_key=key,
             host_compute_bytes=_FIXED_BYTES,
-            grows=settings.device == "cuda",
+            grows=settings.device == "cuda" or settings.images is not None,
         )
 
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
@@ -86,15 +97,30 @@ def _check_weights(spec: EngineSpec) -> None:
     if spec.model_type not in spec.card.model_types:
         can = ", ".join(spec.card.model_types) or "neither embedding nor reranking"
         raise WrongWeights(f"these weights cannot serve {spec.model_type}; by their header they can serve: {can}")
-    missing = [name for name in ("model.onnx", "tokenizer.json") if not (spec.weights / name).is_file()]
+    towers = IMAGE in spec.card.modalities and not (spec.weights / MODEL).is_file()
+    needed = (TEXT_MODEL, IMAGE_MODEL) if towers else (MODEL,)
+    missing = [name for name in (*needed, "tokenizer.json") if not (spec.weights / name).is_file()]
     if missing:
-        raise WrongWeights(f"the weights lack {' and '.join(missing)}; import the folder that holds both")
+        raise WrongWeights(f"the weights lack {' and '.join(missing)}; import the folder that holds them all")
     if spec.adapter is not None:
         raise WrongWeights("ONNX weights take no adapter; merge it into the weights before the conversion to ONNX")
 
 
 def _compute_bytes(spec: EngineSpec, settings: Settings) -> int:
-    """Beside the weights: vectors for each token of the largest batch, and its attention scores."""
-    tokens = max(settings.batch_tokens, settings.max_tokens)
+    """Beside the weights: vectors for each token of the largest batch, and its attention scores.
+
+    Of weights that read images the same for the image tower, one image that is decoded, and those that wait for it.
+    """
     width, heads = spec.card.embedding_length or _DEFAULT_WIDTH, spec.card.head_count or _DEFAULT_HEADS
-    return _FIXED_BYTES + tokens * _FLOAT_BYTES * (width * _BUFFERS_PER_TOKEN + heads * settings.max_tokens)
+    of_texts = _FIXED_BYTES + _pass_bytes(settings.batch_tokens, settings.max_tokens, width, heads)
+    if settings.images is None:
+        return of_texts
+    tokens = int(spec.card.extra.get("image_tokens", 1))
+    width = int(spec.card.extra.get("image_width", _DEFAULT_WIDTH))
+    waiting_bytes = spec.slots * IMAGES_PER_HOP * settings.images.image_bytes
+    return of_texts + _pass_bytes(settings.batch_tokens, tokens, width, heads) + _DECODED_BYTES + waiting_bytes
+
+
+def _pass_bytes(batch_tokens: int, longest_tokens: int, width: int, heads: int) -> int:
+    tokens = max(batch_tokens, longest_tokens)
+    return tokens * _FLOAT_BYTES * (width * _BUFFERS_PER_TOKEN + heads * longest_tokens)

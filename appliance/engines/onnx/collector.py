@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar, cast
 from appliance.domain.errors import ApplianceError, Internal, NotReady
 from appliance.engines.base import EngineStats
 from appliance.engines.onnx.line import Line
-from appliance.engines.onnx.tasks import EncodedText, Floats
+from appliance.engines.onnx.tasks import Encoded, Floats
 from appliance.engines.thread import join
 
 log = logging.getLogger("appliance.onnx")
@@ -26,11 +26,11 @@ R = TypeVar("R")
 
 
 class Work(Generic[R]):
-    """One text and what to make of its output. ``finish`` runs in the collector's thread."""
+    """One text, or image, and what to make of its output. ``finish`` runs in the collector's thread."""
 
     __slots__ = ("finish", "text")
 
-    def __init__(self, text: EncodedText, finish: Callable[[Floats], R]) -> None:
+    def __init__(self, text: Encoded, finish: Callable[[Floats], R]) -> None:
         self.text = text
         self.finish = finish
 
@@ -64,7 +64,7 @@ class Collector:
     """A line of requests and the thread that runs their texts in batches."""
 
     def __init__(
-        self, run: Callable[[Sequence[EncodedText]], Sequence[Floats]], line: Line[_Request], *, name: str
+        self, run: Callable[[Sequence[Encoded]], Sequence[Floats]], line: Line[_Request], *, name: str
     ) -> None:
         """``run`` maps texts to their outputs, in the same order, and is called in one thread only."""
         self._run = run

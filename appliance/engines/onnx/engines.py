@@ -1,4 +1,5 @@
-"""The two engines: embedding and reranking, each a tokenizer, a session and the collector that batches for it.
+"""The engines: embedding, of texts alone or of images too, and reranking; an encoder and the collector that batches for
+it make each.
 
 Made by ``backend`` in a worker thread; requests come on the event loop. Tokenizing more than a few sentences runs in
 worker threads, everything that touches the session in the collector's. Engines over the same weights share the session,
@@ -8,93 +9,52 @@ each with a tokenizer and a collector of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import numpy as np
 
-from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter, WrongWeights
+from appliance.domain.errors import ApplianceError, InvalidParameter, NotReady, WrongWeights
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
     EmbeddingRequest,
     EmbeddingResult,
+    Image,
     RerankingRequest,
     RerankingResult,
     Tokens,
 )
 from appliance.domain.models import ModelType
-from appliance.engines.base import CPU, EngineSpec, EngineStats, Placement, plain_text
+from appliance.engines.base import EngineSpec, EngineStats, Placement, plain_text, texts_only
 from appliance.engines.onnx.collector import Collector, Work
+from appliance.engines.onnx.encoder import Encoder
 from appliance.engines.onnx.line import Line
-from appliance.engines.onnx.session import Session
-from appliance.engines.onnx.settings import CROSS_ENCODER, LATE_INTERACTION, PASS_TOKENS, Settings, session_key
-from appliance.engines.onnx.tasks import POOLINGS, EncodedText, Floats, max_similarity, pad, relevance, unit, unpad
-from appliance.engines.onnx.text import Tokenizer
-from appliance.engines.shared import WEIGHTS
+from appliance.engines.onnx.pixels import encode_picture
+from appliance.engines.onnx.preprocessing import Preprocessing
+from appliance.engines.onnx.settings import (
+    CROSS_ENCODER,
+    IMAGES_PER_HOP,
+    LATE_INTERACTION,
+    PASS_TOKENS,
+    Settings,
+)
+from appliance.engines.onnx.tasks import (
+    POOLINGS,
+    EncodedImage,
+    EncodedText,
+    Floats,
+    max_similarity,
+    relevance,
+    unit,
+)
+from appliance.engines.pictures import decode
 
 QUICK_CHARACTERS: Final = 4096
 """Texts up to this length together are tokenized on the loop: a hop to another thread would take longer."""
 TEXTS_PER_HOP: Final = 64
 """Texts that a worker thread tokenizes at once, so that others get their turn, and who leaves is not worked for."""
-
-
-class Encoder:
-    """A loaded graph with its tokenizer: texts in, token vectors or rows of numbers out."""
-
-    def __init__(self, spec: EngineSpec, settings: Settings, placement: Placement, limit_bytes: int) -> None:
-        """Load, and run a first pass to see what the graph gives; blocks.
-
-        Raises BadWeights, WrongWeights, CannotFit.
-        """
-        self.tokenizer = Tokenizer(
-            spec.weights / "tokenizer.json",
-            max_tokens=settings.max_tokens,
-            vocabulary_size=spec.card.vocabulary_size,
-        )
-        model, threads = spec.weights / "model.onnx", settings.threads
-        if placement.gpus:
-            key, device = placement.weights_key or session_key(spec, settings), placement.gpus[0].device
-            load = partial(Session, model, device=device, threads=threads, limit_bytes=limit_bytes)
-        else:
-            key, load = session_key(spec, settings), partial(Session, model, device=CPU, threads=threads)
-        self._hold = WEIGHTS.load(key, load)
-        self.session = self._hold.weights
-        self.sample = self._first_pass()
-
-    def run(self, texts: Sequence[EncodedText]) -> list[Floats]:
-        """One batch. What the runtime raises means a broken session: whoever loads next gets another one."""
-        batch = pad(texts, self.tokenizer.pad_id)
-        try:
-            return unpad(self.session.run(batch), texts)
-        except Exception:
-            self.spoil()
-            raise
-
-    def spoil(self) -> None:
-        """Whoever comes next over these weights gets a session of their own."""
-        self._hold.spoil()
-
-    def close(self) -> None:
-        """Let go of the session, which is freed when no other engine has it. Twice is fine."""
-        self._hold.release()
-
-    @property
-    def gives_token_vectors(self) -> bool:
-        """Whether a text's output is [tokens, width], else one row of numbers."""
-        return self.sample.ndim == 2
-
-    def _first_pass(self) -> Floats:
-        try:
-            (output,) = self.run(self.tokenizer.encode([""], "an empty text"))
-        except Exception as error:  # the runtime's exceptions share no base of their own
-            self.close()
-            raise BadWeights(f"the model's first pass failed: {str(error)[:500]}") from error
-        if output.ndim not in (1, 2) or not np.isfinite(output).all():
-            self.close()
-            raise WrongWeights(f"output '{self.session.output_name}' is no vector per token or per text of numbers")
-        return output
 
 
 class _OnnxEngine:
@@ -118,12 +78,12 @@ class _OnnxEngine:
         return encoded
 
     async def _given(self, texts: Sequence[str | tuple[int, ...]], subject: str) -> list[EncodedText]:
-        """Token ids of texts, of which some may be ids already. Raises PromptTooLong, InvalidParameter."""
+        """Token ids of texts, or of what is ids already. Raises PromptTooLong, InvalidParameter."""
         words = [text for text in texts if isinstance(text, str)]
         if len(words) == len(texts):
             return await self._encode(words, subject)
         if words:
-            raise InvalidParameter("texts and token ids cannot be mixed in one request; send two")
+            raise InvalidParameter("token ids and anything else cannot be mixed in one request; send two")
         ids = [text for text in texts if not isinstance(text, str)]
         return self._encoder.tokenizer.given(ids, subject)
 
@@ -185,11 +145,17 @@ class OnnxEmbeddingEngine(_OnnxEngine):
         self._normalize = settings.normalize
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
-        """One vector per text. Raises PromptTooLong naming the text's index. Cancelling the task cancels the work."""
-        texts = await self._given(request.texts, "text {index}")
-        finish = self._unit_vector if _either(request.normalize, self._normalize) else self._vector
+        """One vector per text. Raises PromptTooLong naming the text's index, InvalidRequest for images.
+
+        Cancelling the task cancels the work.
+        """
+        texts = await self._given(texts_only(request.texts), "text {index}")
+        finish = self._finish(request)
         vectors = await self._collector.submit([Work(text, finish) for text in texts])
         return EmbeddingResult(vectors=vectors, tokens=sum(map(len, texts)))
+
+    def _finish(self, request: EmbeddingRequest) -> Callable[[Floats], list[float]]:
+        return self._unit_vector if _either(request.normalize, self._normalize) else self._vector
 
     def _vector(self, output: Floats) -> list[float]:
         vector: list[float] = self._pool(output).tolist()
@@ -198,6 +164,49 @@ class OnnxEmbeddingEngine(_OnnxEngine):
     def _unit_vector(self, output: Floats) -> list[float]:
         vector: list[float] = unit(self._pool(output)).tolist()
         return vector
+
+
+class OnnxImageEmbeddingEngine(OnnxEmbeddingEngine):
+    """Texts and images to vectors of one space."""
+
+    def __init__(self, encoder: Encoder, settings: Settings, how: Preprocessing, slots: int) -> None:
+        super().__init__(encoder, settings, slots)
+        self._how = how
+        self._decoder = ThreadPoolExecutor(1, "onnx-images")  # an image takes much RAM while it is decoded
+
+    async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
+        """One vector per text or image. Raises PromptTooLong, InvalidRequest naming its index.
+
+        Cancelling the task cancels the work.
+        """
+        finish = self._finish(request)
+        images = {place: each for place, each in enumerate(request.texts) if isinstance(each, Image)}
+        texts = await self._given(["" if isinstance(each, Image) else each for each in request.texts], "text {index}")
+        words = {place: text for place, text in enumerate(texts) if place not in images}
+        vectors = await self._collector.submit([Work(text, finish) for text in words.values()])
+        found = dict(zip(words, vectors, strict=True))
+        places = list(images)
+        for start in range(0, len(places), IMAGES_PER_HOP):
+            some = places[start : start + IMAGES_PER_HOP]
+            works = [Work(await self._encoded(images[place], f"image {place}"), finish) for place in some]
+            found |= zip(some, await self._collector.submit(works), strict=True)
+        tokens = sum(map(len, words.values())) + len(images) * self._encoder.image_tokens
+        return EmbeddingResult(vectors=[found[place] for place in range(len(request.texts))], tokens=tokens)
+
+    async def _encoded(self, image: Image, where: str) -> EncodedImage:
+        try:
+            encoding = asyncio.get_running_loop().run_in_executor(self._decoder, self._encode_image, image, where)
+        except RuntimeError:
+            raise NotReady("the engine was unloaded while this request waited; send it again") from None
+        return await encoding
+
+    def _encode_image(self, image: Image, where: str) -> EncodedImage:
+        return encode_picture(decode(image, where), self._how, self._encoder.image_tokens, where)
+
+    def close(self) -> None:
+        """Let the running batch end, then free everything; blocks. Twice is fine."""
+        super().close()
+        self._decoder.shutdown()
 
 
 class CrossEncoderEngine(_OnnxEngine):
@@ -252,6 +261,8 @@ def load_engine(
     try:
         if spec.model_type is ModelType.EMBEDDING:
             _check_embedding(encoder, spec)
+            if settings.images is not None:
+                return OnnxImageEmbeddingEngine(encoder, settings, settings.images, spec.slots)
             return OnnxEmbeddingEngine(encoder, settings, spec.slots)
         if _scoring(encoder, settings) == CROSS_ENCODER:
             return CrossEncoderEngine(encoder, settings, spec.slots)

@@ -1,6 +1,6 @@
 """The only door to ONNX Runtime: one model in memory, on the device it was asked for or not at all.
 
-Made by ``engines`` in a worker thread and then used by the collectors of all engines over the same weights: the
+Made by ``encoder`` in a worker thread and then used by the collectors of all engines over the same weights: the
 runtime lets any number of threads run one session. It knows which inputs a graph takes, not what its output means.
 """
 
@@ -11,29 +11,64 @@ import ctypes
 import io
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import onnxruntime as ort
+from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, WrongWeights
 from appliance.engines.base import CPU
-from appliance.engines.onnx.tasks import Floats, TokenBatch
+from appliance.engines.onnx.tasks import Floats, PixelBatch, TokenBatch
 
 log = logging.getLogger("appliance.onnx")
 
-_FEEDS: Final[dict[str, Callable[[TokenBatch], Any]]] = {
+_INTEGERS: Final[dict[str, Any]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_FLOATS: Final[dict[str, Any]] = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+
+
+class Reading(Struct, frozen=True, kw_only=True):
+    """What a session is fed with, and which of its outputs is wanted."""
+
+    feeds: dict[str, Callable[[Any], Any]]
+    """Input → its array of a batch; the first input must be there."""
+    kinds: dict[str, Any]
+    """Types that its inputs may have."""
+    outputs: tuple[str, ...]
+    """Preferred in this order; a graph with none of these names gives its first output."""
+    takes: str
+
+
+_TOKENS: Final[dict[str, Callable[[TokenBatch], Any]]] = {
     "input_ids": lambda batch: batch.ids,
     "attention_mask": lambda batch: batch.mask,
     "token_type_ids": lambda batch: batch.type_ids,
     "position_ids": lambda batch: batch.positions,
 }
-_OUTPUTS: Final = ("last_hidden_state", "token_embeddings", "logits", "sentence_embedding")
-"""Preferred in this order; a graph with none of these names gives its first output."""
-_INTEGERS: Final[dict[str, Any]] = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_PIXELS: Final[dict[str, Callable[[PixelBatch], Any]]] = {"pixel_values": lambda batch: batch.pixels}
+
+_TEXT_TAKES: Final = (
+    "a text encoder takes input_ids and, as it needs, attention_mask, token_type_ids and position_ids as integers"
+)
+TEXTS: Final = Reading(
+    feeds=_TOKENS,
+    kinds=_INTEGERS,
+    outputs=("last_hidden_state", "token_embeddings", "logits", "sentence_embedding"),
+    takes=_TEXT_TAKES,
+)
+TEXT_TOWER: Final = Reading(
+    feeds=_TOKENS, kinds=_INTEGERS, outputs=("text_embeds", "pooler_output", "sentence_embedding"), takes=_TEXT_TAKES
+)
+IMAGE_TOWER: Final = Reading(
+    feeds=_PIXELS,
+    kinds=_FLOATS,
+    outputs=("image_embeds", "pooler_output"),
+    takes="an image tower takes pixel_values as floats",
+)
 _ERRORS_ONLY: Final = 3
 _CUDA: Final = "CUDAExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
@@ -44,11 +79,21 @@ ort.set_default_logger_severity(_ERRORS_ONLY)
 class Session:
     """A loaded graph. ``close`` frees it; twice is fine."""
 
-    def __init__(self, model: Path, *, device: str, threads: int, limit_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path,
+        *,
+        device: str,
+        threads: int,
+        limit_bytes: int | None = None,
+        reading: Reading = TEXTS,
+        idle: Mapping[str, Any] | None = None,
+    ) -> None:
         """Load; blocks. ``device`` is ``cpu``, ``gpu0``, ``gpu1``, ...; ``limit_bytes`` bounds what it takes of a GPU.
 
-        Raises BadWeights, WrongWeights (a graph that wants other inputs than texts), CannotFit (no such device, or
-        not enough of its memory).
+        ``idle``: what to feed inputs with that the wanted output does not depend on, as both towers in one graph have.
+        Raises BadWeights, WrongWeights (a graph that wants other inputs), CannotFit (no such device, or not enough of
+        its memory).
         """
         if device != CPU:
             _load_cuda(device)
@@ -56,16 +101,22 @@ class Session:
         self.device = device_of(self._session, device)
         # one batch at a time on a GPU: a second one would go over the limit, and be no faster for it
         self._turn: AbstractContextManager[Any] = nullcontext() if device == CPU else threading.Lock()
-        self._feeds = self._inputs()
         names = [output.name for output in self._session.get_outputs()]
-        self.output_name = next((name for name in _OUTPUTS if name in names), names[0])
+        self._read(reading, idle or {}, names)
         log.info("loaded %s on %s with %d threads, output %s", model.parent.name, self.device, threads, names)
 
-    def run(self, batch: TokenBatch) -> Floats:
+    def also(self, reading: Reading, idle: Mapping[str, Any]) -> Session:
+        """The same graph, in memory once, read in another way. Close both. Raises WrongWeights."""
+        other = copy(self)
+        other._read(reading, idle, [output.name for output in self._session.get_outputs()])
+        return other
+
+    def run(self, batch: TokenBatch | PixelBatch) -> Floats:
         """One forward pass; blocks. Whatever the runtime raises means that this session is broken."""
-        feeds = {name: _FEEDS[name](batch).astype(kind, copy=False) for name, kind in self._feeds.items()}
+        read = self._reading.feeds
+        feeds = {name: read[name](batch).astype(kind, copy=False) for name, kind in self._feeds.items()}
         with self._turn:
-            (output,) = self._session.run([self.output_name], feeds)
+            (output,) = self._session.run([self.output_name], feeds | self._idle, self._options)
         return np.asarray(output, np.float32)
 
     def close(self) -> None:
@@ -74,16 +125,17 @@ class Session:
             self._session = None
             _return_memory()
 
-    def _inputs(self) -> dict[str, Any]:
-        """Name → integer type of the inputs to feed."""
+    def _read(self, reading: Reading, idle: Mapping[str, Any], names: Sequence[str]) -> None:
         types = {value.name: value.type for value in self._session.get_inputs()}
-        unknown = [f"{name} ({kind})" for name, kind in types.items() if name not in _FEEDS or kind not in _INTEGERS]
-        if unknown or "input_ids" not in types:
-            raise WrongWeights(
-                f"the graph takes {', '.join(sorted(types))}; a text encoder takes input_ids and, as it needs, "
-                f"attention_mask, token_type_ids and position_ids as integers"
-            )
-        return {name: _INTEGERS[kind] for name, kind in types.items()}
+        read = {name: reading.kinds.get(kind) for name, kind in types.items() if name not in idle}
+        needed = next(iter(reading.feeds))
+        if needed not in read or not all(kind and name in reading.feeds for name, kind in read.items()):
+            raise WrongWeights(f"the graph takes {', '.join(sorted(types))}; {reading.takes}")
+        every_kind = _INTEGERS | _FLOATS
+        self._reading, self._feeds = reading, read
+        self._idle = {name: value.astype(every_kind[types[name]]) for name, value in idle.items() if name in types}
+        self._options = _path_to_output() if self._idle else None
+        self.output_name = next((name for name in reading.outputs if name in names), names[0])
 
 
 def providers(device: str, limit_bytes: int | None) -> list[Any]:
@@ -134,6 +186,14 @@ def _options(threads: int) -> Any:
     # Waiting threads would burn the cores that the event loop, clients and other engines compute on: with one busy
     # neighbour on two cores a lone text takes a third longer. On idle cores they would save a tenth of it.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def _path_to_output() -> Any:
+    """Compute what the wanted output depends on, and nothing else."""
+    options = ort.RunOptions()
+    options.only_execute_path_to_fetches = True
+    options.log_severity_level = _ERRORS_ONLY
     return options
 
 

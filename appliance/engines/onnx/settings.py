@@ -13,10 +13,13 @@ import msgspec
 from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.models import Parameters, WeightsFormat
+from appliance.domain.models import IMAGE, Parameters, WeightsFormat
 from appliance.engines.base import EngineSpec
+from appliance.engines.onnx.preprocessing import Preprocessing, read_preprocessing
 from appliance.engines.shared import key_of
 
+MODEL, TEXT_MODEL, IMAGE_MODEL = "model.onnx", "text_model.onnx", "vision_model.onnx"
+"""Names of the graphs in an artifact: one file, or a tower for texts and one for images."""
 CROSS_ENCODER: Final = "cross-encoder"
 LATE_INTERACTION: Final = "late-interaction"
 
@@ -32,6 +35,8 @@ _DEFAULT_BATCH_TOKENS: Final = {"cpu": 512, "cuda": 16_384}
 PASS_TOKENS: Final = {"cpu": 8, "cuda": 1_024}
 """What starting one more pass costs, in tokens of a running one: padding up to this much is cheaper. Measured on a CPU
 for lists of mixed texts, where 64 are 7 % slower; estimated for a GPU, whose pass takes milliseconds to start."""
+IMAGES_PER_HOP: Final = 8
+"""Images of a request that are ready for the tower at once: as numbers they are much larger than as files."""
 _JSON_BYTES_LIMIT: Final = 1 << 20
 
 
@@ -49,6 +54,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     threads: int
     batch_tokens: int
     """Padding included."""
+    images: Preprocessing | None = None
+    """How images are prepared, of weights that have a tower for them."""
 
 
 class _SentenceBert(Struct, frozen=True):
@@ -56,7 +63,10 @@ class _SentenceBert(Struct, frozen=True):
 
 
 def read_settings(spec: EngineSpec) -> Settings:
-    """What the parameters say, else what the model says. Raises InvalidParameter naming the parameter."""
+    """What the parameters say, else what the model says.
+
+    Raises InvalidParameter naming the parameter, WrongWeights for images to be prepared in a way that is not known.
+    """
     given = spec.parameters
     _check_choices(given)
     _check_ranges(given)
@@ -70,6 +80,7 @@ def read_settings(spec: EngineSpec) -> Settings:
         device=device,
         threads=int(given.get("threads", _default_threads(spec))),
         batch_tokens=int(given.get("batch_tokens", _DEFAULT_BATCH_TOKENS[device])),
+        images=read_preprocessing(spec.weights) if IMAGE in spec.card.modalities else None,
     )
 
 

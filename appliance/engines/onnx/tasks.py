@@ -1,4 +1,5 @@
-"""What goes into a pass over a batch of texts, and how its output becomes vectors and scores. Pure functions on arrays.
+"""What goes into a pass over a batch of texts, or images, and how its output becomes vectors and scores. Pure functions
+on arrays.
 
 Called by ``engines`` and ``session``. A text's output is ``hidden`` of shape [tokens, width] without padding, or a row
 of numbers where the graph itself ends in one per text. Nothing here knows about tokenizers, threads or sessions.
@@ -36,6 +37,28 @@ class EncodedText(Struct, frozen=True, eq=False):
         return np.ones_like(self.special) if self.special.all() else ~self.special
 
 
+class EncodedImage(Struct, frozen=True, eq=False):
+    """One image as a tower reads it."""
+
+    pixels: Floats
+    """[channels, height, width], normalized."""
+    tokens: int
+    """What it counts as: the patches that the tower makes of it."""
+
+    def __len__(self) -> int:
+        return self.tokens
+
+
+Encoded: TypeAlias = EncodedText | EncodedImage
+
+
+class PixelBatch(Struct, frozen=True, eq=False):
+    """Several images of one shape."""
+
+    pixels: Floats
+    """[images, channels, height, width]."""
+
+
 class TokenBatch(Struct, frozen=True, eq=False):
     """Several texts in one rectangle, padded on the right."""
 
@@ -51,9 +74,14 @@ class TokenBatch(Struct, frozen=True, eq=False):
         return places
 
 
-def pad(texts: Sequence[EncodedText], pad_id: int) -> TokenBatch:
-    """One rectangle as wide as the longest text."""
-    shape = len(texts), max(map(len, texts))
+def stack(images: Sequence[EncodedImage]) -> PixelBatch:
+    """Images beside each other."""
+    return PixelBatch(np.stack([image.pixels for image in images]))
+
+
+def pad(texts: Sequence[EncodedText], pad_id: int, least: int = 0) -> TokenBatch:
+    """One rectangle as wide as the longest text, and at least ``least`` tokens."""
+    shape = len(texts), max(least, *map(len, texts))
     ids, mask, type_ids = np.full(shape, pad_id), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for row, text in enumerate(texts):
         ids[row, : len(text)] = text.ids

@@ -28,7 +28,7 @@ from appliance.domain.inference import (
     Usage,
 )
 from appliance.domain.models import ModelType
-from appliance.engines.base import EmbeddingEngine, EngineStats, RerankingEngine, TextEngine
+from appliance.engines.base import EmbeddingEngine, EngineStats, RerankingEngine, TextEngine, refuse_images, texts_only
 from appliance.engines.remote import answer, ask, faults
 from appliance.engines.remote.answer import AnswerReader, Failed, ListedModel, Malformed
 from appliance.engines.remote.backend import RemoteSpec
@@ -209,7 +209,7 @@ class RemoteEmbeddingEngine(_Remote):
 
     async def embed(self, request: EmbeddingRequest) -> EmbeddingResult:
         """One vector per text, as they come or scaled to length 1. Raises InvalidRequest, NotReady, Busy."""
-        body = ask.embedding(request.texts, self._spec.model)
+        body = ask.embedding(texts_only(request.texts), self._spec.model)
         expected = len(request.texts)
         vectors, tokens = await self._whole("/embeddings", body, lambda found: answer.vectors_of(found, expected))
         wanted = request.normalize if request.normalize is not None else self._spec.parameters.get("normalize")
@@ -249,6 +249,7 @@ class RemoteTextEngine(_Remote):
 
     async def chat(self, request: ChatRequest) -> GenerationStream:
         """Start answering a conversation. Raises InvalidRequest."""
+        refuse_images(request.messages, "models elsewhere are sent text only")
         spec, owned_by = self._spec, self._listed.owned_by or ""
         body = ask.chat(request, spec.model, spec.max_tokens, owned_by)
         return self._start("/chat/completions", body, request.sampling)
