@@ -204,7 +204,8 @@ class Scheduler:
 
     def _refuse(self, tenant: Tenant, error: ApplianceError) -> None:
         # what hangs holds memory that would be the tenant's: our fault, and not the request's
-        fault = NotReady(error.message) if self._roster.hung else error
+        retry_seconds = policy.retry_delay_seconds(1)
+        fault = NotReady(error.message, retry_after_seconds=retry_seconds) if self._roster.hung else error
         if isinstance(tenant, Booking):
             tenant.refuse(fault)
         elif isinstance(tenant, Resident):

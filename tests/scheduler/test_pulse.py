@@ -129,8 +129,9 @@ async def test_no_room_beside_it(scheduler: Scheduler, clock: FakeClock) -> None
     await asyncio.sleep(0)
     (await scheduler.acquire("small")).release()
 
-    with pytest.raises(NotReady, match=r"hanging engines of 'a'; restart"):
+    with pytest.raises(NotReady, match=r"hanging engines of 'a'; restart") as refused:
         await large
+    assert refused.value.retry_after_seconds == 2
     plan = scheduler.plan(wanted("large", FakeBackend(16)))
     assert plan.outcome is Outcome.NEVER
     assert "restart the appliance" in plan.reason
