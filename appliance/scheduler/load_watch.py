@@ -1,7 +1,8 @@
-"""Finds loads that never return: a disk that no longer answers, a driver that hangs.
+"""Finds loads and unloads that never return: a disk that no longer answers, a driver that hangs.
 
 A load may take a configured time, or a few times as long as the same load took before, or what its weights take from a
-slow disk, whichever is longest. The scheduler looks with its upkeep, on the event loop.
+slow disk, whichever is longest; an unload somewhat longer than an engine's thread is waited for. The scheduler looks
+with its upkeep, on the event loop.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ SLOW_BYTES_PER_SECOND = 25 * 1024**2
 """Weights may come from the slowest disk that somebody would use."""
 
 
+UNLOAD_SECONDS = 90.0
+"""An engine's thread has a minute to end; what comes then frees memory, and computes nothing."""
+
+
 class LoadWatch:
-    """How long the loads under way have taken at the last look, and what ended ones took."""
+    """How long the loads and unloads under way have taken at the last look, and what ended loads took."""
 
     def __init__(self, looks: Looks, watch: Watch) -> None:
         self._looks = looks
         self._watch = watch
         self._taken_seconds: dict[Resident, float] = {}
+        self._closing_seconds: dict[Resident, float] = {}
         self._longest_seconds: dict[str, float] = {}
 
     def look(self, loading: Iterable[Resident]) -> list[Stalled]:
@@ -40,6 +46,20 @@ class LoadWatch:
             if seconds >= patience_seconds:
                 stalled.append(Stalled(resident, _reason(seconds, patience_seconds)))
         return stalled
+
+    def look_at_unloads(self, closing: Iterable[Resident]) -> list[Stalled]:
+        """Those whose engine has been closing for too long."""
+        last, self._closing_seconds = self._closing_seconds, {}
+        for resident in closing:
+            seconds = last[resident] + self._looks.passed_seconds if resident in last else 0.0
+            self._closing_seconds[resident] = seconds
+        return [
+            Stalled(
+                resident, f"its engine has not closed for {seconds:.0f} s; restart the appliance to free its memory"
+            )
+            for resident, seconds in self._closing_seconds.items()
+            if seconds >= UNLOAD_SECONDS
+        ]
 
     def ended(self, resident: Resident) -> None:
         """Learn what its load took."""

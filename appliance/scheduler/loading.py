@@ -98,7 +98,7 @@ class Loader:
         """Close it in a thread. Raises what closing raises."""
         movement = self._begin_moving()
         try:
-            await asyncio.to_thread(engine.close)
+            await in_thread_of_its_own(engine.close, "unload")
         finally:
             self._end_moving(movement)
 

@@ -235,19 +235,35 @@ class Residency:
         engine, resident.engine = resident.engine, None
         if engine is None:
             return
+        resident.is_closing = True
         try:
             await self._loader.unload(engine)
         except Exception as error:
             log.exception("closing the engine of '%s' failed; its bytes stay booked", resident.wanted.name)
-            resident.engine, resident.state = engine, ResidentState.HUNG
-            resident.trouble = resident.trouble or f"its engine does not end: {error}"
-            self._roster.hung.append(resident)
+            resident.engine = engine
+            self._hangs(resident, f"its engine does not end: {error}")
         else:
+            if resident in self._roster.hung:
+                self._roster.hung.remove(resident)
             self._ledger.release(resident.holder)
             log.info("'%s' left memory", resident.wanted.name)
+        resident.is_closing = False
         self._roster.leaving.discard(resident)
         resident.gone.set()
         self._room_changed()
+
+    def give_up_unload(self, resident: Resident, reason: str) -> None:
+        """Its engine does not close: its room is not as good as free. It is freed when it closes after all."""
+        log.error("'%s' does not leave memory: %s", resident.wanted.name, reason)
+        self._roster.leaving.discard(resident)
+        self._hangs(resident, reason)
+        self._room_changed()
+
+    def _hangs(self, resident: Resident, reason: str) -> None:
+        resident.state = ResidentState.HUNG
+        resident.trouble = resident.trouble or reason
+        if resident not in self._roster.hung:
+            self._roster.hung.append(resident)
 
     def let_go_of_ended(self, resident: Resident) -> None:
         """It hung and has come back: it frees its memory after all."""

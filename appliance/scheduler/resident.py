@@ -89,6 +89,8 @@ class Resident(Tenant):
         """Why its load is not begun when its turn comes."""
         self.given_up = asyncio.Event()
         """Its load does not return; nobody waits for it any more."""
+        self.is_closing = False
+        """Its engine is being closed."""
         self.trouble: str | None = None
         """Why it hangs."""
         self.loaded_at: datetime | None = None

@@ -29,6 +29,7 @@ from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.leasing import Leasing
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.line import Line
+from appliance.scheduler.load_watch import UNLOAD_SECONDS
 from appliance.scheduler.loading import Hooks, Loader
 from appliance.scheduler.needs import Needs
 from appliance.scheduler.placer import Placer
@@ -40,9 +41,6 @@ from appliance.scheduler.room import Room
 from appliance.scheduler.roster import IN_MEMORY, Roster
 from appliance.scheduler.tenant import Tenant
 from appliance.scheduler.upkeep import Upkeep
-
-MOST_CLOSE_SECONDS = 90.0
-"""How long the end of the appliance waits for a load or an unload: an engine's thread has a minute to end."""
 
 
 class Scheduler:
@@ -204,7 +202,8 @@ class Scheduler:
 
     def _refuse(self, tenant: Tenant, error: ApplianceError) -> None:
         # what hangs holds memory that would be the tenant's: our fault, and not the request's
-        fault = NotReady(error.message) if self._roster.hung else error
+        retry_seconds = policy.retry_delay_seconds(1)
+        fault = NotReady(error.message, retry_after_seconds=retry_seconds) if self._roster.hung else error
         if isinstance(tenant, Booking):
             tenant.refuse(fault)
         elif isinstance(tenant, Resident):
@@ -238,7 +237,7 @@ class Scheduler:
         self._bookings.close(error)
         self._residency.close(error)
         self._line.close()
-        await self._residency.settle(MOST_CLOSE_SECONDS)
+        await self._residency.settle(UNLOAD_SECONDS)
         await self._line.settle()
         self._residency.abandon()
 

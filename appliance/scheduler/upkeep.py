@@ -47,6 +47,8 @@ class Upkeep:
         self._let_go_of_ended()
         for stalled in self.load_watch.look([r for r in self._roster.loading if r.is_read]):
             self._residency.give_up_load(stalled.resident, NotReady(stalled.reason))
+        for stalled in self.load_watch.look_at_unloads([r for r in self._roster.leaving if r.is_closing]):
+            self._residency.give_up_unload(stalled.resident, stalled.reason)
         for stalled in self._pulses.look([*self._roster.residents(), *self._roster.proving]):
             self._give_up(stalled.resident, NotReady(stalled.reason))
         for resident in [r for r in self._roster.ready() if not r.can_serve]:

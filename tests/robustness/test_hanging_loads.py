@@ -70,6 +70,7 @@ def test_a_load_that_does_not_return(gated: GatedServer, client: httpx.Client, t
         seen = state(client)
         (hung,) = [resident for resident in seen["residents"] if resident["state"] == "HUNG"]
         assert REASON in hung["note"]
+        assert gated.metric("appliance_hung") == 1
         assert seen["memory_reserved_bytes"] >= hung["predicted_bytes"] > 0
         deployment = next(d for d in seen["deployments"] if d["id"] == text.deployment_id)
         if deployment["status"] != "LOADING":  # the next load may have begun already

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 
 import pytest
@@ -11,7 +12,7 @@ from appliance.domain.errors import ApplianceError, BadWeights, NotReady
 from appliance.engines.shared import WEIGHTS
 from appliance.scheduler.canary import Watch
 from appliance.scheduler.ledger import Budget, Ledger
-from appliance.scheduler.load_watch import SLOW_BYTES_PER_SECOND, TIMES_LONGER
+from appliance.scheduler.load_watch import SLOW_BYTES_PER_SECOND, TIMES_LONGER, UNLOAD_SECONDS
 from appliance.scheduler.loading import Hooks
 from appliance.scheduler.resident import ResidentState
 from appliance.scheduler.scheduler import Scheduler
@@ -304,3 +305,28 @@ async def test_the_end_does_not_wait_for_it(scheduler: Scheduler, clock: FakeClo
     await hanging(scheduler, clock, backend)
     await asyncio.wait_for(scheduler.close(), timeout=10)
     backend.gate.set()
+
+
+async def test_an_unload_that_hangs(scheduler: Scheduler, clock: FakeClock) -> None:
+    """Its room is no longer taken for as good as free; it is shown as hanging, and is free when it closes after all."""
+    backend = FakeBackend(20)
+    scheduler.want(wanted("a", backend))
+    (await scheduler.acquire("a")).release()
+    closes = threading.Event()
+    backend.loads[0].close = lambda: closes.wait(30)  # type: ignore[method-assign, assignment, return-value]
+    scheduler.want(wanted("b", FakeBackend(20)))
+    waiting = asyncio.create_task(scheduler.acquire("b"))
+    await few_turns()
+    await look(scheduler, clock, int(UNLOAD_SECONDS) - 1)
+    assert not waiting.done()
+    await look(scheduler, clock, 2)
+    with pytest.raises(NotReady, match="held by hanging engines of 'a'"):
+        await waiting
+    assert [(r.state, r.wanted.name) for r in scheduler.hung] == [(ResidentState.HUNG, "a")]
+    assert "has not closed for 90 s" in str(scheduler.hung[0].trouble)
+    assert scheduler.ledger.reserved_bytes == 20
+    closes.set()
+    await until(lambda: scheduler.ledger.reserved_bytes == 0)
+    assert scheduler.hung == []
+    clock.seconds += 2
+    (await scheduler.acquire("b")).release()

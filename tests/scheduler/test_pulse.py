@@ -55,14 +55,14 @@ async def look(scheduler: Scheduler, clock: FakeClock, seconds: int) -> None:
     for _ in range(seconds):
         clock.seconds += 1
         scheduler.sweep()
-    await settled()
+    await settled(scheduler)
 
 
-async def settled() -> None:
+async def settled(scheduler: Scheduler) -> None:
     """Let everything that was started end, closes in threads too."""
     for _ in range(50):
         await asyncio.sleep(0)
-    await asyncio.to_thread(lambda: None)
+    await scheduler.settle()
     for _ in range(50):
         await asyncio.sleep(0)
 
@@ -85,7 +85,7 @@ async def hung(scheduler: Scheduler, clock: FakeClock, name: str = "a", backend:
     await look(scheduler, clock, STALL_SECONDS + 1)
     assert engine.given_up is not None
     lease.release()
-    await settled()
+    await settled(scheduler)
 
 
 async def test_a_hanging_engine_is_taken_out(scheduler: Scheduler, clock: FakeClock, told: Told) -> None:
@@ -129,8 +129,9 @@ async def test_no_room_beside_it(scheduler: Scheduler, clock: FakeClock) -> None
     await asyncio.sleep(0)
     (await scheduler.acquire("small")).release()
 
-    with pytest.raises(NotReady, match=r"hanging engines of 'a'; restart"):
+    with pytest.raises(NotReady, match=r"hanging engines of 'a'; restart") as refused:
         await large
+    assert refused.value.retry_after_seconds == 2
     plan = scheduler.plan(wanted("large", FakeBackend(16)))
     assert plan.outcome is Outcome.NEVER
     assert "restart the appliance" in plan.reason
@@ -187,7 +188,7 @@ async def test_one_that_hangs_while_it_drains(scheduler: Scheduler, clock: FakeC
     await look(scheduler, clock, STALL_SECONDS + 1)
     assert engine.given_up is not None
     lease.release()
-    await settled()
+    await settled(scheduler)
     assert [r.wanted.name for r in scheduler.hung] == ["a"]
     assert scheduler.failure_of("a") is None
 
@@ -204,7 +205,7 @@ async def test_one_that_hangs_while_it_is_proved(scheduler: Scheduler, clock: Fa
     await look(scheduler, clock, FIRST_STEP_SECONDS + 1)
     with pytest.raises(NotReady, match="first step"):
         await replacing
-    await settled()
+    await settled(scheduler)
     assert [r.wanted.spec.parameters for r in scheduler.hung] == [{"tag": 1}]
     lease = await scheduler.acquire("a")
     assert lease.engine is old.loads[0]
@@ -239,7 +240,7 @@ async def test_weights_that_it_shares(
     engine.spoils = spoils
     await look(scheduler, clock, STALL_SECONDS + 1)
     lease.release()
-    await settled()
+    await settled(scheduler)
     assert scheduler.ledger.reserved_bytes == 13
 
     clock.seconds += 2

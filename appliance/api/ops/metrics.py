@@ -51,6 +51,8 @@ class _NodeCollector(Collector):
 
         scheduler = self._node.scheduler
         yield CounterMetricFamily("appliance_loads", "Engines loaded since the start", scheduler.loads)
+        hung = len(scheduler.hung)
+        yield GaugeMetricFamily("appliance_hung", "Engines and loads that hang, with the memory that they hold", hung)
         yield CounterMetricFamily("appliance_evictions", "Engines that left memory for others", scheduler.evictions)
 
     def _residents(self) -> Iterator[Metric]:
