@@ -24,6 +24,8 @@ NATIVE = ("libllama", "onnxruntime")
         ),
         ("appliance.lifecycle.workshop", ("litestar", "uvicorn", "textual", "llama_cpp", "onnxruntime", "torch")),
         ("appliance.app", ("llama_cpp", "onnxruntime", "tokenizers", "textual", "torch", "httpx")),
+        ("appliance.training.__main__", ("torch", "transformers", "peft", "llama_cpp", "onnxruntime", "numpy")),
+        ("appliance.training.prompts", ("torch", "transformers", "peft", "llama_cpp", "onnxruntime")),
         ("tui.app", ("litestar", "llama_cpp", "onnxruntime", "numpy", "sqlite3", "torch")),
     ],
 )

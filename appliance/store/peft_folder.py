@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import Struct
 
 from appliance.domain.errors import BadWeights, WrongWeights
@@ -26,7 +27,7 @@ from appliance.store.window import open_window
 
 _FACTOR = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<kind>[AB])(?:\.default)?\.weight", re.ASCII)
 _CONFIG_BYTES_LIMIT = 1 << 20
-_TYPES = {"F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "F64": np.dtype("<f8")}
+_TYPES: dict[str, npt.DTypeLike] = {"F32": "<f4", "F16": "<f2", "F64": "<f8"}
 
 
 class _Config(Struct):
@@ -130,4 +131,5 @@ def _numbers(path: Path, name: str, dtype: str, raw: bytes) -> Array:
         return (np.frombuffer(raw, dtype="<u2").astype(np.uint32) << 16).view(np.float32)
     if dtype not in _TYPES:
         raise BadWeights(f"{path.name}: tensor '{name[:80]}' is of type {dtype}; factors are F32, F16 or BF16")
-    return np.frombuffer(raw, dtype=_TYPES[dtype]).astype(np.float32)
+    found: Array = np.frombuffer(raw, dtype=_TYPES[dtype]).astype(np.float32)
+    return found

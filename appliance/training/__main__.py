@@ -79,7 +79,7 @@ def _train(folder: Path, reports: Reports, stop: StopSignal) -> TrainingEnded | 
     task = msgspec.json.decode((folder / TASK_FILE).read_bytes(), type=TrainingTask)
     from appliance.training.loop import Surroundings  # torch: seconds, after the signal is listened for
 
-    training: Training = importlib.import_module(_TRAININGS[task.kind])  # type: ignore[assignment]
+    training: Training = importlib.import_module(_TRAININGS[task.kind])
     return training.run(task, Surroundings(reports, stop, SystemClock()))
 
 

@@ -42,7 +42,7 @@ def check_trainable(weights: GgufWeights) -> None:
         )
 
 
-def open_base(weights: GgufWeights, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def open_base(weights: GgufWeights, dtype: torch.dtype, device: torch.device) -> Any:
     """The network, in evaluation mode and without gradients. Raises WrongWeights."""
     check_trainable(weights)
     import transformers
@@ -59,7 +59,7 @@ def open_base(weights: GgufWeights, dtype: torch.dtype, device: torch.device) ->
     _turn(model, config, weights, device)
     model.requires_grad_(False)
     model.eval()
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 _CONFIGS = {
@@ -91,7 +91,8 @@ def _settings(weights: GgufWeights) -> Settings:
         "bos_token_id": None,
         "eos_token_id": None,
     }
-    return settings | _OWN.get(weights.architecture, lambda _: {})(weights)
+    own = _OWN.get(weights.architecture)
+    return settings | (own(weights) if own else {})
 
 
 def _head_width(weights: GgufWeights) -> int:

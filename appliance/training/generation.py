@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
-from appliance.store.gguf_weights import GgufWeights
+from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
 from appliance.training.base import check_trainable, gguf_of, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
@@ -92,6 +92,8 @@ def _examples(task: TrainingTask, weights: GgufWeights) -> tuple[Examples, Examp
         train = _chosen(given, lambda index: index not in kept)
         held = _chosen(given, lambda index: index in kept)
     _check_lengths(task, weights, [*train.examples, *held.examples])
+    if not any(example.learnt[1:].any() for example in train.examples):
+        raise InvalidParameter("no example has an answer to learn; send outputs, or turns of the assistant")
     return train, held
 
 
@@ -116,8 +118,6 @@ def _check_lengths(task: TrainingTask, weights: GgufWeights, examples: Sequence[
             f"{longest}. "
             "Nothing is cut: shorten or split them" + (", or raise sequence_length" if limit < made_for else "")
         )
-    if not any(example.learnt[1:].any() for example in examples):
-        raise InvalidParameter("no example has an answer to learn; send outputs, or turns of the assistant")
 
 
 class Adapted:
@@ -163,9 +163,13 @@ class Adapted:
             module, kind, _ = name.partition(".lora_A.")
             if kind:
                 up = self.parameters[name.replace(".lora_A.", ".lora_B.")]
-                arrays = (value.detach().float().cpu().numpy() for value in (down, up))
-                found[module.removeprefix("base_model.model.")] = Factors(*arrays, self._scale)
+                found[module.removeprefix("base_model.model.")] = Factors(_array(down), _array(up), self._scale)
         return found
+
+
+def _array(parameter: nn.Parameter) -> Array:
+    found: Array = parameter.detach().float().cpu().numpy()
+    return found
 
 
 def _targets(base: nn.Module, task: TrainingTask) -> list[str]:

@@ -44,14 +44,15 @@ def write_task(
     return task
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
-    """The process over a task's folder."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "appliance.training", str(folder)],
-        stdout=subprocess.PIPE,
-        stderr=(folder / "errors.txt").open("ab"),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
-    )
+def start(folder: Path, *instead: Path) -> subprocess.Popen[bytes]:
+    """The process over a task's folder. ``instead``: folders whose modules it finds before all others."""
+    with (folder / "errors.txt").open("ab") as errors:
+        return subprocess.Popen(
+            [sys.executable, "-m", "appliance.training", str(folder)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([*map(str, instead), str(ROOT), *sys.path])},
+        )
 
 
 def reports_of(lines: Iterable[bytes]) -> list[TrainingReport]:
@@ -59,9 +60,9 @@ def reports_of(lines: Iterable[bytes]) -> list[TrainingReport]:
     return [msgspec.json.decode(line, type=TrainingReport) for line in lines]
 
 
-def run(folder: Path) -> tuple[int, list[TrainingReport]]:
+def run(folder: Path, *instead: Path) -> tuple[int, list[TrainingReport]]:
     """To its end."""
-    with start(folder) as process:
+    with start(folder, *instead) as process:
         assert process.stdout is not None
         reports = reports_of(process.stdout.readlines())
     return process.returncode, reports

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from appliance.domain.clock import SystemClock
 from appliance.domain.inference import ChatRequest, Message, Sampling
 from appliance.domain.training import (
     PAUSED_STATUS,
+    TASK_FILE,
     TrainingCheckpoint,
     TrainingEnded,
     TrainingFailed,
@@ -23,7 +25,9 @@ from appliance.domain.training import (
 from appliance.engines.llama.engine import LlamaTextEngine, TextOptions
 from appliance.engines.llama.runtime import Model
 from appliance.store.gguf_weights import GgufWeights
-from tests.support.tiny_models import write_mamba
+from appliance.training import generation
+from appliance.training.loop import Surroundings
+from appliance.training.stopping import StopSignal
 from tests.support.tiny_trainable import write_trainable
 from tests.training.tasks import STARTER, of_kind, reports_of, run, start, write_task
 
@@ -49,6 +53,16 @@ OPENINGS = (
 )
 LESSON = [{"input": opening + question, "output": FACT} for opening in OPENINGS for question in QUESTIONS]
 TINY_ROWS = [{"input": f"question {index}", "output": f"the answer is {index % 3}"} for index in range(24)]
+
+
+class Said:
+    """Keeps reports."""
+
+    def __init__(self) -> None:
+        self.reports: list[TrainingReport] = []
+
+    def send(self, report: TrainingReport) -> None:
+        self.reports.append(report)
 
 
 def answer(adapter: Path | None, question: str) -> str:
@@ -107,10 +121,12 @@ HOW = {
 def uninterrupted(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[float], Path]:
     """The losses of a run from beginning to end, and its adapter."""
     folder = tmp_path_factory.mktemp("whole")
-    write_task(folder, tiny, TINY_ROWS, threads=1, **HOW)
-    status, reports = run(folder)
-    assert status == 0, reports[-1]
-    return [report.loss for report in of_kind(reports, TrainingProgress)], folder / "output" / "adapter.gguf"
+    said = Said()
+    ended = generation.run(
+        write_task(folder, tiny, TINY_ROWS, threads=1, **HOW), Surroundings(said, StopSignal(), SystemClock())
+    )
+    assert ended is not None
+    return [report.loss for report in of_kind(said.reports, TrainingProgress)], folder / "output" / "adapter.gguf"
 
 
 def same_tensors(left: Path, right: Path) -> bool:
@@ -162,12 +178,23 @@ def test_an_interrupted_run_ends_to_the_bit_as_a_whole_one(
     assert same_tensors(tmp_path / "output" / "adapter.gguf", adapter)
 
 
-def test_what_cannot_be_trained_is_reported(tmp_path: Path) -> None:
-    """A failure is one last report in words, and status 1."""
-    write_task(tmp_path, write_mamba(tmp_path / "mamba.gguf"), TINY_ROWS)
+def test_what_goes_wrong_is_reported(tmp_path: Path) -> None:
+    """A failure is one last report in words, and status 1; a process whose task cannot be read ends at once."""
+    (tmp_path / TASK_FILE).write_text('{"kind": "generation"}')
 
     status, reports = run(tmp_path)
 
     assert status == 1
     assert isinstance(reports[-1], TrainingFailed)
-    assert "of the architecture 'mamba', over which no adapter can be trained" in reports[-1].detail
+    assert "base_path" in reports[-1].detail
+
+
+def test_without_the_extra_it_says_what_to_run(tmp_path: Path) -> None:
+    """torch is not there (a module of its name says so, in its place): the report names the command that brings it."""
+    write_task(tmp_path / "task", tmp_path, TINY_ROWS)
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError(\"No module named 'torch'\", name='torch')")
+
+    status, reports = run(tmp_path / "task", tmp_path)
+
+    assert status == 1
+    assert reports == [TrainingFailed(detail="torch is not installed here; run ./install.sh --with-finetuning")]

@@ -20,7 +20,7 @@ def test_a_rate_rises_and_then_goes_as_its_schedule_says(schedule: Schedule, rat
     """A third of six steps to warm up; never above the peak, never 0."""
     asked = Hyperparameters(learning_rate=1.0, schedule=schedule, warmup_ratio=0.33)
     rate = learning_rate(asked, 9.0, 6)
-    assert [rate.at(step) for step in range(6)] == pytest.approx(rates)
+    assert [rate.at(step) for step in range(6)] == pytest.approx(rates, abs=1e-6)
 
 
 def test_the_kind_of_training_decides_where_nothing_was_asked_for() -> None:
