@@ -1,6 +1,6 @@
 """How fast an adapter trains, beside a plain loop over peft that does nothing else.
 
-    .venv/bin/python -m tests.benchmarks.finetuning [--steps 20] [--turns 3] [--threads 2] [--write]
+    .venv/bin/python -m tests.benchmarks.finetuning [--words 24] [--steps 8] [--turns 3] [--threads 2] [--write]
 
 Both train the same network (starter-chat, dequantized), the same adapter and the same examples, with as many tokens in
 a step. The plain loop is what one would write by hand: batches of padded examples, the loss of transformers, AdamW. It
@@ -138,7 +138,8 @@ def measure(task: TrainingTask, steps: int, turns: int, folder: Path) -> tuple[f
 def main() -> None:
     """Measure, and say it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--words", type=int, nargs="+", default=[24], help="of the longest inputs; one dataset each")
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true")
@@ -147,7 +148,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for longest in (24, 120):
+        for longest in arguments.words:
             data = folder / f"{longest}.jsonl"
             dataset(data, longest)
             for packing in (True, False):
