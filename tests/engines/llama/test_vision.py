@@ -125,6 +125,14 @@ async def test_an_image_larger_than_a_batch(engines: Any) -> None:
     assert (await told(engines(batch_tokens=8), asked(RED)))[0] == (await told(engines(), asked(RED)))[0]
 
 
+async def test_guesses_never_quote_an_image(engines: Any) -> None:
+    """An answer that goes round in circles is guessed from what was said, not from an image's tokens."""
+    request = structs.replace(asked(RED, BLUE, RED), sampling=Sampling(temperature=0.0, max_tokens=100))
+    plain, _ = await told(engines(), request)
+    guessed, _ = await told(engines(draft_tokens=8), request)
+    assert guessed == plain
+
+
 async def test_leaving_frees_the_slot(seeing: LlamaTextEngine) -> None:
     """As for any generation; the next one is served."""
     stream = await seeing.chat(structs.replace(asked(RED), sampling=Sampling(temperature=0.0, max_tokens=150)))
