@@ -15,13 +15,13 @@ import scale_gp
 import scale_gp_beta
 from pydantic import PydanticDeprecatedSince20
 from scale_egp.sdk.client import EGPClient
-from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection
 from scale_egp.utils.api_utils import APIEngine
 
 with warnings.catch_warnings():
     # the command line's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
     warnings.simplefilter("ignore", PydanticDeprecatedSince20)
     from scale_egp.cli import collections as commands
+    from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection
 
 Place: TypeAlias = tuple[type, str]
 """A class and the name of a function on it."""
@@ -161,11 +161,10 @@ _MEDIA = "models that make sound, images or video"
 _APPLICATIONS = "applications and their dashboards, threads and reports; not the models family"
 _EVALUATIONS = "evaluations, their datasets, questions and reports; not the models family"
 _KNOWLEDGE = "knowledge bases and vector stores; not the models family"
-_TRAINING = "training datasets and fine-tuning"
+_TRAINING = "fine-tuning in OpenAI's shape; it is served in SGP's"
 _BATCHES_OF_THEIR_OWN = "batches are served in OpenAI's shape"
 _STORE = "always refused, with how it is done here"
 _WEB = "asks ollama.com, not the server"
-_V5 = "dialect v5"
 
 OUT_OF_SCOPE: dict[str, dict[str, str]] = {
     "openai": {
@@ -245,13 +244,11 @@ OUT_OF_SCOPE: dict[str, dict[str, str]] = {
         "application_variant_reports": _APPLICATIONS,
         "application_variants": _APPLICATIONS,
         "applications": _APPLICATIONS,
-        "beta.files": "the beta's files",
         "chat_threads": _APPLICATIONS,
         "deployment_packages": _APPLICATIONS,
         "evaluation_configs": _EVALUATIONS,
         "evaluation_datasets": _EVALUATIONS,
         "evaluations": _EVALUATIONS,
-        "fine_tuning_jobs": _TRAINING,
         "interactions": _APPLICATIONS,
         "knowledge_base_data_sources": _KNOWLEDGE,
         "knowledge_bases": _KNOWLEDGE,
@@ -259,14 +256,11 @@ OUT_OF_SCOPE: dict[str, dict[str, str]] = {
         "questions": _EVALUATIONS,
         "studio_projects": _EVALUATIONS,
         "themes": _APPLICATIONS,
-        "training_datasets": _TRAINING,
     },
     "scale-gp-beta": {
         "agent_configs": _AGENTS,
         "annotation_tasks": _EVALUATIONS,
         "build": _AGENTS,
-        "chat": _V5,
-        "completions": _V5,
         "credentials": _ORGANIZATION,
         "dataset_items": _EVALUATIONS,
         "datasets": _EVALUATIONS,
@@ -275,11 +269,7 @@ OUT_OF_SCOPE: dict[str, dict[str, str]] = {
         "evaluation_groups": _EVALUATIONS,
         "evaluation_items": _EVALUATIONS,
         "evaluations": _EVALUATIONS,
-        "files": _V5,
-        "inference": _V5,
-        "models": _V5,
         "questions": _EVALUATIONS,
-        "responses": _V5,
         "rubrics": _EVALUATIONS,
         "secrets": _ORGANIZATION,
         "span_assessments": _APPLICATIONS,
@@ -292,17 +282,13 @@ OUT_OF_SCOPE: dict[str, dict[str, str]] = {
         "evaluation_configs": _EVALUATIONS,
         "evaluation_datasets": _EVALUATIONS,
         "evaluations": _EVALUATIONS,
-        "fine_tuning_jobs": _TRAINING,
         "knowledge_base_data_sources": _KNOWLEDGE,
         "knowledge_bases": _KNOWLEDGE,
         "question_sets": _EVALUATIONS,
         "questions": _EVALUATIONS,
-        "training_datasets": _TRAINING,
     },
     "scale-egp command line": {
         "model-template show_model_schemas": "prints what the client knows; asks no server",
-        "fine-tuning-job": _TRAINING,
-        "training-dataset": _TRAINING,
     },
 }
 """Families of methods that no route serves, by how their names begin, and why."""
