@@ -18,7 +18,7 @@ from scale_egp.sdk.client import EGPClient
 from scale_egp.utils.api_utils import APIEngine
 
 with warnings.catch_warnings():
-    # the command line's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
+    # the client's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
     warnings.simplefilter("ignore", PydanticDeprecatedSince20)
     from scale_egp.cli import collections as commands
     from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection

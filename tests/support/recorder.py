@@ -52,11 +52,14 @@ class Recorder:
     def __init__(self) -> None:
         self._sent: set[Sent] = set()
         self._last: dict[str, Called] = {}
+        self._promised: Called | None = None
+        """A method that only prepares a stream, and calls another when the stream is entered."""
 
     def begin(self) -> None:
         """A test begins."""
         self._sent.clear()
         self._last.clear()
+        self._promised = None
 
     def uses(self) -> set[Use]:
         """What it did until now. A request that failed reached no route, unless that route always refuses."""
@@ -99,6 +102,8 @@ class Recorder:
         def plain(*arguments: Any, **options: Any) -> Any:
             with self._within(called):
                 result = function(*arguments, **options)
+            if called.client == "openai" and called.method.endswith(".stream"):
+                self._promised = called
             return self._each(result, called) if inspect.isgenerator(result) else result
 
         return plain
@@ -118,6 +123,8 @@ class Recorder:
         if _inside.get() is not None and called != _DISCOVERY:
             yield
             return
+        if self._promised is not None and self._promised.client == called.client:
+            called, self._promised = self._promised, None
         self._last[called.client] = called
         token = _inside.set(called)
         try:
