@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from appliance.commands.common import INTERRUPTED, Pair, json_option, key_option, print_json, print_rows, url_option
 from appliance.commands.datasets import ask_training
+from appliance.commands.merge import merge
 from appliance.wire.sgp_training import FineTuningConfiguration, FineTuningJobCreate, FineTuningJobV4, PromotionCreate
 
 if TYPE_CHECKING:
@@ -28,7 +29,10 @@ job_argument = click.argument("job_id", metavar="JOB")
 
 @click.group()
 def finetune() -> None:
-    """Jobs that train a model on a dataset, on a running server."""
+    """Jobs that train a model on a dataset, on a running server; and merging what they made."""
+
+
+finetune.add_command(merge)
 
 
 # --- ordering --------------------------------------------------------------------------------------------------------
