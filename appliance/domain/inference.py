@@ -123,6 +123,8 @@ class CompletionRequest(Struct, frozen=True, kw_only=True):
 
     prompt: str | tuple[int, ...]
     """Text, or token ids of the model's own vocabulary."""
+    suffix: str = ""
+    """What comes behind the answer, which fills the gap between; empty: the prompt is only continued."""
     sampling: Sampling = Sampling()
     constraint: Constraint | None = None
     context_tokens: int | None = None

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import msgspec
 import sqlite_utils
 from msgspec import UNSET, structs
 
@@ -24,6 +23,7 @@ from appliance.engines.base import EngineSpec
 from appliance.lifecycle import contents
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
+from appliance.lifecycle.vendor_configuration import kept
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as rows
 from appliance.registry.deployments import loading_marks
@@ -140,7 +140,7 @@ class Deployments:
             name=body.name,
             model_id=model.id,
             creation_parameters=body.model_creation_parameters,
-            vendor_configuration=_vendor_configuration(body.vendor_configuration),
+            vendor_configuration=kept(body.vendor_configuration, model),
             metadata=body.deployment_metadata,
             created_at=self._clock.now(),
             created_by_user_id=caller.user_id,
@@ -164,7 +164,7 @@ class Deployments:
         """
         self._directory.deployment_of(caller, model_id, deployment_id)
         deployment = self._directory.get_own(caller, self._directory.deployments, deployment_id, "model deployment")
-        changed = structs.replace(deployment, **_changes(body))
+        changed = structs.replace(deployment, **_changes(body, self._directory.models[model_id]))
         if changed.name != deployment.name:
             self._check_name(deployment.account_id, changed.name, but=deployment.id)
         return await self._replace(deployment, changed, self._directory.models[model_id])
@@ -224,7 +224,7 @@ class Deployments:
             name=f"a deployment of {model.name}",
             model_id=model.id,
             creation_parameters=body.model_creation_parameters,
-            vendor_configuration=_vendor_configuration(body.vendor_configuration),
+            vendor_configuration=kept(body.vendor_configuration, model),
             created_at=self._clock.now(),
             created_by_user_id=caller.user_id,
         )
@@ -334,24 +334,12 @@ class Deployments:
         )
 
 
-def _vendor_configuration(body: sgp.DeploymentVendorConfiguration | None) -> dict[str, Any] | None:
-    if body is None:
-        return None
-    if body.min_workers > body.max_workers:
-        raise InvalidParameter(
-            f"vendor_configuration.min_workers is {body.min_workers}, above max_workers {body.max_workers}; "
-            "raise max_workers"
-        )
-    built: dict[str, Any] = msgspec.to_builtins(body)
-    return {key: value for key, value in built.items() if value is not None}
-
-
-def _changes(body: sgp.DeploymentUpdate) -> dict[str, Any]:
+def _changes(body: sgp.DeploymentUpdate, model: Model) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     if body.name is not UNSET:
         changes["name"] = body.name
     if body.vendor_configuration is not UNSET:
-        changes["vendor_configuration"] = _vendor_configuration(body.vendor_configuration)
+        changes["vendor_configuration"] = kept(body.vendor_configuration, model)
     if body.model_creation_parameters is not UNSET:
         changes["creation_parameters"] = body.model_creation_parameters
     if body.deployment_metadata is not UNSET:

@@ -6,7 +6,6 @@ import asyncio
 import mimetypes
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
@@ -128,9 +127,16 @@ class Files:
         """One file. Raises NotFound."""
         return await self._database.run(lambda db: rows.find(db, caller.account_id, file_id))
 
-    def path(self, file: StoredFile) -> Path:
-        """Where its bytes are. Raises Internal when they are gone."""
-        return self._store.path(file.id)
+    async def open(self, caller: Caller, file: StoredFile) -> IO[bytes]:
+        """Its bytes, to be read whatever becomes of it meanwhile; the caller closes it.
+
+        Raises NotFound when it was deleted, Internal when its bytes are gone and nobody has deleted it.
+        """
+        try:
+            return await asyncio.to_thread(self._store.open, file.id)
+        except Internal:
+            await self.get(caller, file.id)
+            raise
 
     async def tag(self, caller: Caller, file_id: str, tags: dict[str, Any] | None) -> StoredFile:
         """Give a file other tags in place of those it has. Raises NotFound, DiskFull."""

@@ -74,7 +74,7 @@ class Meter:
 
     def requests(self, now_seconds: float) -> int:
         """Requests of the last minute."""
-        while self._moments and self._moments[0] <= now_seconds - WINDOW_SECONDS:
+        while self._moments and self._moments[0] <= _minute_ago(now_seconds):
             self._moments.popleft()
         return len(self._moments)
 
@@ -83,11 +83,11 @@ class Meter:
         count = self.requests(now_seconds)
         if count < limit:
             return 0.0
-        return min(WINDOW_SECONDS, self._moments[count - limit] + WINDOW_SECONDS - now_seconds)
+        return min(WINDOW_SECONDS, self._moments[count - limit] - _minute_ago(now_seconds))
 
     def empty_in_seconds(self, now_seconds: float) -> float:
         """When none will."""
-        return self._moments[-1] + WINDOW_SECONDS - now_seconds if self.requests(now_seconds) else 0.0
+        return self._moments[-1] - _minute_ago(now_seconds) if self.requests(now_seconds) else 0.0
 
     def count_request(self, now_seconds: float) -> None:
         """A request begins."""
@@ -248,6 +248,11 @@ def duration(seconds: float) -> str:
         return f"{whole // 60} min {whole % 60} s"
     minutes = math.ceil(whole / 60)
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _minute_ago(now_seconds: float) -> float:
+    """The one expression of it: what is counted and the wait for it round alike, so no wait for a counted one is 0."""
+    return now_seconds - WINDOW_SECONDS
 
 
 def _check_rate(holder: Holder, now_seconds: float) -> None:

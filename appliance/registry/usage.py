@@ -1,8 +1,9 @@
 """Sums over calls, by the hour and by the day, kept in the transaction that writes the calls.
 
-A report reads whole days from the days, the whole hours that are left from the hours, and only what a slice cuts off an
-hour from the calls themselves: exact to the microsecond, and a month costs as much as it has days. The sums stay when
-old calls are forgotten; an hour whose calls are gone cannot be cut, and belongs to the slice that it begins in.
+A report reads whole days from the days and what is left to the nearest of them from the hours, and only what is left to
+the nearest hour from the calls themselves: exact to the microsecond, and a month costs as much as it has days. What two
+slices share of a day or an hour is read once, added to one and taken off the other. The sums stay when old calls are
+forgotten; an hour whose calls are gone cannot be cut, and belongs to the slice that it begins in.
 """
 
 from __future__ import annotations
@@ -29,8 +30,11 @@ DIMENSIONS: Final = ("deployment_id", "model_id", "account_id", "key_id")
 """What a sum is kept by."""
 ROLL_UPS: Final = {"usage_hours": HOUR, "usage_days": DAY}
 
-Segment: TypeAlias = tuple[int, int, int]
-"""Number of the slice, and the span of it that one table answers for: start included, end not."""
+Span: TypeAlias = tuple[int, int]
+"""Start included, end not."""
+Signs: TypeAlias = dict[int, int]
+"""Numbers of the slices that a span belongs to, and how often: 1, or -1 where it is taken off."""
+Spans: TypeAlias = dict[Span, Signs]
 Who: TypeAlias = tuple[str, str, str, str]
 """Deployment, model, account and key: what a sum is of."""
 Filter: TypeAlias = dict[str, Sequence[str]]
@@ -105,44 +109,71 @@ def read(
     """
     assert by is None or by in DIMENSIONS, by
     where, values = conditions(wanted)
-    found: dict[tuple[int, str], UsageSums] = {}
-    for table, segments in cover(boundaries, forgotten_before(db)).items():
-        if not segments:
-            continue
+    found: defaultdict[tuple[int, str], UsageSums] = defaultdict(UsageSums)
+    for table, spans in cover(boundaries, forgotten_before(db)).items():
+        signs = list(spans.values())
         template = _READ_CALLS if table == "calls" else _READ_SUMS
         query = template.format(table=table, by=by or "''") + "".join(f" AND {one}" for one in where)
         query += " GROUP BY slice, whose"
-        for number, value, *row in db.execute(query, [msgspec.json.encode(segments).decode(), *values]).fetchall():
-            total = found.setdefault((number, value), UsageSums())
-            for name, amount in zip(SUMMED, row, strict=True):
-                setattr(total, name, getattr(total, name) + amount)
-    return found
+        asked = [(number, *span) for number, span in enumerate(spans)]
+        for number, value, *row in db.execute(query, [msgspec.json.encode(asked).decode(), *values]).fetchall():
+            for slice_number, sign in signs[number].items():
+                _add(found[slice_number, value], sign, row)
+    return {where: _sound(sums) for where, sums in found.items() if sums.calls}
 
 
-def cover(boundaries: Sequence[int], forgotten: int) -> dict[str, list[Segment]]:
-    """Which table answers for which span of each slice. Before ``forgotten``, a full hour, there are no calls."""
-    parts: dict[str, list[Segment]] = {"usage_days": [], "usage_hours": [], "calls": []}
+def _add(total: UsageSums, sign: int, row: Iterable[float]) -> None:
+    for name, amount in zip(SUMMED, row, strict=True):
+        setattr(total, name, getattr(total, name) + sign * amount)
+
+
+def _sound(sums: UsageSums) -> UsageSums:
+    """Times are no whole numbers: what stays of one when all of it is taken off may be a little less than nothing."""
+    for name in ("queue_milliseconds", "prefill_milliseconds", "decode_milliseconds"):
+        setattr(sums, name, max(0.0, getattr(sums, name)))
+    return sums
+
+
+def cover(boundaries: Sequence[int], forgotten: int) -> dict[str, Spans]:
+    """Which table answers for which spans. Before ``forgotten``, a full hour, there are no calls."""
     cuts = [_up(at, HOUR) if at < forgotten else at for at in boundaries]
-    for number, (start, end) in enumerate(pairwise(cuts)):
-        for table, first, last in _parts(start, end):
-            parts[table].append((number, first, last))
-    return parts
-
-
-def _parts(start: int, end: int) -> Iterable[tuple[str, int, int]]:
-    spans = [(start, end)]
+    left: Spans = {}
+    for number, span in enumerate(pairwise(cuts)):
+        _note(left, span, {number: 1})
+    parts: dict[str, Spans] = {}
     for table, grain in (("usage_days", DAY), ("usage_hours", HOUR)):
-        rest = []
-        for first, last in spans:
-            whole = (_up(first, grain), last - last % grain)
-            if whole[0] < whole[1]:
-                yield table, *whole
-                rest += [(first, whole[0]), (whole[1], last)]
-            else:
-                rest.append((first, last))
-        spans = [(first, last) for first, last in rest if first < last]
-    for first, last in spans:
-        yield "calls", first, last
+        parts[table], left = _whole(left, grain)
+    return {table: spans for table, spans in {**parts, "calls": left}.items() if spans}
+
+
+def _whole(spans: Spans, grain: int) -> tuple[Spans, Spans]:
+    """The spans from the full unit nearest to their start to the one nearest to their end, and what that leaves to be
+    added or taken off. A span that is shorter than a unit is left as it is.
+    """
+    whole: Spans = {}
+    left: Spans = {}
+    for (first, last), signs in spans.items():
+        if last - first < grain:
+            _note(left, (first, last), signs)
+            continue
+        start, end = _nearest(first, grain), _nearest(last, grain)
+        _note(whole, (start, end), signs)
+        for inner, outer in ((first, start), (end, last)):
+            taken_off = inner > outer
+            span = (outer, inner) if taken_off else (inner, outer)
+            _note(left, span, {number: -sign if taken_off else sign for number, sign in signs.items()})
+    return whole, left
+
+
+def _note(spans: Spans, span: Span, signs: Signs) -> None:
+    if span[0] < span[1]:
+        known = spans.setdefault(span, {})
+        for number, sign in signs.items():
+            known[number] = known.get(number, 0) + sign
+
+
+def _nearest(at: int, grain: int) -> int:
+    return (at + grain // 2) // grain * grain
 
 
 def _up(at: int, grain: int) -> int:

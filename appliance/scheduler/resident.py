@@ -7,15 +7,16 @@ import math
 from collections import deque
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError
-from appliance.domain.models import IMAGE
 from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources
 from appliance.scheduler.policy import Candidate, Head
 from appliance.scheduler.tenant import Tenant
+from appliance.store.digest import is_digest
 
 
 class Wanted(Struct, frozen=True, kw_only=True):
@@ -44,16 +45,19 @@ class Wanted(Struct, frozen=True, kw_only=True):
     def kind(self) -> list[Any]:
         """Everything that decides how much memory the load takes."""
         spec = self.spec
-        adapter = spec.adapter.name if spec.adapter else None
-        weights = spec.weights.name
-        if IMAGE in spec.card.modalities:  # a model beside its projector is no blob, which its digest would name
-            weights = f"{spec.weights.parent.name}/{weights}"
+        adapter = _stored_as(spec.adapter) if spec.adapter else None
+        weights = _stored_as(spec.weights)
         return [self.backend.version, spec.model_type.value, weights, adapter, spec.slots, spec.parameters]
 
     def fewer_gpus(self, there: int) -> str:
         """What to set on a machine that has only so many GPUs."""
         fewer = f"gpus to {there}, or to 0" if there else "gpus to 0"
         return f"set {'device to cpu' if self.spec.parameters.get('device') == 'cuda' else fewer} to run it in RAM"
+
+
+def _stored_as(path: Path) -> str:
+    """A blob's digest, or that of a folder of files and its name there: shards of two models may be called alike."""
+    return f"{path.parent.name}/{path.name}" if is_digest(path.parent.name) else path.name
 
 
 class ResidentState(StrEnum):

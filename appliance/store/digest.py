@@ -17,9 +17,14 @@ _NAME_LIMIT_BYTES = 255
 _SEPARATORS = frozenset('/\\:*?"<>|')
 
 
+def is_digest(text: str) -> bool:
+    """Whether it is a SHA-256 in lower-case hex."""
+    return _DIGEST.fullmatch(text) is not None
+
+
 def check_digest(text: str) -> str:
     """``text`` itself if it is a SHA-256 in lower-case hex. Raises InvalidParameter."""
-    if not _DIGEST.fullmatch(text):
+    if not is_digest(text):
         shown = text[:80].encode("unicode_escape").decode("ascii")
         raise InvalidParameter(f"'{shown}' is not a digest: 64 lower-case hexadecimal digits are needed")
     return text

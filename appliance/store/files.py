@@ -42,8 +42,16 @@ class FileStore:
         """Where a file is. Raises Internal when it is missing."""
         path = self._root / _checked(file_id)
         if not path.is_file():
-            raise Internal(f"the bytes of file {file_id} are missing from the home; upload it again")
+            raise _missing(file_id)
         return path
+
+    def open(self, file_id: str) -> IO[bytes]:
+        """A file, open for reading. Raises Internal when it is missing."""
+        path = self.path(file_id)
+        try:
+            return path.open("rb")
+        except FileNotFoundError:  # removed just now
+            raise _missing(file_id) from None
 
     def exists(self, file_id: str | None) -> bool:
         """Whether there is a file of this id."""
@@ -117,6 +125,10 @@ class FileStore:
                 f"writing {size_bytes / _MIB:.1f} MiB would leave less than the {self._reserve_bytes / _MIB:.0f} MiB "
                 "that stay reserved on the disk (disk_reserve_bytes); delete files or models, or use a larger disk"
             )
+
+
+def _missing(file_id: str) -> Internal:
+    return Internal(f"the bytes of file {file_id} are missing from the home; upload it again")
 
 
 def _checked(name: str) -> str:

@@ -78,7 +78,7 @@ class CompletionCreate(_Sampling, kw_only=True, forbid_unknown_fields=True):
     prompt: Text | Annotated[list[Text | TokenIds | int], Meta(min_length=1, max_length=1_000_000)]
     logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
     echo: bool | None = None
-    suffix: str | None = None
+    suffix: Text | None = None
     best_of: Choices | None = None
 
 

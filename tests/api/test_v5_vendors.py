@@ -121,8 +121,9 @@ def test_what_llmengine_wants() -> None:
         "adapter": "a",
         "context_length": 8,
     }
-    made = wish.vendor_configuration(Vendor.LLMENGINE, {"memory": "1Gi", "vendor": "LAUNCH", "per_worker": 3})
-    assert (made.vendor, made.gpus, made.memory, made.per_worker) == ("LLMENGINE", 1, None, 3)
+    before = {"memory": "1Gi", "vendor": "LAUNCH", "per_worker": 3, "storage": "of an older release"}
+    made = wish.vendor_configuration(Vendor.LLMENGINE, before)
+    assert (made.vendor, made.gpus, made.memory, made.per_worker, made.storage) == ("LLMENGINE", 1, None, 3, None)
 
 
 def test_what_launch_wants() -> None:
@@ -148,6 +149,7 @@ def test_what_launch_wants() -> None:
         ("post_inference_hooks", ["a"], []),
         ("public_inference", True, False),
         ("quantize", "awq", None),
+        ("storage", "96Gi", "16Gi"),
     ],
 )
 def test_what_llmengine_has_not_here(name: str, value: Any, harmless: Any) -> None:
@@ -170,6 +172,7 @@ def test_what_llmengine_has_not_here(name: str, value: Any, harmless: Any) -> No
         ("model_image", "request_schema", {}),
         ("model_image", "response_schema", {}),
         ("model_infra", "public_inference", True),
+        ("model_infra", "storage", "96Gi"),
     ],
 )
 def test_what_launch_has_not_here(part: str, name: str, value: Any) -> None:

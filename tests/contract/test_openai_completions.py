@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import OpenAI
 
-from tests.contract.conftest import CallLog, Starters, settled
+from tests.contract.conftest import CallLog, Starters, name_of_its_own, settled
+from tests.support import chain
+from tests.support.server import Server
+from tests.support.tiny_models import write_llama
 
 CHAT = "starter-chat"
 
@@ -37,6 +41,29 @@ def test_an_echoed_prompt_streams_first(openai_client: OpenAI) -> None:
     ) as stream:
         pieces = [chunk.choices[0].text for chunk in stream]
     assert pieces[0].startswith("A key stops")
+
+
+def test_a_gap_is_filled(openai_client: OpenAI, server: Server, admin: httpx.Client) -> None:
+    """``suffix`` comes behind the answer where the model has the tokens for it, as the prompt that it makes; streamed
+    the same."""
+    name, marks = name_of_its_own("gaps"), ("<|im_start|>", "<tool_call>", "</tool_call>")
+    path = write_llama(server.home / "import" / f"{name}.gguf", seed=41, add_bos=False, gap_marks=marks)
+    chain.import_weights(admin, path, name)
+    deployed = chain.deploy(admin, "llama-cpp-completion", name, name, "COMPLETION")
+    request: dict[str, Any] = {"model": name, "max_tokens": 8, "temperature": 0, "logprobs": 0}
+    written = openai_client.completions.create(**request, prompt="<|im_start|>the<tool_call> end</tool_call>")
+    filled = openai_client.completions.create(**request, prompt="the", suffix=" end")
+    assert filled.choices[0].text == written.choices[0].text
+    assert filled.usage is not None
+    assert written.usage is not None
+    assert filled.usage.prompt_tokens == written.usage.prompt_tokens
+    with openai_client.completions.create(**request, prompt="the", suffix=" end", stream=True) as stream:
+        assert "".join(chunk.choices[0].text for chunk in stream if chunk.choices) == written.choices[0].text
+    plain = openai_client.completions.create(**request, prompt="the", suffix="")
+    assert plain.usage is not None
+    assert plain.usage.prompt_tokens < filled.usage.prompt_tokens
+    chain.remove(admin, deployed)
+    admin.delete(f"/admin/artifacts/{name}").raise_for_status()
 
 
 def test_the_best_of_several(openai_client: OpenAI, calls: CallLog, starters: Starters) -> None:

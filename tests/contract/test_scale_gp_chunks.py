@@ -7,7 +7,13 @@ from typing import Any
 import httpx
 import pytest
 from scale_egp.sdk.client import EGPClient
-from scale_egp.sdk.types.chunks import Chunk, ModelRankParams, ModelRankStrategy, RougeRankStrategy
+from scale_egp.sdk.types.chunks import (
+    Chunk,
+    CrossEncoderRankStrategy,
+    ModelRankParams,
+    ModelRankStrategy,
+    RougeRankStrategy,
+)
 from scale_gp import AsyncSGPClient, BadRequestError, NotFoundError, SGPClient, UnprocessableEntityError
 
 from tests.contract.conftest import CallLog, Starters
@@ -44,8 +50,8 @@ def test_a_cross_encoder_without_params(sgp: SGPClient, starters: Starters, call
 
 
 def test_a_cross_encoder_that_is_not_here(sgp: SGPClient) -> None:
-    """The client's own names are models to import; until then the refusal says what ranks without them."""
-    strategy = {"method": "cross_encoder", "params": {"cross_encoder_model": "cross-encoder/ms-marco-MiniLM-L-12-v2"}}
+    """A name that somebody chose is a model to import; until then the refusal says what ranks without it."""
+    strategy = {"method": "cross_encoder", "params": {"cross_encoder_model": "Qwen/Qwen3-Reranker-8B"}}
     with pytest.raises(NotFoundError, match="starter-rerank"):
         rank(sgp, strategy)
 
@@ -107,6 +113,29 @@ def test_v2s_client_ranks_too(egp: EGPClient, starters: Starters, calls: CallLog
     assert ranked[0].chunk_id == "2"
     assert (len(ranked), logged["dialect"]) == (2, "sgp_v2")
     assert egp.chunks().rank(QUERY, chunks, RougeRankStrategy())[0].chunk_id == "2"
+
+
+def test_v2s_client_names_a_cross_encoder_by_itself(egp: EGPClient, starters: Starters, calls: CallLog) -> None:
+    """Nobody has chosen it, so the built-in reranker ranks, as it does without a name."""
+    chunks = [Chunk(chunk_id=c["chunk_id"], text=c["text"], score=None) for c in CHUNKS]
+    with calls.one_more(starters.rerank) as logged:
+        ranked = egp.chunks().rank(QUERY, chunks, CrossEncoderRankStrategy())
+    assert (ranked[0].chunk_id, logged["dialect"]) == ("2", "sgp_v2")
+
+
+def test_the_answer_says_what_ranked(sgp: SGPClient) -> None:
+    """In a header, which no client's shape minds; word overlap is no model."""
+    named = {"method": "cross_encoder", "params": {"cross_encoder_model": "cross-encoder/ms-marco-MiniLM-L-12-v2"}}
+    by = {}
+    strategies: dict[str, Any] = {"named": named, "default": {}, "rouge": {"method": "rouge"}}
+    for name, strategy in strategies.items():
+        answer = sgp.chunks.with_raw_response.rank(
+            query=QUERY,
+            relevant_chunks=CHUNKS,
+            rank_strategy=strategy,
+        )
+        by[name] = answer.headers.get("x-ranked-by")
+    assert by == {"named": "starter-rerank", "default": "starter-rerank", "rouge": None}
 
 
 def test_the_older_prefix(member: httpx.Client, calls: CallLog, starters: Starters) -> None:

@@ -57,13 +57,18 @@ def test_a_deployment_is_changed_and_deleted(sgp: SGPClient, deploy_v4: DeployV4
     assert named.deployment_metadata == {"team": {"a": 1}}
     assert named.model_creation_parameters == deployment.model_creation_parameters
     other = {"weights": "starter-chat", "context_length": 256}
-    vendor: dict[str, Any] = {"vendor": "LLMENGINE", "per_worker": 2, "inference_framework_image_tag": "x"}
+    vendor: dict[str, Any] = {"vendor": "LLMENGINE", "per_worker": 2, "inference_framework_image_tag": "latest"}
     changed = deployments.update(
         deployment.id, model_instance_id=model_id, model_creation_parameters=other, vendor_configuration=vendor
     )
     assert (changed.status, changed.model_creation_parameters) == ("READY", other)
     assert changed.vendor_configuration is not None
     assert (changed.vendor_configuration.vendor, changed.vendor_configuration.per_worker) == ("LLMENGINE", 2)
+    for other_field in ({"inference_framework_image_tag": "x"}, {"checkpoint_path": "s3://b"}, {"storage": "96Gi"}):
+        with pytest.raises(BadRequestError, match=f"vendor_configuration.{next(iter(other_field))}"):
+            deployments.update(
+                deployment.id, model_instance_id=model_id, vendor_configuration={**vendor, **other_field}
+            )
     with pytest.raises(BadRequestError):
         deployments.update(
             deployment.id, model_instance_id=model_id, model_creation_parameters={"weights": "starter-embed"}

@@ -82,6 +82,30 @@ async def test_bytes_that_are_gone_are_a_fault(stage: Stage) -> None:
         await stage.files.notes([made])
 
 
+async def test_a_file_that_is_deleted_before_it_is_opened(stage: Stage) -> None:
+    """It is not found, as if it had been deleted before it was asked for."""
+    made = await stage.make()
+    await stage.files.delete(CALLER, made.id)
+    with pytest.raises(NotFound, match=made.id):
+        await stage.files.open(CALLER, made)
+
+
+async def test_a_file_that_is_deleted_while_it_is_read(stage: Stage) -> None:
+    """Who has it open reads it to its end."""
+    made = await stage.make()
+    with await stage.files.open(CALLER, made) as content:
+        await stage.files.delete(CALLER, made.id)
+        assert content.read() == b"x"
+
+
+async def test_bytes_that_are_gone_cannot_be_opened(stage: Stage) -> None:
+    """A file that nobody has deleted and that is not in the home is a fault, and says what to do."""
+    made = await stage.make()
+    stage.store.remove(made.id)
+    with pytest.raises(Internal, match="upload it again"):
+        await stage.files.open(CALLER, made)
+
+
 async def test_tags_survive_what_asks_for_them(stage: Stage) -> None:
     """They are there until they are replaced."""
     made = await stage.make()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from msgspec import structs
 
@@ -128,6 +128,7 @@ def test_a_limit_that_changes(desk: Desk) -> None:
     steps=st.lists(st.floats(0, 30, allow_subnormal=False), max_size=60),
     limit=st.integers(1, 5),
 )
+@example(steps=[1e-17, 30.0, 30.0], limit=1)
 def test_never_more_in_a_minute_and_never_later_than_said(steps: list[float], limit: int) -> None:
     """Whatever comes when: no sixty seconds hold more than the limit, and after the time said one is admitted."""
     meter, now, admitted = Meter(), 0.0, []

@@ -43,17 +43,31 @@ def test_moments_are_whole() -> None:
     forgotten=st.integers(-4, 40).map(lambda hour: hour * HOUR),
 )
 def test_each_moment_is_answered_for_once(boundaries: list[int], forgotten: int) -> None:
-    """Segments of a slice lie side by side and fill it; sums give whole units, forgotten calls nothing."""
+    """What is added to a slice less what is taken off is each moment of it once, and no other; sums give whole units,
+    forgotten calls nothing."""
     parts = cover(boundaries, forgotten)
     whole = [-(-at // HOUR) * HOUR if at < forgotten else at for at in boundaries]
-    for number, span in enumerate(pairwise(whole)):
-        pieces = sorted((a, b) for segments in parts.values() for n, a, b in segments if n == number)
-        joined = [cut for piece in pieces for cut in piece]
-        assert joined[1:-1:2] == joined[2::2]
-        assert (joined[0], joined[-1]) == span if pieces else span[0] == span[1]
+    spans = [(span, signs) for table in parts.values() for span, signs in table.items()]
+    cuts = sorted({cut for span, _ in spans for cut in span} | set(whole))
+    for number, (start, end) in enumerate(pairwise(whole)):
+        for first, last in pairwise(cuts):
+            times = sum(signs.get(number, 0) for (a, b), signs in spans if a <= first and last <= b)
+            assert times == (start <= first and last <= end)
     for table, grain in (("usage_days", DAY), ("usage_hours", HOUR)):
-        assert all(a % grain == 0 == b % grain for _, a, b in parts[table])
-    assert all(a >= forgotten for _, a, _ in parts["calls"])
+        assert all(a % grain == 0 == b % grain for a, b in parts.get(table, {}))
+    assert all(a >= forgotten for a, _ in parts.get("calls", {}))
+
+
+def test_days_of_another_place_read_half_an_hour_of_calls() -> None:
+    """Days 5½ hours east cut each day once: what is read of hours and calls there lies between the cut and midnight."""
+    boundaries = [day * DAY - 11 * HOUR // 2 for day in range(30)]
+    parts = cover(boundaries, -DAY)
+    assert {table: {b - a for a, b in spans} for table, spans in parts.items()} == {
+        "usage_days": {DAY},
+        "usage_hours": {5 * HOUR},
+        "calls": {HOUR // 2},
+    }
+    assert len(parts["calls"]) == len(parts["usage_hours"]) == 30
 
 
 @given(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from msgspec import structs
+
 from appliance.engines.base import EngineSpec, Need
 from appliance.scheduler.needs import Learned, Needs, key_of
+from appliance.scheduler.resident import Wanted
 from tests.support.fake_engine import FakeBackend, wanted
 
 
@@ -17,6 +22,27 @@ class Estimating(FakeBackend):
 def test_unknown_load_is_estimated() -> None:
     """Before the first measurement the header's estimate counts."""
     assert Needs().of(wanted("a", Estimating())) == Need(weights_bytes=100, cache_bytes=50, compute_bytes=30)
+
+
+def over(weights: Path, adapter: Path | None = None) -> Wanted:
+    asked = wanted("a", Estimating())
+    return structs.replace(asked, spec=structs.replace(asked.spec, weights=weights, adapter=adapter))
+
+
+def test_shards_of_one_name_are_not_one_model() -> None:
+    """What several files hold is known by the digest of all of them: a measurement of one says nothing of the other."""
+    needs, shard = Needs(), "model-00001-of-00002.gguf"
+    folders = [Path("/views") / (digit * 64) for digit in "ab"]
+    needs.learn(over(folders[0] / shard), 210)
+    assert needs.of(over(folders[0] / shard)).is_learned
+    assert not needs.of(over(folders[1] / shard)).is_learned
+    assert key_of(over(Path("/w"), folders[0] / shard)) != key_of(over(Path("/w"), folders[1] / shard))
+
+
+def test_a_blob_is_known_by_its_digest() -> None:
+    """Wherever the store lies: what was learnt stays when the home moves."""
+    digest = "c" * 64
+    assert key_of(over(Path("/one/blobs/cc") / digest)) == key_of(over(Path("/other/blobs/cc") / digest))
 
 
 def test_a_measured_load_replaces_the_guess() -> None:

@@ -93,8 +93,10 @@ def write_llama(
     add_bos: bool = True,
     control_marks: bool = False,
     quiet_end: bool = True,
+    gap_marks: Sequence[str] = (),
 ) -> Path:
-    """A generating model. ``quiet_end``: its end-of-turn token is never the greedy choice."""
+    """A generating model. ``quiet_end``: its end-of-turn token is never the greedy choice. ``gap_marks``: the tokens of
+    its vocabulary that stand before a gap's prefix, its suffix and what fills it."""
     tokens = vocabulary()
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_name(f"tiny-{seed}")
@@ -111,6 +113,8 @@ def write_llama(
     _bpe(writer, tokens, add_bos=add_bos, control_marks=control_marks)
     if chat_template is not None:
         writer.add_chat_template(chat_template)
+    for place, mark in zip(("pre", "suf", "mid"), gap_marks, strict=False):
+        writer.add_uint32(f"tokenizer.ggml.fim_{place}_token_id", tokens.index(mark))
     weights = _Weights(writer, seed)
     weights.matrix("token_embd.weight", len(tokens), WIDTH, 1.0)
     weights.vector("output_norm.weight", WIDTH, 1.0)

@@ -10,6 +10,7 @@ from litestar.datastructures import UploadFile
 from litestar.params import JSONBody, QueryParameter
 from litestar.response import File
 
+from appliance.api.downloads import download
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
 from appliance.domain.background import Batch, BatchFault, StoredFile
@@ -74,7 +75,7 @@ async def get_file_content(node: TheNode, caller: TheCaller, file_id: PathId) ->
     """Its bytes."""
     file = await node.files.get(caller, file_id)
     media_type = ANY_TYPE if file.purpose == USER_DATA else JSON_LINES
-    return File(node.files.path(file), filename=file.name, media_type=media_type)
+    return await download(node, caller, file, media_type)
 
 
 @delete("/v1/files/{file_id:str}", operation_id="openaiDeleteFile", status_code=200, tags=TAGS)

@@ -96,7 +96,6 @@ _RESPONSE_REFUSED: Final = {
 
 REFUSED: Final[Mapping[type[Struct], Mapping[str, Refused]]] = {
     wire.ChatCompletionCreate: _CHAT_REFUSED,
-    wire.CompletionCreate: {"suffix": Refused("text is only continued; put what follows into the prompt", ("",))},
     responses.ResponseCreate: _RESPONSE_REFUSED,
     responses.TextConfig: {"verbosity": Refused("say in the prompt how long the answer should be", ("medium",))},
     responses.Reasoning: {

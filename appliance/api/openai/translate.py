@@ -64,7 +64,13 @@ def completion_requests(body: wire.CompletionCreate, cache_scope: str) -> list[C
     if generated > choices and sampling.logprobs is None:
         sampling = structs.replace(sampling, logprobs=0)  # by which the best are told
     return [
-        CompletionRequest(prompt=prompt, sampling=_choice(sampling, i), echo=bool(body.echo), cache_scope=cache_scope)
+        CompletionRequest(
+            prompt=prompt,
+            suffix=body.suffix or "",
+            sampling=_choice(sampling, i),
+            echo=bool(body.echo),
+            cache_scope=cache_scope,
+        )
         for prompt in prompts
         for i in range(generated)
     ]

@@ -12,6 +12,7 @@ from litestar import Request
 from litestar.datastructures import UploadFile
 from litestar.response import File as FileResponse
 
+from appliance.api.downloads import download
 from appliance.api.openai.batches import printable
 from appliance.api.sgp.cursors import Cursor
 from appliance.domain.background import StoredFile
@@ -117,15 +118,11 @@ async def view(node: Node, file: StoredFile) -> File:
     raise NotFound(f"file '{file.id}' was deleted meanwhile")
 
 
-async def content(node: Node, file: StoredFile) -> FileResponse:
+async def content(node: Node, caller: Caller, file_id: str) -> FileResponse:
     """Its bytes, to be saved and never shown in place: a browser must not run what somebody uploaded."""
+    file = await node.files.get(caller, file_id)
     shown = await view(node, file)
-    return FileResponse(
-        node.files.path(file),
-        filename=file.name,
-        media_type=shown.mime_type,
-        headers={"x-content-type-options": "nosniff"},
-    )
+    return await download(node, caller, file, shown.mime_type, {"x-content-type-options": "nosniff"})
 
 
 def _maker(node: Node, file: StoredFile) -> str:

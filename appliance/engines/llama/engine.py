@@ -195,11 +195,18 @@ class LlamaTextEngine:
     async def _prompt(self, request: Request) -> Ints:
         if isinstance(request, ChatRequest):
             return (await asyncio.to_thread(self._chat_prompt, request)).tokens
+        if request.suffix:
+            return await asyncio.to_thread(self._around_gap, request)
         if not isinstance(request.prompt, str):
             return self._vocabulary.checked(request.prompt, "prompt")
         if len(request.prompt) <= QUICK_CHARACTERS:
             return self._vocabulary.tokenize(request.prompt)
         return await asyncio.to_thread(self._vocabulary.tokenize, request.prompt)
+
+    def _around_gap(self, request: CompletionRequest) -> Ints:
+        given = request.prompt
+        prompt = given if isinstance(given, str) else self._vocabulary.checked(given, "prompt")
+        return self._vocabulary.around_gap(prompt, request.suffix)
 
     def _chat_prompt(self, request: ChatRequest) -> _Prompt:
         if self._vision is None:

@@ -17,14 +17,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import llama_cpp.llama_cpp as c
 import numpy as np
 import numpy.typing as npt
 from msgspec import Struct
 
-from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, Internal, InvalidParameter
+from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, Internal, InvalidParameter, Unsupported
 from appliance.domain.models import WeightsFormat
 from appliance.engines.base import RAM, Placement, key_on
 from appliance.engines.llama.offload import Account, check_gpus, gpus_of, place
@@ -164,6 +164,14 @@ def _bytes_of(array: Bytes) -> Any:
     return array.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
 
 
+class Gap(NamedTuple):
+    """The tokens that stand before what comes before a gap, before what comes behind it, and before what fills it."""
+
+    before: int
+    behind: int
+    answer: int
+
+
 class Vocabulary:
     """Tokens and their bytes, of one engine. Read-only in C: any thread may use it ``in_use``, which holds the model
     open. The C vocabulary lives as long as the weights do, which others may hold longer than this engine.
@@ -178,6 +186,11 @@ class Vocabulary:
         self.adds_bos: bool = c.llama_vocab_get_add_bos(self._vocab)
         self.adds_eos: bool = c.llama_vocab_get_add_eos(self._vocab)
         self.adds_sep: bool = c.llama_vocab_get_add_sep(self._vocab)
+        self._gap_marks = Gap(
+            before=c.llama_vocab_fim_pre(self._vocab),
+            behind=c.llama_vocab_fim_suf(self._vocab),
+            answer=c.llama_vocab_fim_mid(self._vocab),
+        )
         self._gate = threading.Condition()
         self._users = 0
         self._closed = False
@@ -220,6 +233,25 @@ class Vocabulary:
         if count < 0:
             raise Internal("llama.cpp could not tokenize the text")
         return tokens[:count].copy()
+
+    def around_gap(self, prompt: Ints | str, suffix: str) -> Ints:
+        """The prompt whose answer fills the gap before ``suffix``: what comes before it, what behind, then the answer.
+
+        Raises Unsupported when the model was not taught to.
+        """
+        marks = self._gap_marks
+        if c.LLAMA_TOKEN_NULL in marks:
+            message = (
+                "suffix is not served: this model has no tokens for filling a gap, it only continues text; ask one "
+                "that has them, as models for code do, or put what follows into the prompt"
+            )
+            raise Unsupported(message, errors=[(("suffix",), message)])
+        if isinstance(prompt, str):
+            prompt = self.tokenize(prompt, add_special=False, parse_special=False)
+        behind = self.tokenize(suffix, add_special=False, parse_special=False)
+        begins = [self.bos] if self.adds_bos and self.bos != c.LLAMA_TOKEN_NULL else []
+        parts = ([*begins, marks.before], prompt, [marks.behind], behind, [marks.answer])
+        return np.concatenate([np.array(part, dtype=np.int32) for part in parts])
 
     def pieces(self, tokens: Iterable[int]) -> tuple[bytes, ...]:
         """Bytes of each token, control tokens included; from any thread."""

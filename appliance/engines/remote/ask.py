@@ -49,6 +49,8 @@ def completion(request: CompletionRequest, model: str, max_tokens: int | None, o
     body = {"model": model, "prompt": prompt, **_sampling(request.sampling, max_tokens), **_STREAMED}
     if request.sampling.logprobs is not None:
         body["logprobs"] = request.sampling.logprobs
+    if request.suffix:
+        body["suffix"] = request.suffix
     if request.echo:
         body["echo"] = True
     return _spelled(body, "" if owned_by in ("openai", "system") else owned_by)  # theirs is for chat alone

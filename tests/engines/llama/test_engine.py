@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from msgspec import structs
 
-from appliance.domain.errors import Internal, InvalidParameter, PromptTooLong
+from appliance.domain.errors import Internal, InvalidParameter, PromptTooLong, Unsupported
 from appliance.domain.inference import (
     ChatRequest,
     CompletionRequest,
@@ -245,6 +245,44 @@ async def test_an_echo_is_the_prompt_before_the_answer(engine: LlamaTextEngine, 
     echoed, _ = await told(await engine.complete(CompletionRequest(prompt=prompt, sampling=GREEDY, echo=True)))
     shown = prompt if isinstance(prompt, str) else await engine.detokenize(prompt)
     assert echoed == shown + plain
+
+
+@pytest.mark.parametrize("add_bos", [True, False])
+async def test_a_gap_is_filled(tmp_path: Path, add_bos: bool) -> None:
+    """Prefix and suffix stand behind the model's own marks, the answer behind the third; text in them is never a mark.
+
+    An echo begins with the prompt; token ids are a prompt too."""
+    marks = ("<|im_start|>", "<tool_call>", "</tool_call>")
+    model = Model(write_llama(tmp_path / "gaps.gguf", add_bos=add_bos, gap_marks=marks))
+    engine = LlamaTextEngine(model, OPTIONS)
+    try:
+        before, behind, answer = (model.vocabulary.tokenize(mark, add_special=False)[0] for mark in marks)
+        prefix, suffix = (
+            model.vocabulary.tokenize(text, add_special=False, parse_special=False)
+            for text in ("the <tool_call>", " end")
+        )
+        begins = [model.vocabulary.bos] if add_bos else []
+        whole = tuple(map(int, [*begins, before, *prefix, behind, *suffix, answer]))
+        expected, _ = await told(await engine.complete(CompletionRequest(prompt=whole, sampling=GREEDY)))
+        for prompt in ("the <tool_call>", tuple(prefix.tolist())):
+            request = CompletionRequest(prompt=prompt, suffix=" end", sampling=GREEDY)
+            assert await engine.count_tokens(request) == len(whole)
+            assert (await told(await engine.complete(request)))[0] == expected
+            echoed, _ = await told(await engine.complete(structs.replace(request, echo=True)))
+            assert echoed == "the <tool_call>" + expected
+    finally:
+        engine.close()
+
+
+async def test_a_model_that_was_not_taught_gaps(engine: LlamaTextEngine, tmp_path: Path) -> None:
+    """It is refused with what to do instead, also when it has some of the marks only."""
+    some = LlamaTextEngine(Model(write_llama(tmp_path / "some.gguf", gap_marks=("<tool_call>",))), OPTIONS)
+    try:
+        for each in (engine, some):
+            with pytest.raises(Unsupported, match=r"no tokens for filling a gap.*put what follows into the prompt"):
+                await each.complete(CompletionRequest(prompt="a", suffix="b", sampling=GREEDY))
+    finally:
+        some.close()
 
 
 async def test_tokens_and_back(engine: LlamaTextEngine) -> None:

@@ -88,6 +88,8 @@ def test_a_completion() -> None:
     assert body["logprobs"] == 2
     assert "top_logprobs" not in body
     assert ask.completion(CompletionRequest(prompt="a"), "m", None)["prompt"] == "a"
+    assert "suffix" not in ask.completion(CompletionRequest(prompt="a"), "m", None)
+    assert ask.completion(CompletionRequest(prompt="a", suffix="b"), "m", None)["suffix"] == "b"
 
 
 def test_the_deployments_length() -> None:

@@ -62,7 +62,7 @@ class BetaFileController(Controller):
     @get("/{file_id:str}/content", operation_id="v4BetaGetFileContent")
     async def get_file_content(self, node: TheNode, caller: TheCaller, file_id: PathId) -> FileResponse:
         """Its bytes."""
-        return await files.content(node, await node.files.get(caller, file_id))
+        return await files.content(node, caller, file_id)
 
     @delete("/{file_id:str}", operation_id="v4BetaDeleteFile", status_code=200)
     async def delete_file(self, node: TheNode, caller: TheCaller, file_id: PathId) -> FileDeleted:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
-from litestar import Request, post
+from litestar import Request, Response, post
 from litestar.params import JSONBody
 from msgspec import structs
 
@@ -22,6 +23,10 @@ from appliance.lifecycle.requests import bindings_of
 from appliance.wire import sgp_v4_chunks as wire
 
 DEFAULT_RERANKER = "starter-rerank"
+CLIENTS_CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L-12-v2"
+"""What v2's client sends where nobody has chosen a cross encoder; it cannot leave the name out."""
+RANKED_BY = "x-ranked-by"
+"""Header of an answer: the name of the model that ranked."""
 PARAMETERS_OF: dict[wire.Method, set[str]] = {
     "cross_encoder": {"cross_encoder_model"},
     "rouge": {"metric", "score"},
@@ -37,7 +42,7 @@ TAGS = ["v4 chunks"]
 @post("/v4/chunks/rank", operation_id="v4RankChunks", status_code=200, tags=TAGS)
 async def rank_chunks(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChunksRank]
-) -> wire.RankedChunks:
+) -> Response[wire.RankedChunks]:
     """The chunks in descending order of their new scores, cut to `top_k`."""
     return await _rank(request, node, caller, data, DIALECT)
 
@@ -45,7 +50,7 @@ async def rank_chunks(
 @post("/v2/chunks/rank", operation_id="v2RankChunks", status_code=200, tags=TAGS)
 async def rank_chunks_v2(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChunksRank]
-) -> wire.RankedChunks:
+) -> Response[wire.RankedChunks]:
     """The chunks in descending order; v2's client always names a cross encoder."""
     return await _rank(request, node, caller, data, "sgp_v2")
 
@@ -53,23 +58,25 @@ async def rank_chunks_v2(
 @post("/egp/v1/chunks/rank", operation_id="egpV1RankChunks", status_code=200, tags=TAGS)
 async def rank_chunks_egp_v1(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChunksRank]
-) -> wire.RankedChunks:
+) -> Response[wire.RankedChunks]:
     """The chunks in descending order, under the older prefix."""
     return await _rank(request, node, caller, data, "egp_v1")
 
 
 async def _rank(
     request: Request[Any, Any, Any], node: Node, caller: Caller, body: wire.ChunksRank, dialect: str
-) -> wire.RankedChunks:
+) -> Response[wire.RankedChunks]:
     caller = node.keys.select_account(caller, body.account_id)
-    scores = await while_connected(request, _scores(node, caller, body, dialect))
+    scores, ranked_by = await while_connected(request, _scores(node, caller, body, dialect))
     order = sorted(range(len(scores)), key=lambda index: -scores[index])[: body.top_k]
-    return wire.RankedChunks(
+    ranked = wire.RankedChunks(
         relevant_chunks=[structs.replace(body.relevant_chunks[index], score=scores[index]) for index in order]
     )
+    return Response(ranked, headers={} if ranked_by is None else {RANKED_BY: quote(ranked_by)})
 
 
-async def _scores(node: Node, caller: Caller, body: wire.ChunksRank, dialect: str) -> list[float]:
+async def _scores(node: Node, caller: Caller, body: wire.ChunksRank, dialect: str) -> tuple[list[float], str | None]:
+    """A score for each chunk, and the name of the model that gave it, if one did."""
     method, given = _method(body.rank_strategy), body.rank_strategy.params or wire.RankParameters()
     texts = tuple(chunk.text for chunk in body.relevant_chunks)
     if method == "azure_ai_foundry":
@@ -79,12 +86,12 @@ async def _scores(node: Node, caller: Caller, body: wire.ChunksRank, dialect: st
         )
     if method == "rouge":
         work = asyncio.to_thread(rouge.rank, body.query, texts, given.metric or "rouge2", given.score or "recall")
-        return await work
+        return await work, None
     target = _cross_encoder(node, caller, given) if method == "cross_encoder" else _model(node, caller, given)
     if not texts:
-        return []
+        return [], None
     asked = RerankingRequest(query=body.query, chunks=texts)
-    return (await node.inference.rerank(caller, target, asked, dialect=dialect)).scores
+    return (await node.inference.rerank(caller, target, asked, dialect=dialect)).scores, target.deployment.name
 
 
 def _method(strategy: wire.RankStrategy) -> wire.Method:
@@ -102,7 +109,10 @@ def _method(strategy: wire.RankStrategy) -> wire.Method:
 
 
 def _cross_encoder(node: Node, caller: Caller, given: wire.RankParameters) -> Target:
-    """The named cross encoder. The client writes publishers' names, the zoo writes them in lower case."""
+    """The named cross encoder. The client writes publishers' names, the zoo writes them in lower case.
+
+    The name that nobody has chosen means whichever ranks here, unless there is a model that is called so.
+    """
     name = given.cross_encoder_model
     if name is None:
         return node.inference.by_name(caller, DEFAULT_RERANKER)
@@ -111,6 +121,8 @@ def _cross_encoder(node: Node, caller: Caller, given: wire.RankParameters) -> Ta
             return node.inference.by_name(caller, spelling)
         except NotFound as error:
             refusal = error
+    if name == CLIENTS_CROSS_ENCODER:
+        return node.inference.by_name(caller, DEFAULT_RERANKER)
     raise NotFound(f"{refusal.message}; without params {DEFAULT_RERANKER} ranks") from refusal
 
 

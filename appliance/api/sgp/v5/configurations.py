@@ -11,15 +11,15 @@ from appliance.api.bodies import converted
 from appliance.api.openai.fields import not_served
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import BackendName
+from appliance.lifecycle.vendor_configuration import CLIENTS_STORAGE, LATEST, NO_DISK, WITHOUT_EFFECT
 from appliance.wire import sgp
 from appliance.wire import sgp_v5 as wire
 
 CONFIGURATION = "vendor_configuration"
 ENGINES = {name.value for name in BackendName}
 _RESOURCES = (set(wire.ModelInfra.__struct_fields__) | set(wire.LlmEngineConfiguration.__struct_fields__)) & (
-    set(sgp.DeploymentVendorConfiguration.__struct_fields__) - {"checkpoint_path", "inference_framework_image_tag"}
+    set(sgp.DeploymentVendorConfiguration.__struct_fields__) - WITHOUT_EFFECT
 )
-LATEST = "latest"
 
 
 class Wish(Struct, frozen=True, kw_only=True):
@@ -34,7 +34,8 @@ class Wish(Struct, frozen=True, kw_only=True):
         self, vendor: wire.Vendor, before: Mapping[str, Any] | None = None
     ) -> sgp.DeploymentVendorConfiguration:
         """The resources, over those that there are."""
-        wanted = {name: value for name, value in {**(before or {}), **self.resources}.items() if value is not None}
+        held = {name: value for name, value in (before or {}).items() if name not in WITHOUT_EFFECT}
+        wanted = {name: value for name, value in {**held, **self.resources}.items() if value is not None}
         wanted["vendor"] = vendor.name
         return converted(wanted, sgp.DeploymentVendorConfiguration, CONFIGURATION)
 
@@ -72,7 +73,7 @@ def _read_launch(given: wire.LaunchConfiguration) -> Wish:
             "response_schema": ([None], "it follows from the model type"),
         },
     )
-    _refuse_public("model_infra", infra)
+    _refuse_without_effect("model_infra", infra)
     if isinstance(infra.get("cpus"), str):
         infra["cpus"] = int(infra["cpus"])
     resources = {name: value for name, value in infra.items() if name in _RESOURCES}
@@ -96,7 +97,7 @@ def _read_llmengine(given: wire.LlmEngineConfiguration, raw: dict[str, Any]) -> 
             "quantize": ([None, ""], "weights are served as they were imported"),
         },
     )
-    _refuse_public("", known)
+    _refuse_without_effect("", known)
     extra = {name: value for name, value in raw.items() if name not in wire.LlmEngineConfiguration.__struct_fields__}
     if "weights" in extra:
         raise InvalidParameter("vendor_configuration: send the weights as 'model'", errors=[(("body",), "weights")])
@@ -121,6 +122,7 @@ def _refuse(place: str, given: Mapping[str, Any], served: Mapping[str, tuple[Any
             raise not_served(".".join(filter(None, (CONFIGURATION, place, name))), why)
 
 
-def _refuse_public(place: str, given: Mapping[str, Any]) -> None:
+def _refuse_without_effect(place: str, given: Mapping[str, Any]) -> None:
     why = "a model is its account's; give others a key of the account"
-    _refuse(place, given, {"public_inference": ([None, False], why)})
+    storage = ([None, "", CLIENTS_STORAGE], NO_DISK)
+    _refuse(place, given, {"public_inference": ([None, False], why), "storage": storage})

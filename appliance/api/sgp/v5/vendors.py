@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from appliance.api.sgp.v5.configurations import CONFIGURATION, LATEST, Wish, read
+from appliance.api.sgp.v5.configurations import CONFIGURATION, Wish, read
 from appliance.domain.errors import Conflict, InvalidParameter, InvalidRequest
 from appliance.domain.models import Caller, Model, ModelType, Template, WeightsFormat
 from appliance.lifecycle.builtins import TEMPLATE_OF
@@ -18,6 +18,7 @@ from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.inference import TEXT_TYPES
 from appliance.lifecycle.remote import is_external
 from appliance.lifecycle.served_models import Served
+from appliance.lifecycle.vendor_configuration import LATEST
 from appliance.wire import sgp
 from appliance.wire import sgp_v5 as wire
 
