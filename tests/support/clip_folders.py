@@ -22,7 +22,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
-from models_store.recipes.starter_embed import protobuf
+from appliance.encoders import protobuf
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 COLOURS = {"red": (1, -1, -1, 0), "green": (-1, 1, -1, 0), "blue": (-1, -1, 1, 0)}

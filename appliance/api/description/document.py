@@ -15,12 +15,14 @@ from litestar.types import ControllerRouterHandler
 
 from appliance.api.auth import OPEN_PATHS
 from appliance.api.description import failures
-from appliance.api.description.answers import EVENTS
+from appliance.api.description.answers import ANY, EVENTS, JSON_LINES
 from appliance.api.description.examples import EXAMPLES, Example
 from appliance.api.description.operations import Operation, operations
 from appliance.api.description.schemas import Json, Schemas
 from appliance.api.errors import problem_type
 from appliance.api.idempotency import HEADER, MAX_KEY_LENGTH
+from appliance.domain.finetuning import SchemaType
+from appliance.wire.limits import MAX_NAME_LENGTH
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -76,8 +78,10 @@ class Description:
 
     def finish(self, plain: Json) -> Json:
         """The document with everything in its place."""
+        words = plain.get("components", {}).get("schemas", {})
         for path, item in plain["paths"].items():
             for method, found in item.items():
+                found["parameters"] = [_parameter(each, words) for each in found.get("parameters", [])]
                 self._describe(self._operations[found["operationId"]], method, path, found)
         plain["components"] = {
             "schemas": dict(sorted(self._schemas.components.items())),
@@ -95,7 +99,7 @@ class Description:
             found["security"] = [] if path != "/metrics" else [{}, *KEYS]
         if operation.guarded:
             found["description"] = "For admins."
-        parameters = [_parameter(each) for each in found.get("parameters", [])]
+        parameters = found.pop("parameters")
         if operation.creates:
             parameters.append(IDEMPOTENCY)
         if parameters:
@@ -140,6 +144,8 @@ class Description:
         content: Json = {}
         if operation.answer.is_text:
             content[operation.answer.media_type] = {"schema": {"type": "string"}}
+        if operation.answer.is_file:
+            content[ANY] = {"schema": {"type": "string", "format": "binary"}}
         if operation.answers:
             content[JSON] = {"schema": self._schemas.of(operation.answers)}
             shown = {each.name: {"value": each.answer} for each in examples if each.answer is not None}
@@ -168,29 +174,51 @@ class Description:
         return {"schema": event, "x-piece": piece}
 
 
-FORMS: dict[str, Json] = {
-    "openaiCreateFile": {
+def _form(required: Json, optional: Json | None = None, file_type: str | None = None) -> Json:
+    """A form with ``file`` and other fields; with ``file_type`` the file is of that media type."""
+    file = {"type": "string", "format": "binary", "description": "a file with its name, or a text"}
+    lines = {**file, "description": "one JSON object a line"}
+    form: Json = {
         "schema": {
             "type": "object",
-            "properties": {
-                "file": {"type": "string", "format": "binary", "description": "requests, one JSON object a line"},
-                "purpose": {"type": "string", "enum": ["batch"]},
-            },
-            "required": ["file", "purpose"],
+            "properties": {"file": lines if file_type == JSON_LINES else file, **required, **(optional or {})},
+            "required": ["file", *required],
             "additionalProperties": False,
-        },
-        "encoding": {"file": {"contentType": "application/jsonl"}},
+        }
     }
+    return form if file_type is None else {**form, "encoding": {"file": {"contentType": file_type}}}
+
+
+_DATASET = _form(
+    {
+        "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH},
+        "schema_type": {"type": "string", "enum": [each.value for each in SchemaType]},
+    },
+    {"account_id": {"type": "string"}},
+    JSON_LINES,
+)
+FORMS: dict[str, Json] = {
+    "openaiCreateFile": _form({"purpose": {"type": "string", "enum": ["batch"]}}, file_type=JSON_LINES),
+    "v3CreateTrainingDataset": _DATASET,
+    "v4CreateTrainingDataset": _DATASET,
+    "v4BetaCreateFile": _form({}),
+    "v5CreateFile": _form({}),
 }
 """Multipart bodies, which handlers read by themselves."""
 
 
-def _parameter(given: Json) -> Json:
-    """A parameter without what means nothing in a URL: null, and that it may be empty."""
+def _parameter(given: Json, words: Json) -> Json:
+    """A parameter without what means nothing in a URL: null, and that it may be empty.
+
+    ``words`` are the enumerations that it may refer to, by name; they come to stand in its own schema.
+    """
     found = {key: value for key, value in given.items() if key not in ("allowEmptyValue", "allowReserved")}
     schema = dict(found.get("schema", {}))
     kinds = [each for each in schema.pop("oneOf", []) if each != {"type": "null"}]
     schema = {**(kinds[0] if kinds else {}), **schema}
+    if reference := schema.pop("$ref", None):
+        word = words[reference.rpartition("/")[2]]
+        schema = {"type": word["type"], "enum": word["enum"], **schema}
     for bound in ("minimum", "maximum"):
         if schema.get("type") == "integer" and bound in schema:
             schema[bound] = int(schema[bound])
