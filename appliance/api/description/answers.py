@@ -157,7 +157,7 @@ ANSWERS: dict[str, Answer] = {
     "openaiCreateFile": Answer(json=batch_answers.FileObject),
     "openaiListFiles": Answer(json=batch_answers.FileList),
     "openaiGetFile": Answer(json=batch_answers.FileObject),
-    "openaiGetFileContent": Answer(is_text=True, media_type=JSON_LINES),
+    "openaiGetFileContent": _FILE,
     "openaiDeleteFile": Answer(json=batch_answers.FileDeleted),
     "openaiCreateBatch": Answer(json=batch_answers.BatchObject, runs=True),
     "openaiListBatches": Answer(json=batch_answers.BatchList),

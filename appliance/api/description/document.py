@@ -78,10 +78,8 @@ class Description:
 
     def finish(self, plain: Json) -> Json:
         """The document with everything in its place."""
-        words = plain.get("components", {}).get("schemas", {})
         for path, item in plain["paths"].items():
             for method, found in item.items():
-                found["parameters"] = [_parameter(each, words) for each in found.get("parameters", [])]
                 self._describe(self._operations[found["operationId"]], method, path, found)
         plain["components"] = {
             "schemas": dict(sorted(self._schemas.components.items())),
@@ -99,7 +97,7 @@ class Description:
             found["security"] = [] if path != "/metrics" else [{}, *KEYS]
         if operation.guarded:
             found["description"] = "For admins."
-        parameters = found.pop("parameters")
+        parameters = [_parameter(each) for each in found.get("parameters", [])]
         if operation.creates:
             parameters.append(IDEMPOTENCY)
         if parameters:
@@ -174,19 +172,19 @@ class Description:
         return {"schema": event, "x-piece": piece}
 
 
-def _form(required: Json, optional: Json | None = None, file_type: str | None = None) -> Json:
-    """A form with ``file`` and other fields; with ``file_type`` the file is of that media type."""
-    file = {"type": "string", "format": "binary", "description": "a file with its name, or a text"}
-    lines = {**file, "description": "one JSON object a line"}
+def _form(required: Json, optional: Json | None = None, *, of_lines: bool = False) -> Json:
+    """A form with ``file`` and other fields; ``of_lines``: the file is JSON Lines."""
+    description = "one JSON object a line" if of_lines else "a file with its name, or a text"
+    file = {"type": "string", "format": "binary", "description": description}
     form: Json = {
         "schema": {
             "type": "object",
-            "properties": {"file": lines if file_type == JSON_LINES else file, **required, **(optional or {})},
+            "properties": {"file": file, **required, **(optional or {})},
             "required": ["file", *required],
             "additionalProperties": False,
         }
     }
-    return form if file_type is None else {**form, "encoding": {"file": {"contentType": file_type}}}
+    return {**form, "encoding": {"file": {"contentType": JSON_LINES}}} if of_lines else form
 
 
 _DATASET = _form(
@@ -195,10 +193,10 @@ _DATASET = _form(
         "schema_type": {"type": "string", "enum": [each.value for each in SchemaType]},
     },
     {"account_id": {"type": "string"}},
-    JSON_LINES,
+    of_lines=True,
 )
 FORMS: dict[str, Json] = {
-    "openaiCreateFile": _form({"purpose": {"type": "string", "enum": ["batch"]}}, file_type=JSON_LINES),
+    "openaiCreateFile": _form({"purpose": {"type": "string", "enum": ["batch"]}}, of_lines=True),
     "v3CreateTrainingDataset": _DATASET,
     "v4CreateTrainingDataset": _DATASET,
     "v4BetaCreateFile": _form({}),
@@ -207,18 +205,12 @@ FORMS: dict[str, Json] = {
 """Multipart bodies, which handlers read by themselves."""
 
 
-def _parameter(given: Json, words: Json) -> Json:
-    """A parameter without what means nothing in a URL: null, and that it may be empty.
-
-    ``words`` are the enumerations that it may refer to, by name; they come to stand in its own schema.
-    """
+def _parameter(given: Json) -> Json:
+    """A parameter without what means nothing in a URL: null, and that it may be empty."""
     found = {key: value for key, value in given.items() if key not in ("allowEmptyValue", "allowReserved")}
     schema = dict(found.get("schema", {}))
     kinds = [each for each in schema.pop("oneOf", []) if each != {"type": "null"}]
     schema = {**(kinds[0] if kinds else {}), **schema}
-    if reference := schema.pop("$ref", None):
-        word = words[reference.rpartition("/")[2]]
-        schema = {"type": word["type"], "enum": word["enum"], **schema}
     for bound in ("minimum", "maximum"):
         if schema.get("type") == "integer" and bound in schema:
             schema[bound] = int(schema[bound])
