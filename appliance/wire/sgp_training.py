@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from msgspec import Meta, Struct, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from appliance.wire.limits import Name
 from appliance.wire.sgp import FreeObject
@@ -68,6 +68,25 @@ class TrainingDatasetPage(Page, kw_only=True):
     """Some of the datasets."""
 
     items: list[TrainingDatasetV4]
+
+
+class DatasetTurn(Struct, kw_only=True):
+    """A turn of a conversation."""
+
+    role: str
+    content: str
+
+
+class TrainingDatasetContent(Struct, kw_only=True):
+    """An example of a dataset: as v4's client reads it, and beside that the keys of its own line."""
+
+    input: str
+    output: str
+    schema_type: Literal["GENERATION"] | None
+    messages: list[DatasetTurn] | UnsetType = UNSET
+    question: str | UnsetType = UNSET
+    chunk: str | UnsetType = UNSET
+    positive: bool | UnsetType = UNSET
 
 
 class TokenStatistics(Struct, kw_only=True):

@@ -6,9 +6,6 @@ The server is real; what it starts to train is a stand-in (``tests.support.stand
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +17,9 @@ from pydantic import PydanticDeprecatedSince20
 from scale_egp.sdk.client import EGPClient
 from scale_gp import APIStatusError, SGPClient, UnprocessableEntityError
 
-from tests.contract.conftest import name_of_its_own
+from tests.contract.conftest import Connect, name_of_its_own
 from tests.support import chain
+from tests.support.egp_commands import egp_commands, quietly
 from tests.support.server import Server
 from tests.support.stand_in_training import Orders, loss_at
 from tests.support.tiny_models import write_bert
@@ -354,30 +352,37 @@ def test_a_job_through_v3s_client(egp: EGPClient, admin: httpx.Client, upload: U
     assert collection.delete(job["id"])
 
 
-def test_the_scale_egp_command_line(server: Server, admin: httpx.Client, tmp_path: Path) -> None:
-    """Upload, order (a JSON file that spells out every null), follow, list: as its users script it."""
-    environment = {**os.environ, "EGP_ENDPOINT_URL": server.url, "EGP_API_KEY": server.member_key, "COLUMNS": "200"}
-
-    def run(*arguments: str) -> Any:
-        command = [str(Path(sys.executable).with_name("scale-egp")), "-f", "json", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
+@quietly
+def test_the_scale_egp_command_line(
+    server: Server, admin: httpx.Client, connect: Connect, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Upload, order (a JSON file that spells out every null), follow, list, delete: as its users script it."""
     examples, ordered = tmp_path / "examples.jsonl", tmp_path / "job.json"
     examples.write_text(EXAMPLES)
-    dataset = run("training-dataset", "create", str(examples))
-    assert (dataset["name"], dataset["data_source"]) == ("examples.jsonl", "LocalFile")
-    configuration = {"vendor": "LAUNCH", "hyperparameters": {"epochs": 1}}
-    nulls = {"wandb_config": None, "suffix": None, "output": None}
-    body = {"base_model_id": base_id(admin), "training_dataset_id": dataset["id"], "validation_dataset_id": None}
-    ordered.write_text(
-        json.dumps({**body, "fine_tuned_model_id": None, "vendor_configuration": {**configuration, **nulls}})
-    )
-    job = run("fine-tuning-job", "create", str(ordered))
-    ended(admin, job["id"])
-    assert run("fine-tuning-job", "get", job["id"])["status"] == "COMPLETED"
-    assert run("fine-tuning-job", "events", job["id"])[-1]["message"] == "completed"
+    with egp_commands(server.url, server.member_key) as run:
+        dataset = run("training-dataset", "create", str(examples))
+        assert (dataset["name"], dataset["data_source"]) == ("examples.jsonl", "LocalFile")
+        assert run("training-dataset", "get", dataset["id"]) == dataset
+        assert dataset in run("training-dataset", "list")
+        configuration = {"vendor": "LAUNCH", "hyperparameters": {"epochs": 1}}
+        nulls = {"wandb_config": None, "suffix": None, "output": None}
+        body = {"base_model_id": base_id(admin), "training_dataset_id": dataset["id"], "validation_dataset_id": None}
+        ordered.write_text(
+            json.dumps({**body, "fine_tuned_model_id": None, "vendor_configuration": {**configuration, **nulls}})
+        )
+        job = run("fine-tuning-job", "create", str(ordered))
+        ended(admin, job["id"])
+        shown = run("fine-tuning-job", "get", job["id"])
+        assert shown["status"] == "COMPLETED"
+        assert shown in run("fine-tuning-job", "list")
+        assert run("fine-tuning-job", "events", job["id"])[-1]["message"] == "completed"
+
+        run("fine-tuning-job", "delete", job["id"])
+        run("training-dataset", "delete", dataset["id"])
+        for group, gone in (("fine-tuning-job", job), ("training-dataset", dataset)):
+            with pytest.raises(SystemExit):
+                run(group, "get", gone["id"])
+            assert "ERROR (HTTP 404)" in capsys.readouterr().out
 
 
 WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {

@@ -6,52 +6,30 @@ import json
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import fastjsonschema
 import jsonschema
 import pytest
-from pydantic import PydanticDeprecatedSince20
 from scale_egp.sdk.client import EGPClient
 from scale_egp.sdk.types.model_templates import ModelTemplate
 
 from tests.contract.conftest import CallLog, Connect, name_of_its_own
+from tests.support.egp_commands import Run, egp_commands, quietly
 from tests.support.server import Server
 
-with warnings.catch_warnings():
-    # the command line's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
-    warnings.simplefilter("ignore", PydanticDeprecatedSince20)
-    from scale_egp.cli import parser
-    from scale_egp.cli.cli_main import exec_cli
-    from scale_egp.cli.formatter import FormattingOptions, set_formatting_options
+pytestmark = quietly
 
-pytestmark = pytest.mark.filterwarnings(
-    # the command line talks to argh the way it was before 0.30
-    r"ignore:Argument \"\w+\" in function:DeprecationWarning",
-    "ignore:The argument `add_help_command`:DeprecationWarning",
-)
-
-Run: TypeAlias = Callable[..., Any]
 VENDOR = {"vendor": "LAUNCH", "bundle_config": {"registry": "local", "image": "llama.cpp", "tag": "any"}}
 
 
 @pytest.fixture
-def run(server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+def run(server: Server, connect: Connect) -> Iterator[Run]:
     """Runs a command in this process and reads its JSON. ``connect`` closes what it leaves open."""
-    # argh took hold of the standard output of the import; without a file it returns what it would print
-    monkeypatch.setattr(parser, "_dispatch", partial(parser._dispatch, output_file=None))
-
-    def run_command(*arguments: str) -> Any:
-        set_formatting_options(FormattingOptions())  # a list leaves its own behind for the next command
-        printed = exec_cli(["-e", server.url, "-k", server.admin_key, "-f", "json", *arguments])
-        return json.loads(printed) if printed else None
-
-    yield run_command
-    set_formatting_options(FormattingOptions())
+    with egp_commands(server.url, server.admin_key) as run_command:
+        yield run_command
 
 
 @pytest.fixture

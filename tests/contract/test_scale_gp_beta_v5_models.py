@@ -250,6 +250,15 @@ def test_chat_models(make_v5: MakeV5, member_v5: SGPClientV5) -> None:
     assert [model.name for model in before.items] == names[:1]
 
 
+@pytest.mark.parametrize("path", ["/v5/models", "/v5/chat/completions/models"])
+def test_vendors_that_are_none(path: str, member: httpx.Client) -> None:
+    """A word that is no vendor's is refused with those that are, and null is such a word."""
+    for word in ("acme", "null", "LAUNCH"):
+        refused = member.get(path, params={"model_vendor": word})
+        assert refused.status_code == 422
+        assert f"'{word}' is not among openai, " in refused.json()["detail"]
+
+
 async def test_chat_models_asynchronously(async_v5: AsyncSGPClient) -> None:
     """The same through the other client."""
     found = await async_v5.chat.completions.models(model_vendor="model_zoo")

@@ -55,8 +55,8 @@ class Described:
         method, template, operation = self._places[name]
         url = template.format(**path)
         if "multipart/form-data" in operation["requestBody"]["content"]:
-            files = {"file": ("requests.jsonl", body["file"])}
-            return self.client.request(method, url, files=files, data={"purpose": body["purpose"]})
+            fields = {key: value for key, value in body.items() if key != "file"}
+            return self.client.request(method, url, files={"file": ("lines.jsonl", body["file"])}, data=fields)
         return self.client.request(method, url, json=body, params=query)
 
     def pieces(self, name: str, answer: httpx.Response) -> list[Any]:

@@ -174,12 +174,14 @@ class Recorder:
     def _note(self, request: Any, url: Any, status: int) -> None:
         if f"{url.scheme}://{url.netloc.decode()}" in URLS:
             path = url.raw_path.decode().partition("?")[0]
-            self._sent.add(Sent(self._caller(request), request.method.upper(), path, status))
+            self._sent.add(Sent(self._caller(request, path), request.method.upper(), path, status))
 
-    def _caller(self, request: Any) -> Called:
+    def _caller(self, request: Any, path: str) -> Called:
         inside = _inside.get()
         if inside is not None:
             return inside
         agent = str(request.headers.get("user-agent", "")).removeprefix("Async")
-        family = next((client for client, start in AGENTS.items() if agent.startswith(start)), None)
-        return self._last.get(family or "", _NOBODY)
+        family = next((client for client, start in AGENTS.items() if agent.startswith(start)), "")
+        if family == "scale-gp" and path.startswith("/v5/"):
+            family = "scale-gp-beta"  # both give themselves the same name, and only this one knows v5
+        return self._last.get(family, _NOBODY)

@@ -19,8 +19,10 @@ from appliance.wire import (
     ollama_answers,
     openai_answers,
     openai_response_answers,
+    sgp_training,
     sgp_v2,
     sgp_v4_execute,
+    sgp_v5,
     users,
 )
 
@@ -28,6 +30,7 @@ EVENTS = "text/event-stream"
 LINES = "application/x-ndjson"
 JSON_LINES = "application/jsonl"
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
+ANY = "*/*"
 
 
 class Answer(Struct, kw_only=True, frozen=True):
@@ -45,12 +48,21 @@ class Answer(Struct, kw_only=True, frozen=True):
     """The last event is the word ``[DONE]``, as OpenAI's clients expect it."""
     is_text: bool = False
     """There is only a text of that media type."""
+    is_file: bool = False
+    """There are only bytes, of the media type that they came with."""
     runs: bool = False
     """It asks an engine: there may be no room in the line (429), or no engine (503)."""
     ready: bool = False
     """The same JSON comes as 503 while the answer is no."""
     refuses: bool = False
     """It never succeeds: a 400 says how it is done here."""
+    optional: bool = False
+    """It needs a part that not every installation has (501)."""
+
+    @property
+    def has_json(self) -> bool:
+        """Whether success can be JSON."""
+        return not (self.is_text or self.is_file or self.refuses)
 
 
 def _streamed(json: Any, pieces: Any, **more: Any) -> Answer:
@@ -59,6 +71,8 @@ def _streamed(json: Any, pieces: Any, **more: Any) -> Answer:
 
 _RUNS = Answer(runs=True)
 _REFUSES = Answer(refuses=True)
+_FILE = Answer(is_file=True)
+_TRAINS = Answer(optional=True)
 _NAMED_TEXT = _streamed(sgp_v2.CompletionResponse, sgp_v2.CompletionResponse)
 _NAMED_CHAT = _streamed(sgp_v4_execute.ChatCompletionResponse, sgp_v4_execute.ChatCompletionPiece)
 _TYPED_TEXT = _streamed(sgp_v4_execute.CompletionResult, sgp_v4_execute.CompletionResult)
@@ -98,7 +112,32 @@ ANSWERS: dict[str, Answer] = {
     "egpV1RankChunks": _RUNS,
     "v4BetaCreateChatCompletion": _streamed(openai_answers.ChatCompletion, openai_answers.ChatCompletionChunk),
     "v4BetaCreateCompletion": _streamed(openai_answers.TextCompletion, openai_answers.TextCompletionChunk),
+    "v4BetaGetFileContent": _FILE,
     "createAsyncTask": _RUNS,
+    # SGP: v5
+    "v5CreateModel": _RUNS,
+    "v5UpdateModel": _RUNS,
+    "v5CreateChatCompletion": _streamed(openai_answers.ChatCompletion, openai_answers.ChatCompletionChunk),
+    "v5CreateCompletion": _streamed(openai_answers.TextCompletion, openai_answers.TextCompletionChunk),
+    "v5CreateResponse": _streamed(openai_response_answers.Response, openai_response_answers.ResponseEvent),
+    "v5CreateInference": _streamed(sgp_v5.InferenceResponse, sgp_v5.InferenceResponse),
+    "v5GetFileContent": _FILE,
+    "v5ImportCloudFiles": _REFUSES,
+    # SGP: fine-tuning
+    "v4ListTrainingDatasetContents": Answer(json=list[sgp_training.TrainingDatasetContent]),
+    **{
+        f"{dialect}{what}": _TRAINS
+        for dialect in ("v3", "v4")
+        for what in (
+            "ListFineTuningJobs",
+            "CreateFineTuningJob",
+            "GetFineTuningJob",
+            "DeleteFineTuningJob",
+            "ListFineTuningEvents",
+        )
+    },
+    "adminPromote": Answer(runs=True, optional=True),
+    "adminRollBackPromotion": Answer(runs=True, optional=True),
     # OpenAI
     "openaiListModels": Answer(json=openai_answers.ModelList),
     "openaiGetModel": Answer(json=openai_answers.ModelObject),
@@ -118,7 +157,7 @@ ANSWERS: dict[str, Answer] = {
     "openaiCreateFile": Answer(json=batch_answers.FileObject),
     "openaiListFiles": Answer(json=batch_answers.FileList),
     "openaiGetFile": Answer(json=batch_answers.FileObject),
-    "openaiGetFileContent": Answer(is_text=True, media_type=JSON_LINES),
+    "openaiGetFileContent": _FILE,
     "openaiDeleteFile": Answer(json=batch_answers.FileDeleted),
     "openaiCreateBatch": Answer(json=batch_answers.BatchObject, runs=True),
     "openaiListBatches": Answer(json=batch_answers.BatchList),

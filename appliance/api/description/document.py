@@ -15,12 +15,14 @@ from litestar.types import ControllerRouterHandler
 
 from appliance.api.auth import OPEN_PATHS
 from appliance.api.description import failures
-from appliance.api.description.answers import EVENTS
+from appliance.api.description.answers import ANY, EVENTS, JSON_LINES
 from appliance.api.description.examples import EXAMPLES, Example
 from appliance.api.description.operations import Operation, operations
 from appliance.api.description.schemas import Json, Schemas
 from appliance.api.errors import problem_type
 from appliance.api.idempotency import HEADER, MAX_KEY_LENGTH
+from appliance.domain.finetuning import SchemaType
+from appliance.wire.limits import MAX_NAME_LENGTH
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -140,6 +142,8 @@ class Description:
         content: Json = {}
         if operation.answer.is_text:
             content[operation.answer.media_type] = {"schema": {"type": "string"}}
+        if operation.answer.is_file:
+            content[ANY] = {"schema": {"type": "string", "format": "binary"}}
         if operation.answers:
             content[JSON] = {"schema": self._schemas.of(operation.answers)}
             shown = {each.name: {"value": each.answer} for each in examples if each.answer is not None}
@@ -168,19 +172,35 @@ class Description:
         return {"schema": event, "x-piece": piece}
 
 
-FORMS: dict[str, Json] = {
-    "openaiCreateFile": {
+def _form(required: Json, optional: Json | None = None, *, of_lines: bool = False) -> Json:
+    """A form with ``file`` and other fields; ``of_lines``: the file is JSON Lines."""
+    description = "one JSON object a line" if of_lines else "a file with its name, or a text"
+    file = {"type": "string", "format": "binary", "description": description}
+    form: Json = {
         "schema": {
             "type": "object",
-            "properties": {
-                "file": {"type": "string", "format": "binary", "description": "requests, one JSON object a line"},
-                "purpose": {"type": "string", "enum": ["batch"]},
-            },
-            "required": ["file", "purpose"],
+            "properties": {"file": file, **required, **(optional or {})},
+            "required": ["file", *required],
             "additionalProperties": False,
-        },
-        "encoding": {"file": {"contentType": "application/jsonl"}},
+        }
     }
+    return {**form, "encoding": {"file": {"contentType": JSON_LINES}}} if of_lines else form
+
+
+_DATASET = _form(
+    {
+        "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH},
+        "schema_type": {"type": "string", "enum": [each.value for each in SchemaType]},
+    },
+    {"account_id": {"type": "string"}},
+    of_lines=True,
+)
+FORMS: dict[str, Json] = {
+    "openaiCreateFile": _form({"purpose": {"type": "string", "enum": ["batch"]}}, of_lines=True),
+    "v3CreateTrainingDataset": _DATASET,
+    "v4CreateTrainingDataset": _DATASET,
+    "v4BetaCreateFile": _form({}),
+    "v5CreateFile": _form({}),
 }
 """Multipart bodies, which handlers read by themselves."""
 

@@ -20,6 +20,7 @@ _MEANINGS = {
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body, or what it asks for, is over a limit.",
     HTTPStatus.UNPROCESSABLE_ENTITY: "A value is missing, unknown, of the wrong type or out of range; it is named.",
     HTTPStatus.TOO_MANY_REQUESTS: "A limit is reached or a queue is full; `retry-after` says when to come again.",
+    HTTPStatus.NOT_IMPLEMENTED: "An optional part that this installation lacks; `detail` says what installs it.",
     HTTPStatus.SERVICE_UNAVAILABLE: "The deployment is loading or failed, or its upstream does not answer.",
 }
 CURSORS = {"after", "before", "starting_after", "ending_before"}
@@ -41,6 +42,8 @@ def failures_of(operation: Operation, method: str, path: str, parameters: list[J
         found |= {HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
     if operation.answer.runs:
         found |= _WAITING
+    if operation.answer.optional:
+        found.add(HTTPStatus.NOT_IMPLEMENTED)
     if operation.answer.refuses:
         found -= {HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND}
     if path.startswith(_KNOWS_NO_422):

@@ -62,7 +62,7 @@ def _operation(handler: HTTPRouteHandler, guards: Any) -> Operation | None:
         id=handler.operation_id,
         summary=(inspect.getdoc(_function(handler)) or "").partition("\n")[0].replace("``", "`"),
         bodies=_alternatives(bodies),
-        answers=() if answer.is_text or answer.refuses else _alternatives(answer.json or hints.get("return")),
+        answers=_alternatives(answer.json or hints.get("return")) if answer.has_json else (),
         pieces=_alternatives(answer.pieces),
         guarded=bool(guards),
         creates=MARK in (handler.opt or {}),

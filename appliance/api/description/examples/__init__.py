@@ -6,7 +6,7 @@ order in which they stand here.
 
 from __future__ import annotations
 
-from appliance.api.description.examples import admin, ollama, openai, registry, sgp
+from appliance.api.description.examples import admin, ollama, openai, registry, sgp, sgp_v5, training
 from appliance.api.description.examples.base import Example
 
 __all__ = ["EXAMPLES", "Example"]
@@ -16,5 +16,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     **ollama.EXAMPLES,
     **sgp.EXAMPLES,
     **registry.EXAMPLES,
+    **sgp_v5.EXAMPLES,
+    **training.EXAMPLES,
     **admin.EXAMPLES,
 }

@@ -25,6 +25,10 @@ DEPLOYMENT = "0d8f4a1c-93c0-4b6e-8b7e-0f6d5a9b2c15"
 SERVER = "0d8f4a1c-93c0-4b6e-8b7e-0f6d5a9b2c16"
 KEY = "0d8f4a1c-93c0-4b6e-8b7e-0f6d5a9b2c17"
 FILE = "file-0d8f4a1c93c04b6e8b7e0f6d5a9b2c18"
+SGP_FILE = "file-0d8f4a1c93c04b6e8b7e0f6d5a9b2c21"
+DATASET = "0d8f4a1c-93c0-4b6e-8b7e-0f6d5a9b2c22"
+JOB = "0d8f4a1c-93c0-4b6e-8b7e-0f6d5a9b2c23"
+V5_MODEL = "0d8f4a1c-93c0-4b6e-8b7e-0f6d5a9b2c24"
 WHEN = "2026-11-02T09:30:00+00:00"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.api.description.examples.base import Example
-from appliance.api.description.examples.openai import ANSWER, HELLO, PERSON, TOOL
+from appliance.api.description.examples.openai import ANSWER, HELLO, PERSON, PNG, SEEN, TOOL, VISION
 
 _COUNTS = {
     "total_duration": 61_000_000,
@@ -36,6 +36,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 "stream": False,
                 "options": {"num_predict": 32},
             },
+        ),
+        Example(
+            name="image",
+            summary="An image beside the text, as base64; for models that see.",
+            body={"model": VISION, "messages": [{"role": "user", "content": SEEN, "images": [PNG]}]},
+            runs=False,  # no built-in sees
         ),
         Example(name="load", summary="Only load the model.", body={"model": "starter-chat"}),
     ),

@@ -8,6 +8,12 @@ from appliance.api.description.examples.base import FILE, Example
 
 HELLO = [{"role": "user", "content": "Hello, what can you do?"}]
 PROMPT = "The appliance is"
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
+"""A red point."""
+IMAGE_URL = f"data:image/png;base64,{PNG}"
+VISION = "qwen2-vl"
+"""A model that sees, which no appliance has from the beginning."""
+SEEN = "Which colour is this?"
 TOOL_PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 TOOL = {
     "type": "function",
@@ -93,6 +99,23 @@ CHAT = (
             "top_logprobs": 2,
         },
     ),
+    Example(
+        name="image",
+        summary="An image in a message, as a data URL; for models that see.",
+        body={
+            "model": VISION,
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "text", "text": SEEN},
+                        {"type": "image_url", "image_url": {"url": IMAGE_URL}},
+                    ],
+                }
+            ],
+        },
+        runs=False,  # no built-in sees
+    ),
 )
 
 TEXT = (
@@ -163,6 +186,12 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
             summary="Little-endian float32 as base64, as the official client asks for them.",
             body={"model": "starter-embed", "input": "a model group", "encoding_format": "base64"},
         ),
+        Example(
+            name="images",
+            summary="Texts and images in one space; for models with a tower for images.",
+            body={"model": "clip", "input": [{"text": "something red"}, {"image": IMAGE_URL}]},
+            runs=False,  # the built-in has none
+        ),
     ),
     "rerank": RERANK,
     "rerankV2": RERANK,
@@ -189,6 +218,23 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 "tool_choice": "required",
                 "max_output_tokens": 64,
             },
+        ),
+        Example(
+            name="image",
+            summary="An image in a message.",
+            body={
+                "model": VISION,
+                "input": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "input_text", "text": SEEN},
+                            {"type": "input_image", "image_url": IMAGE_URL},
+                        ],
+                    }
+                ],
+            },
+            runs=False,  # no built-in sees
         ),
     ),
     "openaiCountInputTokens": (
@@ -279,6 +325,24 @@ EXAMPLES |= {
                 "tools": [_TOOL],
                 "tool_choice": {"type": "any"},
             },
+        ),
+        Example(
+            name="image",
+            summary="An image in a message.",
+            body={
+                "model": VISION,
+                "max_tokens": 32,
+                "messages": [
+                    {
+                        "role": "user",
+                        "content": [
+                            {"type": "text", "text": SEEN},
+                            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}},
+                        ],
+                    }
+                ],
+            },
+            runs=False,  # no built-in sees
         ),
     ),
     "anthropicCountTokens": (Example(body={"model": "starter-chat", "messages": HELLO}, answer={"input_tokens": 21}),),

@@ -22,7 +22,12 @@ from appliance.lifecycle.served_models import Served
 from appliance.wire import sgp
 from appliance.wire import sgp_v5 as wire
 
-VendorFilter = Annotated[wire.Vendor | None, QueryParameter(name="model_vendor", description="only this vendor's")]
+VENDORS = [vendor.value for vendor in wire.Vendor]
+VendorFilter = Annotated[
+    # as text: of an enumeration that may be left out, the word null would be read as none
+    str | None,
+    QueryParameter(name="model_vendor", description="only this vendor's", schema_extra={"enum": VENDORS}),
+]
 NameFilter = Annotated[str | None, QueryParameter(name="name", description="only the one of exactly this name")]
 CallableOrder = Annotated[str, QueryParameter(name="sort_by", description="the field that decides the order")]
 
@@ -132,8 +137,12 @@ async def _changed(
     return model_view(node, node.served_models.get(caller, served.id))
 
 
-def _of(vendor: wire.Vendor | None, served: list[Served]) -> list[Served]:
-    return [each for each in served if vendor is None or vendors.vendor_of(each) is vendor]
+def _of(vendor: str | None, served: list[Served]) -> list[Served]:
+    if vendor is not None and vendor not in VENDORS:
+        raise InvalidParameter(
+            f"model_vendor: '{vendor[:64]}' is not among {', '.join(VENDORS)}", errors=[(("model_vendor",), "unknown")]
+        )
+    return [each for each in served if vendor in (None, vendors.vendor_of(each).value)]
 
 
 def _values(node: Node) -> dict[str, Callable[[Served], Any]]:
