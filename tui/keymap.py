@@ -54,7 +54,9 @@ AREAS: dict[str, Area] = {
         "Dashboard",
         "What the machine holds now, refreshed every second. A deployment that is READY but not resident loads on "
         "its first call. Predicted bytes are reserved before a load, measured bytes are what it really took. "
-        "After a plus: weights that several residents share, in memory once.",
+        "After a plus: weights that several residents share, in memory once. Work that is no engine (fine-tuning jobs) "
+        "has a row too while it has memory or waits for it. Why a resident is HUNG, or the selected one waits, stands "
+        "at the list's lower edge.",
         (
             Action("enter", "details", "Details", "settings, plan and last calls of a deployment, reason of a failure"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),

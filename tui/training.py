@@ -101,7 +101,8 @@ class TrainingClient:
 
 def first_of_array(text: str, most: int) -> list[Any]:
     """The first elements of a JSON array that may end anywhere; the one that is cut is left out."""
-    decoder, found, position = json.JSONDecoder(), [], 1  # after the bracket
+    decoder, position = json.JSONDecoder(), 1  # after the bracket
+    found: list[Any] = []
     while len(found) < most:
         try:
             element, end = decoder.raw_decode(text, position)

@@ -104,8 +104,7 @@ class NewJobForm(FormDialog[wire.FineTuningJobV4]):
             base = Select(models, prompt=_prompt("model", models), id="base-model", compact=True)
             yield FieldRow("Base model", base, "what the training starts from; it stays as it is", required=True)
             datasets = [(f"{dataset.name} ({dataset.examples:,})", dataset.id) for dataset in self._datasets]
-            value = {} if self._dataset_id is None else {"value": self._dataset_id}
-            trained = Select(datasets, prompt=_prompt("dataset", datasets), id="dataset", compact=True, **value)
+            trained = Select(datasets, prompt=_prompt("dataset", datasets), id="dataset", compact=True)
             yield FieldRow("Dataset", trained, "the examples to learn from", required=True)
             held_out = Select(datasets, prompt="a part of the dataset", id="validation", compact=True)
             yield FieldRow("Validation", held_out, "the examples that base and result are compared on")
@@ -115,6 +114,11 @@ class NewJobForm(FormDialog[wire.FineTuningJobV4]):
                 yield FieldRow(name, Input(placeholder=unchanged, id=f"set-{name}", compact=True), hint)
             others = Input(placeholder="seed=7 schedule=linear", id="set-others", compact=True)
             yield FieldRow("Others", others, "further hyperparameters as name=value, separated by blanks")
+
+    def on_mount(self) -> None:
+        """Begin with the dataset that was selected."""
+        if self._dataset_id is not None:
+            self.query_one("#dataset", Select).value = self._dataset_id
 
     def submission(self) -> Callable[[], Awaitable[wire.FineTuningJobV4]]:
         """The job to order. Raises FieldError for hyperparameters that are no pairs."""
