@@ -18,7 +18,7 @@ JOB_COLUMNS = (
     Column("Step", 11, right=True),
     Column("Loss", 7, right=True),
     Column("Tokens/s", 8, right=True),
-    Column("ETA", 10, right=True),
+    Column("ETA", 11, right=True),
     Column("Dataset", 20, wide=True),
     Column("Created (UTC)", 16, wide=True),
 )
@@ -27,7 +27,7 @@ DATASET_COLUMNS = (
     Column("Kind", 19),
     Column("Examples", 8, right=True),
     Column("Size", 9, right=True),
-    Column("Created (UTC)", 16),
+    Column("Created (UTC)", 16, wide=True),
 )
 ACTIVE = frozenset({"PENDING", "RUNNING"})
 """States of a job that has not ended."""
@@ -165,7 +165,7 @@ def example_text(examples: list[dict[str, object]]) -> Text:
     shown = Text()
     for number, example in enumerate(examples, start=1):
         shown.append(f"{number}\n", style="bold")
-        for name, value in example.items():
+        for name, value in ((name, value) for name, value in example.items() if value is not None):
             shown.append(f"  {name}  ", style="dim").append(f"{value}\n")
     return shown
 

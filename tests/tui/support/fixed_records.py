@@ -163,9 +163,10 @@ KEYS = [
     key(3, "old laptop", "member", "ak_0aZz", NOW),
 ]
 
-KEY_USE = msgspec.convert(
-    msgspec.to_builtins(KEYS[1]) | {"requests_last_minute": 17, "tokens_today": 413_802}, admin.KeyUse
-)
+KEYS_USED = [
+    msgspec.convert(msgspec.to_builtins(key) | {"requests_last_minute": 17, "tokens_today": 413_802}, admin.KeyUse)
+    for key in KEYS
+]
 ACCOUNTS = [
     Account(
         id=ACCOUNT,
