@@ -11,7 +11,7 @@ from textual.widgets import Input, Select, TabbedContent
 
 from tests.support import chain
 from tests.support.stand_in_training import Orders
-from tests.support.training_server import MODULES, TrainingServer, training_server
+from tests.support.training_server import TrainingServer, training_server
 from tests.tui.conftest import ConsolePilot, screen_text, until
 from tests.tui.support.fixed_node import FixedNode, problem
 from tui.app import ConsoleApp
@@ -35,33 +35,21 @@ def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer
 @pytest.fixture
 async def screen(trainer: TrainingServer) -> AsyncIterator[ConsolePilot]:
     """A pilot in the training screen of a small terminal."""
-    async with on_training(trainer) as driver:
+    app = ConsoleApp(Client(trainer.url, trainer.admin_key), poll_seconds=0.2)
+    async with app.run_test(size=(80, 24)) as driver:
+        await until(driver, lambda: app.node and app.role)
+        await driver.press("8")
+        await until(driver, lambda: driver.app.screen.query("#training-job-list"))
         yield driver
 
 
-@pytest.fixture
-def examples_file(tmp_path: Path) -> Path:
-    path = tmp_path / "support.jsonl"
-    path.write_text(EXAMPLES)
-    return path
-
-
-class on_training:  # noqa: N801 - reads as a phrase
-    """A console in its training screen."""
-
-    def __init__(self, server: TrainingServer) -> None:
-        self._app = ConsoleApp(Client(server.url, server.admin_key), poll_seconds=0.2)
-        self._running = self._app.run_test(size=(80, 24))
-
-    async def __aenter__(self) -> ConsolePilot:
-        driver = await self._running.__aenter__()
-        await until(driver, lambda: self._app.node and self._app.role)
-        await driver.press("8")
-        await until(driver, lambda: driver.app.screen.query("#training-job-list"))
-        return driver
-
-    async def __aexit__(self, *failure: object) -> None:
-        await self._running.__aexit__(*failure)  # type: ignore[arg-type]
+def prepared(trainer: TrainingServer, name: str) -> str:
+    """A dataset of this name on the server; the ID of a model to start from."""
+    with trainer.client() as admin:
+        file = {"file": (name, EXAMPLES.encode())}
+        body = {"name": name, "schema_type": "GENERATION"}
+        admin.post("/v4/training-datasets", data=body, files=file).raise_for_status()
+        return next(str(model["id"]) for model in admin.get("/v3/models").json() if model["name"] == "starter-chat")
 
 
 def first_row(pilot: ConsolePilot, table_id: str = "#training-job-list") -> list[str]:
@@ -70,11 +58,18 @@ def first_row(pilot: ConsolePilot, table_id: str = "#training-job-list") -> list
     return [cell.plain for cell in table.get_row_at(0)] if table.row_count else []
 
 
+async def choose(pilot: ConsolePilot, dataset: str) -> None:
+    """Go to the newest dataset."""
+    await pilot.press("r", "d")
+    await until(pilot, lambda: first_row(pilot, "#dataset-list")[:1] == [dataset])
+
+
 async def upload(pilot: ConsolePilot, path: Path, name: str) -> None:
-    """By the form, with the keyboard alone."""
+    """By the form; Enter sends it."""
     await pilot.press("u")
     await until(pilot, lambda: isinstance(pilot.app.screen, UploadForm))
-    await pilot.press(*str(path), "tab", *name, "enter")
+    pilot.app.screen.query_one("#dataset-path", Input).value = str(path)
+    await pilot.press("tab", *name, "enter")
     await until(pilot, lambda: not isinstance(pilot.app.screen, UploadForm))
     await until(pilot, lambda: first_row(pilot, "#dataset-list")[:1] == [name])
 
@@ -101,14 +96,15 @@ async def agree(pilot: ConsolePilot, key: str) -> None:
 
 
 async def test_from_a_file_to_a_promoted_model_and_back(
-    screen: ConsolePilot, trainer: TrainingServer, examples_file: Path
+    screen: ConsolePilot, trainer: TrainingServer, tmp_path: Path
 ) -> None:
     """Uploaded, looked at, counted, trained on, followed to the end, promoted in a deployment, rolled back, removed."""
     trainer.order(Orders(hold_at_step=5))
     with trainer.client() as admin:
         live = chain.deploy(admin, chain.CHAT, "starter-chat", "live")
     await screen.press("r")
-    await upload(screen, examples_file, "support")
+    (tmp_path / "support.jsonl").write_text(EXAMPLES)
+    await upload(screen, tmp_path / "support.jsonl", "support")
     assert first_row(screen, "#dataset-list")[1:3] == ["GENERATION", "40"]
 
     await screen.press("enter")
@@ -155,12 +151,11 @@ async def test_from_a_file_to_a_promoted_model_and_back(
     await until(screen, lambda: not first_row(screen, "#dataset-list"))
 
 
-async def test_a_job_is_cancelled(screen: ConsolePilot, trainer: TrainingServer, examples_file: Path) -> None:
+async def test_a_job_is_cancelled(screen: ConsolePilot, trainer: TrainingServer) -> None:
     """After a question that has "keep" under the cursor; its record stays, with its last step."""
     trainer.order(Orders(hold_at_step=4))
-    with trainer.client() as admin:
-        base_id = next(model["id"] for model in admin.get("/v3/models").json() if model["name"] == "starter-chat")
-    await upload(screen, examples_file, "cancelled")
+    base_id = prepared(trainer, "cancelled")
+    await choose(screen, "cancelled")
     await order(screen, base_id)
     await until(screen, lambda: first_row(screen)[1:3] == ["RUNNING", "3/9"])
     await screen.press("x")
@@ -187,13 +182,10 @@ async def test_a_file_that_cannot_be_a_dataset(screen: ConsolePilot, tmp_path: P
     assert form.query_one("#dataset-path", Input).value.endswith("broken.jsonl")
 
 
-async def test_hyperparameters_that_are_wrong(
-    screen: ConsolePilot, trainer: TrainingServer, examples_file: Path
-) -> None:
+async def test_hyperparameters_that_are_wrong(screen: ConsolePilot, trainer: TrainingServer) -> None:
     """A pair that is none is noticed here; a number out of its range by the server, with the range."""
-    with trainer.client() as admin:
-        base_id = next(model["id"] for model in admin.get("/v3/models").json() if model["name"] == "starter-chat")
-    await upload(screen, examples_file, "ranges")
+    base_id = prepared(trainer, "ranges")
+    await choose(screen, "ranges")
     await screen.press("n")
     await until(screen, lambda: isinstance(screen.app.screen, NewJobForm))
     form = screen.app.screen
@@ -207,18 +199,20 @@ async def test_hyperparameters_that_are_wrong(
     await until(screen, lambda: "it goes from 0 to" in str(form.query_one("#refusal").render()))
 
 
-async def test_without_the_extra(tmp_path: Path) -> None:
+async def test_without_the_extra(fixed_console: ConsoleApp, node: FixedNode) -> None:
     """The screen shows the server's sentence in place of jobs, a new job is refused with it, and datasets work."""
-    with training_server(tmp_path / "home", **{MODULES: "no_such_library"}) as server:
-        async with on_training(server) as pilot:
-            await until(pilot, lambda: "--with-finetuning" in screen_text(pilot))
-            assert not pilot.app._notifications, "a part that is not installed is no failure"
-            await pilot.press("n")
-            assert not isinstance(pilot.app.screen, NewJobForm)
-            assert ["Not installed"] == [told.title for told in pilot.app._notifications]
-            path = tmp_path / "one.jsonl"
-            path.write_text(EXAMPLES)
-            await upload(pilot, path, "one")
+    sentence = "this server cannot train; run ./install.sh --with-finetuning"
+    node.routes["GET", "/v4/fine-tuning-jobs"] = lambda _: problem(501, sentence, "not_installed")
+    async with fixed_console.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: fixed_console.role)
+        await pilot.press("8")
+        await until(pilot, lambda: sentence in screen_text(pilot))
+        assert not fixed_console._notifications, "a part that is not installed is no failure"
+        await pilot.press("n")
+        assert not isinstance(fixed_console.screen, NewJobForm)
+        assert [told.title for told in fixed_console._notifications] == ["Not installed"]
+        await pilot.press("d")
+        assert first_row(pilot, "#dataset-list")[0] == "chunks and questions"
 
 
 async def test_jobs_that_are_refused_otherwise(fixed_console: ConsoleApp, node: FixedNode) -> None:
