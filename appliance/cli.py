@@ -238,7 +238,7 @@ for each in (keys, accounts, calls, upstreams, batches, datasets, finetune, plan
 @url_option
 @key_option
 def tui(url: str, key: str | None) -> None:
-    """The console: dashboard, zoo and imports, models, playground, keys, upstreams, batches."""
+    """The console: dashboard, zoo and imports, models, playground, keys, upstreams, batches, training."""
     from tui.app import run  # here only: it imports the terminal framework
 
     run(url, key or click.prompt("Key", hide_input=True))

@@ -28,6 +28,7 @@ from tui.screens.help import Help
 from tui.screens.keys import KeysScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.playground import PlaygroundScreen
+from tui.screens.training import TrainingScreen
 from tui.screens.upstreams import UpstreamsScreen
 from tui.screens.zoo import ZooScreen
 
@@ -81,6 +82,7 @@ class ConsoleApp(App[None]):
         self.add_mode("keys", lambda: KeysScreen(client))
         self.add_mode("upstreams", lambda: UpstreamsScreen(client))
         self.add_mode("batches", lambda: BatchesScreen(client))
+        self.add_mode("training", lambda: TrainingScreen(client))
 
     def on_mount(self) -> None:
         """Ask at once, then every second."""

@@ -17,9 +17,21 @@ import msgspec
 
 from appliance.wire import admin, sgp_v3
 from appliance.wire.batches import BatchCreate
+from appliance.wire.quotas import Account
 from tui.format import without_controls
 from tui.problems import Refused, Unexpected, Unreachable
-from tui.records import Batch, BatchPage, Chunk, Embeddings, LoggedCall, Ranking, StoredFile, UserInfo
+from tui.records import (
+    Batch,
+    BatchPage,
+    CallableModel,
+    CallableModels,
+    Chunk,
+    Embeddings,
+    LoggedCall,
+    Ranking,
+    StoredFile,
+    UserInfo,
+)
 
 T = TypeVar("T")
 
@@ -106,6 +118,14 @@ class Client:
         """All keys, without secrets."""
         return await self.ask("GET", "/admin/keys", list[admin.Key])
 
+    async def key_use(self, key_id: str) -> admin.KeyUse:
+        """One key, with what it has used of its limits."""
+        return await self.ask("GET", f"/admin/keys/{_segment(key_id)}", admin.KeyUse)
+
+    async def accounts(self) -> list[Account]:
+        """The tenants that keys act for, with their limits and what they have used."""
+        return await self.ask("GET", "/admin/accounts", list[Account])
+
     async def create_key(self, body: admin.KeyCreate) -> admin.NewKey:
         """Make a key; the answer is the only place that ever holds its secret."""
         return await self.ask("POST", "/admin/keys", admin.NewKey, body)
@@ -135,6 +155,10 @@ class Client:
     async def delete_model(self, model_id: str) -> sgp_v3.Deleted:
         """Remove a model that has no deployments."""
         return await self.ask("DELETE", f"/v3/models/{model_id}", sgp_v3.Deleted)
+
+    async def callable_models(self) -> list[CallableModel]:
+        """What this key can call, with what it reads."""
+        return (await self.ask("GET", "/v1/models", CallableModels)).data
 
     async def deployment(self, model_id: str, deployment_id: str) -> sgp_v3.Deployment:
         """One deployment as v3 shows it."""
@@ -189,9 +213,12 @@ class Client:
             response = await self._http.post(path, data=fields, files=file, timeout=_timeout(INFERENCE_SECONDS))
         return _answered(response, answer, path)
 
-    async def download(self, file_id: str) -> AsyncGenerator[bytes, None]:
+    def download(self, file_id: str) -> AsyncGenerator[bytes, None]:
         """A file's bytes, in pieces, just as they are."""
-        path = f"/v1/files/{_segment(file_id)}/content"
+        return self.pieces(f"/v1/files/{_segment(file_id)}/content")
+
+    async def pieces(self, path: str) -> AsyncGenerator[bytes, None]:
+        """A long answer in pieces, just as it is. Closing the iterator leaves the rest unfetched."""
         with _translated(self.url):
             async with self._http.stream("GET", path, timeout=_timeout(INFERENCE_SECONDS)) as response:
                 if response.is_error:

@@ -44,6 +44,7 @@ EVERYWHERE = (
     Action("5,f6", "show('keys')", "Keys", "API keys", shown=False, key_display="5 F6"),
     Action("6,f7", "show('upstreams')", "Upstreams", "endpoints of external vendors", shown=False, key_display="6 F7"),
     Action("7,f8", "show('batches')", "Batches", "files of requests that run", shown=False, key_display="7 F8"),
+    Action("8,f9", "show('training')", "Training", "datasets and fine-tuning", shown=False, key_display="8 F9"),
     Action("ctrl+p", "command_palette", "Palette", "search all commands; change the theme", shown=False),
     Action("ctrl+q", "quit", "Quit", "leave the console; the server goes on", shown=False),
 )
@@ -53,7 +54,9 @@ AREAS: dict[str, Area] = {
         "Dashboard",
         "What the machine holds now, refreshed every second. A deployment that is READY but not resident loads on "
         "its first call. Predicted bytes are reserved before a load, measured bytes are what it really took. "
-        "After a plus: weights that several residents share, in memory once.",
+        "After a plus: weights that several residents share, in memory once. Work that is no engine (fine-tuning jobs) "
+        "has a row too while it has memory or waits for it. Why a resident is HUNG, or the selected one waits, stands "
+        "at the list's lower edge.",
         (
             Action("enter", "details", "Details", "settings, plan and last calls of a deployment, reason of a failure"),
             Action("p", "playground", "Try it", "open the selected deployment in the playground"),
@@ -124,6 +127,7 @@ AREAS: dict[str, Area] = {
             Action("x,delete", "remove", "Remove", "remove one that no deployment runs at", key_display="x"),
             Action("r", "reload", "Reload", "ask the server again"),
         ),
+        tab="Upstr",
     ),
     "batches": Area(
         "Batches",
@@ -134,6 +138,25 @@ AREAS: dict[str, Area] = {
             Action("c", "copy", "Copy ID", "hand the batch's ID to the terminal's clipboard"),
             Action("r", "reload", "Reload", "ask the server again"),
         ),
+        tab="Batch",
+    ),
+    "training": Area(
+        "Training",
+        "A dataset is a file of examples, one a line; a fine-tuning job trains a model on it, behind all other "
+        "traffic, also over a restart. What comes out is a model. Promoting moves what callers call to it, if its "
+        "evaluation is not worse than its base's; rolling back moves it back.",
+        (
+            Action("enter", "details", "Details", "loss, evaluation and events of a job; examples of a dataset"),
+            Action("n", "new_job", "New job", "train a model on a dataset"),
+            Action("p", "promote", "Promote", "move what callers call to the selected job's model"),
+            Action("b", "roll_back", "Roll back", "move what was promoted back to where it was", shown=False),
+            Action("j", "pane('jobs')", "Jobs", "fine-tuning jobs"),
+            Action("d", "pane('datasets')", "Data", "examples to train on"),
+            Action("u", "upload", "Upload", "upload a JSON Lines file from this machine as a dataset"),
+            Action("x,delete", "remove", "Remove", "cancel or remove a job, remove a dataset", key_display="x"),
+            Action("r", "reload", "Reload", "ask the server again", shown=False),
+        ),
+        tab="Train",
     ),
 }
 

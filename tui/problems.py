@@ -19,6 +19,7 @@ TITLES = {
     413: "Too large",
     422: "Invalid request",
     429: "Busy",
+    501: "Not installed",
     503: "Not ready",
     507: "Disk full",
 }

@@ -124,6 +124,19 @@ class Ranking(Struct, kw_only=True):
     usage: TokenCount | None = None
 
 
+class CallableModel(Struct, kw_only=True):
+    """A deployment that a key can call: an element of ``GET /v1/models``."""
+
+    deployment_id: str
+    input_modalities: list[str] = field(default_factory=lambda: ["text"])
+
+
+class CallableModels(Struct, kw_only=True):
+    """Answer to ``GET /v1/models``."""
+
+    data: list[CallableModel]
+
+
 class StoredFile(Struct, kw_only=True):
     """Answer to ``POST /v1/files``."""
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO
+import json
+from contextlib import aclosing
+from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
 from appliance.wire import sgp
 from appliance.wire import sgp_training as wire
 from tui.client import INFERENCE_SECONDS, Client
+from tui.format import without_controls
 
 DATASETS, JOBS = "/v4/training-datasets", "/v4/fine-tuning-jobs"
 MOST_LISTED = 10_000
+MOST_CONTENT_BYTES = 256 * 1024
+"""What is fetched of a dataset at most to show how it begins."""
 
 
 class TrainingClient:
@@ -32,6 +37,17 @@ class TrainingClient:
     async def dataset(self, dataset_id: str) -> wire.TrainingDatasetV4:
         """One dataset."""
         return await self._client.ask("GET", f"{DATASETS}/{_segment(dataset_id)}", wire.TrainingDatasetV4)
+
+    async def first_examples(self, dataset_id: str, most: int) -> list[dict[str, Any]]:
+        """How a dataset begins, at most so many examples; none when the first is longer than what is fetched."""
+        begun = bytearray()
+        async with aclosing(self._client.pieces(f"{DATASETS}/{_segment(dataset_id)}/contents")) as pieces:
+            async for piece in pieces:
+                begun += piece
+                if len(begun) >= MOST_CONTENT_BYTES:
+                    break
+        found: list[dict[str, Any]] = without_controls(first_of_array(begun.decode(errors="ignore"), most))
+        return found
 
     async def delete_dataset(self, dataset_id: str) -> sgp.Deleted:
         """Remove a dataset that no job stands on."""
@@ -67,6 +83,11 @@ class TrainingClient:
         """Cancel a job that has not ended, remove one that has."""
         return await self._client.ask("DELETE", f"{JOBS}/{_segment(job_id)}", sgp.Deleted)
 
+    async def cancel_job(self, job_id: str) -> sgp.Deleted | wire.FineTuningJobV4:
+        """Cancel a job; one that has ended meanwhile comes back as it is, for its record is worth keeping."""
+        job = await self.job(job_id)
+        return await self.delete_job(job_id) if job.status in ("PENDING", "RUNNING") else job
+
     async def promote(self, job_id: str, body: wire.PromotionCreate) -> wire.FineTuningJobV4:
         """Move what callers call to a job's model."""
         path = f"/admin/fine-tuning-jobs/{_segment(job_id)}/promote"
@@ -76,6 +97,20 @@ class TrainingClient:
         """Move it back."""
         path = f"/admin/fine-tuning-jobs/{_segment(job_id)}/rollback"
         return await self._client.ask("POST", path, wire.FineTuningJobV4, seconds=INFERENCE_SECONDS)
+
+
+def first_of_array(text: str, most: int) -> list[Any]:
+    """The first elements of a JSON array that may end anywhere; the one that is cut is left out."""
+    decoder, position = json.JSONDecoder(), 1  # after the bracket
+    found: list[Any] = []
+    while len(found) < most:
+        try:
+            element, end = decoder.raw_decode(text, position)
+        except ValueError:
+            break
+        found.append(element)
+        position = end + 1  # after the comma
+    return found
 
 
 def _segment(name: str) -> str:

@@ -12,6 +12,7 @@ from tui.screens.dashboard import DashboardScreen
 from tui.screens.keys import KeysScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.playground import PlaygroundScreen
+from tui.screens.training import TrainingScreen
 from tui.screens.upstreams import UpstreamsScreen
 from tui.screens.zoo import ZooScreen
 from tui.widgets.composer import Composer
@@ -24,6 +25,7 @@ SCREENS: list[type[ConsoleScreen]] = [
     KeysScreen,
     UpstreamsScreen,
     BatchesScreen,
+    TrainingScreen,
 ]
 
 

@@ -12,7 +12,8 @@ import pytest
 from textual.widgets import Input, TextArea
 
 from tests.tui.conftest import ConsolePilot, until
-from tests.tui.support.fixed_node import FixedNode, json_answer
+from tests.tui.support.fixed_node import FixedNode, json_answer, problem
+from tests.tui.support.fixed_records import NO_JOBS
 from tui.app import ConsoleApp
 from tui.link import LinkState
 
@@ -26,6 +27,7 @@ SCREENS = {
     "keys": ("5",),
     "upstreams": ("6", "down"),
     "batches": ("7",),
+    "training": ("8",),
 }
 DIALOGS = {
     "help": ("3", "f1"),
@@ -36,6 +38,14 @@ DIALOGS = {
     "rekey_upstream": ("6", "k", *"sk-secret"),
     "cancel_batch": ("7", "x"),
     "failed_batch": ("7", "end"),
+    "limited_key": ("5", "down"),
+    "datasets": ("8", "d"),
+    "dataset": ("8", "d", "enter"),
+    "upload": ("8", "u"),
+    "job": ("8", "enter"),
+    "new_job": ("8", "n"),
+    "promote": ("8", "down", "down", "p"),
+    "cancel_job": ("8", "x"),
 }
 
 
@@ -77,12 +87,20 @@ def test_dialog(looks_right: Compare, dialog: str) -> None:
     assert looks_right(DIALOGS[dialog], (80, 24))
 
 
-@pytest.mark.parametrize("screen", ["upstreams", "batches"])
+@pytest.mark.parametrize("screen", ["upstreams", "batches", "training"])
 def test_nothing_there(looks_right: Compare, node: FixedNode, screen: str) -> None:
     """An empty list says what to do."""
     node.routes["GET", "/admin/upstreams"] = lambda _: json_answer([])
     node.routes["GET", "/v1/batches"] = lambda _: json_answer({"data": []})
+    node.routes["GET", "/v4/fine-tuning-jobs"] = lambda _: json_answer(NO_JOBS)
     assert looks_right(SCREENS[screen], (80, 24))
+
+
+def test_no_training(looks_right: Compare, node: FixedNode) -> None:
+    """A server without the extra says what to run; the datasets are there all the same."""
+    sentence = "this server cannot train: no torch here; run ./install.sh --with-finetuning, then restart it"
+    node.routes["GET", "/v4/fine-tuning-jobs"] = lambda _: problem(501, sentence, "not_installed")
+    assert looks_right(SCREENS["training"], (80, 24))
 
 
 def test_no_server(looks_right: Compare, node: FixedNode) -> None:

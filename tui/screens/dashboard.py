@@ -66,16 +66,18 @@ class DashboardScreen(ConsoleScreen):
     def show_node(self, node: admin.State) -> None:
         """Refresh all three parts."""
         self.query_one(MachinePanel).show_node(node)
-        self._residents.show(resident_rows(node.residents))
+        self._residents.show(resident_rows(node.residents) | booking_rows(node.bookings))
         if node.residents:
-            self._residents.border_subtitle = rules(node)
+            self._residents.border_subtitle = self._note(node)
         self._deployments.show({deployment.id: deployment_cells(deployment) for deployment in node.deployments})
         self._deployments.border_subtitle = self._reason(node)
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Say why the selected deployment is not ready."""
+        """Say why the selected deployment is not ready, or what its engine waits for."""
         node: admin.State | None = getattr(self.app, "node", None)
         if node is not None:
+            if node.residents:
+                self._residents.border_subtitle = self._note(node)
             self._deployments.border_subtitle = self._reason(node)
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
@@ -98,6 +100,21 @@ class DashboardScreen(ConsoleScreen):
         known = node.deployments if node else []
         selected = (table.selected_key or "").partition(" ")[0]
         return next((deployment for deployment in known if deployment.id == selected), None)
+
+    def _note(self, node: admin.State) -> Text:
+        """Why the selected resident waits or hangs, else why another one hangs, else the rules for all."""
+        selected = self._residents.selected_key
+        keyed = list(zip(resident_rows(node.residents), node.residents, strict=True))
+        noted = [resident for key, resident in keyed if key == selected and self._residents.has_focus]
+        noted += [resident for resident in node.residents if resident.state == "HUNG"]
+        for resident in noted:
+            if resident.note:
+                text = Text.assemble((f"{resident.deployment_name} ", "bold"), resident.note, style="red")
+                break
+        else:
+            text = Text(rules(node))
+        text.no_wrap, text.overflow = True, "ellipsis"
+        return text
 
     def _reason(self, node: admin.State) -> Text:
         key = self._deployments.selected_key
@@ -126,6 +143,28 @@ def resident_rows(residents: Iterable[admin.Resident]) -> dict[str, tuple[Cell, 
         key = resident.deployment_id
         rows[key if key not in rows else f"{key} {len(rows)}"] = resident_cells(resident)
     return rows
+
+
+def booking_rows(bookings: Iterable[admin.Booking]) -> dict[str, tuple[Cell, ...]]:
+    """A row for each work that has memory or waits for it and is no engine."""
+    return {f"booking {number}": booking_cells(booking) for number, booking in enumerate(bookings)}
+
+
+def booking_cells(booking: admin.Booking) -> tuple[Cell, ...]:
+    """A row of the residents' table; what only engines have stays empty."""
+    nothing = Text("–", style="dim")
+    booked = format_bytes(booking.predicted_bytes)
+    devices = "+".join(share.device for share in booking.placement) or "–"
+    return (
+        Text(booking.name, style="italic"),
+        format_status(booking.state),
+        devices,
+        *(nothing,) * 3,
+        Text(booked, style="dim"),
+        booked,
+        nothing,
+        "work",
+    )
 
 
 def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from functools import partial
 
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.containers import Container
 from textual.message import Message
+from textual.widgets import DataTable
 
 from appliance.wire import admin
+from appliance.wire.quotas import Account, Limits
 from tui.client import Client
 from tui.format import format_status, format_time
 from tui.keymap import AREAS, bindings
@@ -16,6 +20,7 @@ from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import Confirm
 from tui.screens.new_key import NewKeyForm
 from tui.screens.secret import SecretDialog
+from tui.widgets.fact_sheet import Facts, FactSheet
 from tui.widgets.record_table import Cell, Column, RecordTable
 
 COLUMNS = (
@@ -24,7 +29,9 @@ COLUMNS = (
     Column("Begins with", 14),
     Column("State", 8),
     Column("Created (UTC)", 16),
-    Column("Revoked (UTC)", 16, wide=True),
+    Column("Requests/min", 12, right=True, wide=True),
+    Column("Tokens/day", 10, right=True, wide=True),
+    Column("Expires (UTC)", 16, wide=True),
 )
 
 
@@ -41,6 +48,14 @@ class KeysScreen(ConsoleScreen):
             super().__init__()
             self.keys = keys
 
+    class Looked(Message):
+        """What the selected key has used, and the account that it acts for."""
+
+        def __init__(self, key: admin.KeyUse, account: Account | None) -> None:
+            super().__init__()
+            self.key = key
+            self.account = account
+
     class Revoked(Message):
         """A key is invalid from now on."""
 
@@ -51,12 +66,15 @@ class KeysScreen(ConsoleScreen):
     def __init__(self, client: Client) -> None:
         super().__init__(client)
         self._keys: dict[str, admin.Key] = {}
+        self._looked_at = ""
 
     def compose_body(self) -> ComposeResult:
-        """One table."""
-        table = RecordTable(*COLUMNS, id="key-list", empty="none")
-        table.border_title = "API keys"
-        yield table
+        """The list, and a sheet about the selected key's limits."""
+        with Container(classes="list-over-sheet"):
+            table = RecordTable(*COLUMNS, id="key-list", empty="none")
+            table.border_title = "API keys"
+            yield table
+            yield FactSheet(id="key-sheet")
 
     def on_mount(self) -> None:
         """Begin in the list."""
@@ -77,7 +95,29 @@ class KeysScreen(ConsoleScreen):
         """Show the keys, those in use first."""
         ordered = sorted(event.keys, key=lambda key: (key.revoked_at is not None, key.created_at))
         self._keys = {key.id: key for key in ordered}
-        self._table.show({key.id: key_cells(key) for key in ordered})
+        node: admin.State | None = getattr(self.app, "node", None)
+        now = node.now if node else None
+        self._table.show({key.id: key_cells(key, now) for key in ordered})
+        self._look()
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """Show more about the row under the cursor."""
+        self._look()
+
+    def _look(self) -> None:
+        if key := self._keys.get(self._table.selected_key or ""):
+            if key.id != self._looked_at:
+                self.query_one(FactSheet).show(key.name, key_facts(key))
+            self._looked_at = key.id
+            self.ask(partial(self._fetch_use, key), lambda found: self.Looked(*found), group="use")
+
+    async def _fetch_use(self, key: admin.Key) -> tuple[admin.KeyUse, Account | None]:
+        use, accounts = await self.client.key_use(key.id), await self.client.accounts()
+        return use, next((account for account in accounts if account.id == key.account_id), None)
+
+    def on_keys_screen_looked(self, event: Looked) -> None:
+        """Show what was used beside the limits."""
+        self.query_one(FactSheet).show(event.key.name, [*use_facts(event.key), *account_facts(event.account)])
 
     def action_new_key(self) -> None:
         """Open the form; show the secret when the key is made."""
@@ -111,14 +151,62 @@ class KeysScreen(ConsoleScreen):
         return self.query_one("#key-list", RecordTable)
 
 
-def key_cells(key: admin.Key) -> tuple[Cell, ...]:
-    """A row of the keys' table."""
+def key_cells(key: admin.Key, now: datetime | None) -> tuple[Cell, ...]:
+    """A row of the keys' table, at the server's time."""
     style = "dim" if key.revoked_at else ""
     return (
         Text(key.name, style=style),
         key.role,
         f"{key.prefix}…",
-        format_status("revoked" if key.revoked_at else "active"),
+        format_status(_state(key, now)),
         format_time(key.created_at),
-        format_time(key.revoked_at),
+        _number(key.limits.requests_per_minute),
+        _number(key.limits.tokens_per_day),
+        format_time(key.limits.expires_at),
     )
+
+
+def _state(key: admin.Key, now: datetime | None) -> str:
+    if key.revoked_at is not None:
+        return "revoked"
+    expires = key.limits.expires_at
+    return "expired" if expires is not None and now is not None and expires <= now else "active"
+
+
+def key_facts(key: admin.Key) -> Facts:
+    """A key and its limits."""
+    if key.revoked_at is not None:
+        yield "Revoked (UTC)", format_time(key.revoked_at)
+    yield from limit_facts(key.limits)
+    yield "ID", key.id
+
+
+def use_facts(key: admin.KeyUse) -> Facts:
+    """A key, its limits and what it has used of them."""
+    if key.revoked_at is not None:
+        yield "Revoked (UTC)", format_time(key.revoked_at)
+    yield from limit_facts(key.limits, key.requests_last_minute, key.tokens_today)
+    yield "ID", key.id
+
+
+def account_facts(account: Account | None) -> Facts:
+    """The account that a key acts for; its limits hold for all its keys together."""
+    if account is None:
+        return
+    yield "Account", account.name
+    for name, value in limit_facts(account.limits, account.requests_last_minute, account.tokens_today):
+        yield f"  {name.lower()}", value
+
+
+def limit_facts(limits: Limits, requests: int | None = None, tokens: int | None = None) -> Facts:
+    """Limits, and what was used of them where that is known."""
+    used = f", {requests:,} in the last one" if requests is not None and limits.requests_per_minute else ""
+    yield "Requests/min", f"{_number(limits.requests_per_minute, 'no limit')}{used}"
+    used = f", {tokens:,} since midnight UTC" if tokens is not None else ""
+    yield "Tokens/day", f"{_number(limits.tokens_per_day, 'no limit')}{used}"
+    yield "Models", "all" if limits.allowed_models is None else ", ".join(limits.allowed_models) or "none"
+    yield "Expires (UTC)", format_time(limits.expires_at) if limits.expires_at else "never"
+
+
+def _number(limit: int | None, without: str = "–") -> str:
+    return without if limit is None else f"{limit:,}"

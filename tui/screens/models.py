@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 
 from rich.text import Text
@@ -16,6 +16,7 @@ from tui.client import Client
 from tui.format import format_count, format_status
 from tui.keymap import AREAS, bindings
 from tui.messages import TryDeployment
+from tui.records import CallableModel
 from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import Confirm
 from tui.screens.details import Details, model_facts
@@ -32,6 +33,8 @@ COLUMNS = (
 MODEL = "model "
 DEPLOYMENT = "deployment "
 """Row keys begin with what the row is: a built-in model and its deployment may share an ID."""
+IMAGE = "image"
+"""Word of the wire for what a model with a tower for images reads."""
 
 
 class ModelsScreen(ConsoleScreen):
@@ -44,9 +47,14 @@ class ModelsScreen(ConsoleScreen):
         """Models, templates and artifacts: all that the forms need."""
 
         def __init__(
-            self, models: list[sgp_v3.Model], templates: list[sgp_v3.Template], artifacts: list[admin.Artifact] | None
+            self,
+            models: list[sgp_v3.Model],
+            templates: list[sgp_v3.Template],
+            artifacts: list[admin.Artifact] | None,
+            callable_models: list[CallableModel],
         ) -> None:
             super().__init__()
+            self.callable_models = callable_models
             self.models = models
             self.templates = templates
             self.artifacts = artifacts
@@ -66,6 +74,8 @@ class ModelsScreen(ConsoleScreen):
         self._artifacts: list[admin.Artifact] | None = None
         """None: this key may not see them, so their names are typed."""
         self._deployments: dict[str, admin.DeploymentState] = {}
+        self._takes: dict[str, list[str]] = {}
+        """What deployments read, by their IDs."""
 
     def compose_body(self) -> ComposeResult:
         """The list, and a sheet about the selected row."""
@@ -86,15 +96,19 @@ class ModelsScreen(ConsoleScreen):
         """Ask for models, templates and artifacts; deployments come with the node's state."""
         self.ask(self._fetch, lambda found: self.Arrived(*found), group="models")
 
-    async def _fetch(self) -> tuple[list[sgp_v3.Model], list[sgp_v3.Template], list[admin.Artifact] | None]:
+    async def _fetch(
+        self,
+    ) -> tuple[list[sgp_v3.Model], list[sgp_v3.Template], list[admin.Artifact] | None, list[CallableModel]]:
         artifacts = await self.client.artifacts() if self.for_admin else None
-        return await self.client.models(), await self.client.templates(), artifacts
+        callable_models = await self.client.callable_models()
+        return await self.client.models(), await self.client.templates(), artifacts, callable_models
 
     def on_models_screen_arrived(self, event: Arrived) -> None:
         """Keep and show what came."""
         self._models = {model.id: model for model in event.models}
         self._templates = {template.id: template for template in event.templates}
         self._artifacts = event.artifacts
+        self._takes = {model.deployment_id: model.input_modalities for model in event.callable_models}
         self._show_rows()
 
     def show_node(self, node: admin.State) -> None:
@@ -103,7 +117,7 @@ class ModelsScreen(ConsoleScreen):
         self._show_rows()
 
     def _show_rows(self) -> None:
-        self._table.show(model_rows(self._models, self._deployments))
+        self._table.show(model_rows(self._models, self._deployments, self._takes))
         self._show_sheet()
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
@@ -118,7 +132,7 @@ class ModelsScreen(ConsoleScreen):
         model, deployment = self._model, self._deployment
         sheet = self.query_one(FactSheet)
         if deployment is not None:
-            sheet.show(deployment.name, state_facts(deployment))
+            sheet.show(deployment.name, state_facts(deployment, self._takes.get(deployment.id)))
         elif model is not None:
             template = self._templates.get(model.model_template_id or "")
             count = sum(1 for d in self._deployments.values() if d.model_id == model.id)
@@ -225,7 +239,9 @@ class ModelsScreen(ConsoleScreen):
 
 
 def model_rows(
-    models: dict[str, sgp_v3.Model], deployments: dict[str, admin.DeploymentState]
+    models: dict[str, sgp_v3.Model],
+    deployments: dict[str, admin.DeploymentState],
+    takes: Mapping[str, list[str]],
 ) -> dict[str, tuple[Cell, ...]]:
     """Each model's row followed by those of its deployments; deployments of models not listed come last."""
     below: dict[str, list[admin.DeploymentState]] = {model_id: [] for model_id in models}
@@ -239,20 +255,22 @@ def model_rows(
         for deployment in its_deployments:
             rows[DEPLOYMENT + deployment.id] = (
                 f"  └ {deployment.name}",
-                "",
+                Text("takes images" if IMAGE in takes.get(deployment.id, ()) else "", style="dim"),
                 format_status(deployment.status),
                 format_count(deployment.calls),
             )
     return rows
 
 
-def state_facts(deployment: admin.DeploymentState) -> Facts:
+def state_facts(deployment: admin.DeploymentState, takes: list[str] | None) -> Facts:
     """A deployment in a few lines."""
     yield "Status", format_status(deployment.status)
     if deployment.status_reason:
         yield "Reason", Text(deployment.status_reason, style="red")
     yield "ID", deployment.id
     yield "Model", f"{deployment.model_name} ({deployment.model_type})"
+    if takes:
+        yield "Takes", ", ".join(takes)
     yield "In memory", "yes" if deployment.resident else "no: loads on the next call"
     yield "Tokens", f"{format_count(deployment.prompt_tokens)} in, {format_count(deployment.response_tokens)} out"
     yield "Calls", f"{deployment.calls}, of which failed: {deployment.errors}"

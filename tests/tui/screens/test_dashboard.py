@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from tests.support.server import Server
 from tests.tui.conftest import ConsolePilot, screen_text, until
-from tests.tui.support.fixed_records import resident
+from tests.tui.support.fixed_node import FixedNode, json_answer
+from tests.tui.support.fixed_records import STATE, resident
 from tui.app import ConsoleApp
 from tui.client import Client
-from tui.screens.dashboard import resident_cells, resident_rows
+from tui.screens.dashboard import booking_rows, resident_cells, resident_rows
 from tui.screens.details import Details
 from tui.screens.playground import PlaygroundScreen
 from tui.widgets.fact_sheet import FactSheet
@@ -92,3 +95,24 @@ def test_shared_weights_are_set_apart() -> None:
     """What a resident shares with others stands after a plus; alone on its weights it shows one number."""
     predicted = [resident_cells(resident(1, "a", weights_holders=holders))[7] for holders in (1, 3)]
     assert [str(cell) for cell in predicted] == ["120 MiB", "40.0 MiB + 80.0 MiB"]
+
+
+async def test_what_hangs_says_why(fixed_console: ConsoleApp, node: FixedNode) -> None:
+    """The note of a resident that hangs is in view without selecting it; of one that waits, when it is selected."""
+    waits = resident(2, "b", state="WAITING", note="it waits for 'c' (9.0 GiB)")
+    hangs = resident(3, "c", state="HUNG", note="its unload has not ended for 62 s")
+    shown = structs.replace(STATE, residents=[resident(1, "a"), waits, hangs])
+    node.routes["GET", "/admin/state"] = lambda _: json_answer(shown)
+    async with fixed_console.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "c its unload has not ended for 62 s" in screen_text(pilot))
+        fixed_console.screen.query_one("#residents").focus()
+        await pilot.press("down")
+        await until(pilot, lambda: "b it waits for 'c' (9.0 GiB)" in screen_text(pilot))
+
+
+def test_work_that_is_no_engine_has_a_row() -> None:
+    """With memory it stands where that is; while it waits it stands nowhere."""
+    working, waiting = STATE.bookings[0], structs.replace(STATE.bookings[0], state="WAITING", placement=[])
+    rows = [[str(cell) for cell in cells] for cells in booking_rows([working, waiting]).values()]
+    assert [row[:3] for row in rows] == [["fine-tuning 4f1c", "WORKING", "cpu"], ["fine-tuning 4f1c", "WAITING", "–"]]
+    assert rows[0][6:8] == ["900 MiB", "900 MiB"]

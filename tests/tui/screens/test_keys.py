@@ -77,3 +77,23 @@ async def test_member(server: Server) -> None:
         await until(pilot, lambda: app._notifications)
         (notification,) = app._notifications
         assert (notification.title, "role admin" in notification.message) == ("Not allowed", True)
+
+
+async def test_limits(pilot: ConsolePilot, server: Server) -> None:
+    """A key's limits and what it has used are beside it, with its account's; one that has expired is not active."""
+    limits = {"requests_per_minute": 120, "tokens_per_day": 5000, "allowed_models": ["starter-embed"]}
+    with server.client() as admin:
+        for name, changes in (("limited", limits), ("late", {"expires_at": "2020-01-01T00:00:00Z"})):
+            body = {"name": name, "role": "member", "limits": changes}
+            admin.post("/admin/keys", json=body).raise_for_status()
+    await pilot.press("5")
+    table = pilot.app.screen.query_one("#key-list", RecordTable)
+    await until(pilot, lambda: _row_of(table, "limited") is not None)
+    row = _row_of(table, "limited")
+    assert [cell.plain for cell in table.get_row_at(row)[5:]] == ["120", "5,000", "–"]
+    assert _state_of(table, "late") == "expired"
+    table.move_cursor(row=row)
+    await until(pilot, lambda: "120, 0 in the last one" in screen_text(pilot))
+    assert "5,000, 0 since midnight UTC" in screen_text(pilot)
+    assert "starter-embed" in screen_text(pilot)
+    assert "Account" in screen_text(pilot)
