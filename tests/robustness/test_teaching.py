@@ -63,7 +63,7 @@ def trained(client: httpx.Client) -> dict[str, Any]:
         assert job["status"] != "FAILED", job
         return job if job["status"] == "COMPLETED" else None
 
-    return chain.until(look, "a completed job")
+    return chain.until(look, "a completed job", patience_seconds=500)
 
 
 @pytest.mark.timeout(600)

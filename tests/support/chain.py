@@ -34,15 +34,15 @@ class Deployed(NamedTuple):
         return f"{self.path}/execute"
 
 
-def until(look: Callable[[], Value | None], what: str) -> Value:
+def until(look: Callable[[], Value | None], what: str, patience_seconds: float = PATIENCE_SECONDS) -> Value:
     """Look again and again until there is something to see; the wait is bounded, and says what it waited for."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + patience_seconds
     while time.monotonic() < deadline:
         found = look()
         if found:
             return found
         time.sleep(LOOK_SECONDS)
-    raise AssertionError(f"not within {PATIENCE_SECONDS} s: {what}")
+    raise AssertionError(f"not within {patience_seconds} s: {what}")
 
 
 def finished_job(client: httpx.Client, paths: list[Path], name: str) -> dict[str, Any]:
