@@ -42,6 +42,8 @@ def failures_of(operation: Operation, method: str, path: str, parameters: list[J
         found |= {HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
     if operation.answer.runs:
         found |= _WAITING
+    if operation.answer.limited:
+        found.add(HTTPStatus.TOO_MANY_REQUESTS)
     if operation.answer.optional:
         found.add(HTTPStatus.NOT_IMPLEMENTED)
     if operation.answer.refuses:
