@@ -102,6 +102,15 @@ def test_an_example_is_answered_as_described(pair: tuple[str, Example], describe
             schema.validate(piece)
 
 
+def test_contents_of_datasets_are_as_described(described: Described) -> None:
+    """Inputs, conversations and pairs, as they were uploaded, have no field that is not described."""
+    for example in EXAMPLES["v4CreateTrainingDataset"]:
+        made = described.send("v4CreateTrainingDataset", example.body, {}, {}).json()
+        contents = described.client.get(f"/v4/training-datasets/{made['id']}/contents").raise_for_status().json()
+        assert len(contents) == 2
+        described.answer_schema("v4ListTrainingDatasetContents", closed=True).validate(contents)
+
+
 def test_a_wrong_example_would_be_found(described: Described) -> None:
     """The schemas bite: a body with a field too many, and an answer with one too few, do not fit."""
     example = EXAMPLES["openaiCreateChatCompletion"][0]

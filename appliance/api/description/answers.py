@@ -56,6 +56,8 @@ class Answer(Struct, kw_only=True, frozen=True):
     """The same JSON comes as 503 while the answer is no."""
     refuses: bool = False
     """It never succeeds: a 400 says how it is done here."""
+    limited: bool = False
+    """An account may have only so many of what it makes (429)."""
     optional: bool = False
     """It needs a part that not every installation has (501)."""
 
@@ -72,7 +74,8 @@ def _streamed(json: Any, pieces: Any, **more: Any) -> Answer:
 _RUNS = Answer(runs=True)
 _REFUSES = Answer(refuses=True)
 _FILE = Answer(is_file=True)
-_TRAINS = Answer(optional=True)
+_STORES = Answer(limited=True)
+_TRAINS = Answer(limited=True, optional=True)
 _NAMED_TEXT = _streamed(sgp_v2.CompletionResponse, sgp_v2.CompletionResponse)
 _NAMED_CHAT = _streamed(sgp_v4_execute.ChatCompletionResponse, sgp_v4_execute.ChatCompletionPiece)
 _TYPED_TEXT = _streamed(sgp_v4_execute.CompletionResult, sgp_v4_execute.CompletionResult)
@@ -112,6 +115,7 @@ ANSWERS: dict[str, Answer] = {
     "egpV1RankChunks": _RUNS,
     "v4BetaCreateChatCompletion": _streamed(openai_answers.ChatCompletion, openai_answers.ChatCompletionChunk),
     "v4BetaCreateCompletion": _streamed(openai_answers.TextCompletion, openai_answers.TextCompletionChunk),
+    "v4BetaCreateFile": _STORES,
     "v4BetaGetFileContent": _FILE,
     "createAsyncTask": _RUNS,
     # SGP: v5
@@ -121,21 +125,22 @@ ANSWERS: dict[str, Answer] = {
     "v5CreateCompletion": _streamed(openai_answers.TextCompletion, openai_answers.TextCompletionChunk),
     "v5CreateResponse": _streamed(openai_response_answers.Response, openai_response_answers.ResponseEvent),
     "v5CreateInference": _streamed(sgp_v5.InferenceResponse, sgp_v5.InferenceResponse),
+    "v5CreateFile": _STORES,
     "v5GetFileContent": _FILE,
     "v5ImportCloudFiles": _REFUSES,
     # SGP: fine-tuning
+    "v3CreateTrainingDataset": _STORES,
+    "v4CreateTrainingDataset": _STORES,
     "v4ListTrainingDatasetContents": Answer(json=list[sgp_training.TrainingDatasetContent]),
-    **{
-        f"{dialect}{what}": _TRAINS
-        for dialect in ("v3", "v4")
-        for what in (
-            "ListFineTuningJobs",
-            "CreateFineTuningJob",
-            "GetFineTuningJob",
-            "DeleteFineTuningJob",
-            "ListFineTuningEvents",
-        )
-    },
+    **dict.fromkeys(
+        (
+            *("v3ListFineTuningJobs", "v3GetFineTuningJob", "v3DeleteFineTuningJob", "v3ListFineTuningEvents"),
+            *("v4ListFineTuningJobs", "v4GetFineTuningJob", "v4DeleteFineTuningJob", "v4ListFineTuningEvents"),
+        ),
+        Answer(optional=True),
+    ),
+    "v3CreateFineTuningJob": _TRAINS,
+    "v4CreateFineTuningJob": _TRAINS,
     "adminPromote": Answer(runs=True, optional=True),
     "adminRollBackPromotion": Answer(runs=True, optional=True),
     # OpenAI
@@ -154,7 +159,7 @@ ANSWERS: dict[str, Answer] = {
     "rerankV2": Answer(json=openai_answers.Ranking, runs=True),
     "tokenize": Answer(json=openai_answers.TokenList, runs=True),
     "detokenize": Answer(json=openai_answers.DetokenizedText, runs=True),
-    "openaiCreateFile": Answer(json=batch_answers.FileObject),
+    "openaiCreateFile": Answer(json=batch_answers.FileObject, limited=True),
     "openaiListFiles": Answer(json=batch_answers.FileList),
     "openaiGetFile": Answer(json=batch_answers.FileObject),
     "openaiGetFileContent": _FILE,

@@ -15,14 +15,13 @@ from litestar.types import ControllerRouterHandler
 
 from appliance.api.auth import OPEN_PATHS
 from appliance.api.description import failures
-from appliance.api.description.answers import ANY, EVENTS, JSON_LINES
+from appliance.api.description.answers import ANY, EVENTS
 from appliance.api.description.examples import EXAMPLES, Example
+from appliance.api.description.forms import FORMS
 from appliance.api.description.operations import Operation, operations
 from appliance.api.description.schemas import Json, Schemas
 from appliance.api.errors import problem_type
 from appliance.api.idempotency import HEADER, MAX_KEY_LENGTH
-from appliance.domain.finetuning import SchemaType
-from appliance.wire.limits import MAX_NAME_LENGTH
 
 JSON = "application/json"
 FORM = "multipart/form-data"
@@ -170,39 +169,6 @@ class Description:
             data = {"anyOf": [{"const": DONE}, data]}
         event = {"type": "object", "properties": {"event": {"type": "string"}, "data": data}, "required": ["data"]}
         return {"schema": event, "x-piece": piece}
-
-
-def _form(required: Json, optional: Json | None = None, *, of_lines: bool = False) -> Json:
-    """A form with ``file`` and other fields; ``of_lines``: the file is JSON Lines."""
-    description = "one JSON object a line" if of_lines else "a file with its name, or a text"
-    file = {"type": "string", "format": "binary", "description": description}
-    form: Json = {
-        "schema": {
-            "type": "object",
-            "properties": {"file": file, **required, **(optional or {})},
-            "required": ["file", *required],
-            "additionalProperties": False,
-        }
-    }
-    return {**form, "encoding": {"file": {"contentType": JSON_LINES}}} if of_lines else form
-
-
-_DATASET = _form(
-    {
-        "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH},
-        "schema_type": {"type": "string", "enum": [each.value for each in SchemaType]},
-    },
-    {"account_id": {"type": "string"}},
-    of_lines=True,
-)
-FORMS: dict[str, Json] = {
-    "openaiCreateFile": _form({"purpose": {"type": "string", "enum": ["batch"]}}, of_lines=True),
-    "v3CreateTrainingDataset": _DATASET,
-    "v4CreateTrainingDataset": _DATASET,
-    "v4BetaCreateFile": _form({}),
-    "v5CreateFile": _form({}),
-}
-"""Multipart bodies, which handlers read by themselves."""
 
 
 def _parameter(given: Json) -> Json:

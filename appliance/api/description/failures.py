@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Any
 
 from appliance.api import faces
+from appliance.api.description.forms import FORMS
 from appliance.api.description.operations import Operation
 from appliance.api.errors import problem_type
 
@@ -34,14 +35,17 @@ def failures_of(operation: Operation, method: str, path: str, parameters: list[J
     found = {HTTPStatus.BAD_REQUEST}
     if not is_open:
         found |= {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-    if operation.bodies or any(each["in"] == "path" or each["name"] in CURSORS for each in parameters):
+    has_body = bool(operation.bodies) or operation.id in FORMS
+    if has_body or any(each["in"] == "path" or each["name"] in CURSORS for each in parameters):
         found.add(HTTPStatus.NOT_FOUND)
-    if parameters or operation.bodies or method == "post":
+    if parameters or has_body or method == "post":
         found.add(HTTPStatus.UNPROCESSABLE_ENTITY)
     if method != "get":
         found |= {HTTPStatus.CONFLICT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE}
     if operation.answer.runs:
         found |= _WAITING
+    if operation.answer.limited:
+        found.add(HTTPStatus.TOO_MANY_REQUESTS)
     if operation.answer.optional:
         found.add(HTTPStatus.NOT_IMPLEMENTED)
     if operation.answer.refuses:
