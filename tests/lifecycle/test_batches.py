@@ -79,8 +79,10 @@ async def rows_of(home: BackgroundHome, file_id: str | None) -> list[dict[str, A
     if file_id is None:
         return []
     file = await home.files.get(home.mine, file_id)
-    assert home.files.path(file).stat().st_size == file.size_bytes
-    return [json.loads(line) for line in home.files.path(file).read_bytes().splitlines()]
+    with await home.files.open(home.mine, file) as opened:
+        content = opened.read()
+    assert len(content) == file.size_bytes
+    return [json.loads(line) for line in content.splitlines()]
 
 
 def counts(batch: Batch) -> tuple[int, int, int]:
