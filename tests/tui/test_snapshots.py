@@ -38,7 +38,6 @@ DIALOGS = {
     "rekey_upstream": ("6", "k", *"sk-secret"),
     "cancel_batch": ("7", "x"),
     "failed_batch": ("7", "end"),
-    "limited_key": ("5", "down"),
     "datasets": ("8", "d"),
     "dataset": ("8", "d", "enter"),
     "upload": ("8", "u"),

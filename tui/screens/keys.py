@@ -200,7 +200,7 @@ def account_facts(account: Account | None) -> Facts:
 
 def limit_facts(limits: Limits, requests: int | None = None, tokens: int | None = None) -> Facts:
     """Limits, and what was used of them where that is known."""
-    used = f", {requests:,} in the last one" if requests is not None and limits.requests_per_minute else ""
+    used = f", {requests:,} in the last minute" if requests is not None and limits.requests_per_minute else ""
     yield "Requests/min", f"{_number(limits.requests_per_minute, 'no limit')}{used}"
     used = f", {tokens:,} since midnight UTC" if tokens is not None else ""
     yield "Tokens/day", f"{_number(limits.tokens_per_day, 'no limit')}{used}"

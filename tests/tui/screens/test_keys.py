@@ -93,7 +93,7 @@ async def test_limits(pilot: ConsolePilot, server: Server) -> None:
     assert [cell.plain for cell in table.get_row_at(row)[5:]] == ["120", "5,000", "–"]
     assert _state_of(table, "late") == "expired"
     table.move_cursor(row=row)
-    await until(pilot, lambda: "120, 0 in the last one" in screen_text(pilot))
+    await until(pilot, lambda: "120, 0 in the last minute" in screen_text(pilot))
     assert "5,000, 0 since midnight UTC" in screen_text(pilot)
     assert "starter-embed" in screen_text(pilot)
     assert "Account" in screen_text(pilot)

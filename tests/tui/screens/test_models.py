@@ -6,6 +6,7 @@ from tests.tui.conftest import ConsolePilot, screen_text, until
 from tests.tui.support.fixed_records import DEPLOYMENTS, MODELS
 from tui.app import ConsoleApp
 from tui.screens.models import model_rows
+from tui.widgets.record_table import RecordTable
 
 
 def test_what_takes_images_says_so_in_the_list() -> None:
@@ -19,9 +20,12 @@ async def test_what_a_deployment_takes(fixed_console: ConsoleApp) -> None:
     """The sheet names all that it reads."""
     async with fixed_console.run_test(size=(120, 40)) as pilot:
         await until(pilot, lambda: fixed_console.role)
-        await pilot.press("3", "down")
+        await pilot.press("3")
+        table = fixed_console.screen.query_one("#model-list", RecordTable)
+        await until(pilot, lambda: table.row_count > len(DEPLOYMENTS))
+        table.select("deployment dep-1")
         await until(pilot, lambda: _taken(pilot) == "text")
-        fixed_console.screen.query_one("#model-list").select("deployment dep-5")
+        table.select("deployment dep-5")
         await until(pilot, lambda: _taken(pilot) == "text, image")
 
 
