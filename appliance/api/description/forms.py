@@ -6,36 +6,42 @@ from typing import Any
 
 from appliance.api.description.answers import JSON_LINES
 from appliance.domain.finetuning import SchemaType
+from appliance.lifecycle.files import INPUT, USER_DATA
 from appliance.wire.limits import MAX_NAME_LENGTH
 
 Json = dict[str, Any]
 
 
-def _form(required: Json, optional: Json | None = None, *, of_lines: bool = False) -> Json:
-    """A form with ``file`` and other fields; ``of_lines``: the file is JSON Lines."""
-    description = "one JSON object a line" if of_lines else "a file with its name, or a text"
-    file = {"type": "string", "format": "binary", "description": description}
-    form: Json = {
+def _form(required: Json, optional: Json | None = None, *, file: str = "a file with its name, or a text") -> Json:
+    """A form with ``file``, of which ``file`` says what it is, and other fields."""
+    return {
         "schema": {
             "type": "object",
-            "properties": {"file": file, **required, **(optional or {})},
+            "properties": {
+                "file": {"type": "string", "format": "binary", "description": file},
+                **required,
+                **(optional or {}),
+            },
             "required": ["file", *required],
             "additionalProperties": False,
         }
     }
-    return {**form, "encoding": {"file": {"contentType": JSON_LINES}}} if of_lines else form
 
 
-_DATASET = _form(
+_LINES = {"encoding": {"file": {"contentType": JSON_LINES}}}
+_DATASET = _LINES | _form(
     {
         "name": {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH},
         "schema_type": {"type": "string", "enum": [each.value for each in SchemaType]},
     },
     {"account_id": {"type": "string"}},
-    of_lines=True,
+    file="one JSON object a line",
 )
 FORMS: dict[str, Json] = {
-    "openaiCreateFile": _form({"purpose": {"type": "string", "enum": ["batch"]}}, of_lines=True),
+    "openaiCreateFile": _form(
+        {"purpose": {"type": "string", "enum": [INPUT, USER_DATA]}},
+        file="a file with its name: of requests, one JSON object a line, or of anything",
+    ),
     "v3CreateTrainingDataset": _DATASET,
     "v4CreateTrainingDataset": _DATASET,
     "v4BetaCreateFile": _form({}),

@@ -273,6 +273,7 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 "status": "processed",
             },
         ),
+        Example(name="user_data", summary="Kept as it is.", body={"purpose": "user_data", "file": "anything"}),
     ),
     "openaiCreateBatch": (
         Example(
