@@ -234,7 +234,7 @@ def test_a_full_gpu_is_not_a_bad_file(
 ) -> None:
     """When llama.cpp's last word is about memory, the weights are sound and the device was too small."""
     monkeypatch.setattr(runtime, "_complaint", lambda: complaint)
-    raised = runtime._not_loaded(Path("x.gguf"), split(gpu0=7))
+    raised = runtime.not_loaded(Path("x.gguf"), split(gpu0=7))
     assert isinstance(raised, error)
     assert why in str(raised)
 
