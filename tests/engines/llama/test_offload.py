@@ -214,8 +214,8 @@ def test_a_silent_run_in_ram_is_closed_again(monkeypatch: pytest.MonkeyPatch) ->
     """A llama.cpp that takes the GPU's parameters and loads into RAM all the same (here: told to) is found out."""
     frees: list[Any] = []
     free = runtime.c.llama_model_free
-    monkeypatch.setattr(runtime, "gpus", lambda: HANDLES)
-    monkeypatch.setattr(runtime, "place", lambda parameters, _, *rest: place(parameters, RAM, *rest))
+    monkeypatch.setattr(runtime.model, "gpus", lambda: HANDLES)
+    monkeypatch.setattr(runtime.model, "place", lambda parameters, _, *rest: place(parameters, RAM, *rest))
     monkeypatch.setattr(runtime.c, "llama_model_free", lambda model: (frees.append(model), free(model)))
     with pytest.raises(CannotFit, match=r"asked for layers on gpu0 \(7\), llama.cpp says they are on cpu \(7\)"):
         Model(STARTER, placement=split(gpu0=STARTER_LAYERS))
@@ -233,7 +233,7 @@ def test_a_full_gpu_is_not_a_bad_file(
     monkeypatch: pytest.MonkeyPatch, complaint: str, error: type[Exception], why: str
 ) -> None:
     """When llama.cpp's last word is about memory, the weights are sound and the device was too small."""
-    monkeypatch.setattr(runtime, "_complaint", lambda: complaint)
+    monkeypatch.setattr(runtime.model, "complaint", lambda: complaint)
     raised = runtime.not_loaded(Path("x.gguf"), split(gpu0=7))
     assert isinstance(raised, error)
     assert why in str(raised)
