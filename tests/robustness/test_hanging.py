@@ -42,7 +42,11 @@ def text(gated: GatedServer) -> Deployed:
     """A chat model with one slot."""
     with gated.client() as client:
         chain.import_weights(client, write_llama(gated.home / "import" / "text.gguf"), "text")
-        return chain.deploy(client, chain.CHAT, "text", "text", vendor_configuration={"per_worker": 1})
+        one_slot = {"vendor_configuration": {"per_worker": 1}}
+        # each token is a step of its own, so that steps can be counted
+        return chain.deploy(
+            client, chain.CHAT, "text", "text", model_creation_parameters={"draft_tokens": 0}, **one_slot
+        )
 
 
 @pytest.fixture(scope="module")
