@@ -151,15 +151,12 @@ class Draw:
         bounds[near_groups] = 0.0
         near = self._sums(row.of(near_groups), row.best)
         near_weight = float(near[-1]) if len(near) else 0.0
-        far_weight = float(bounds.sum(dtype=np.float64)) * _LINES
-        point = self._random.random() * (near_weight + far_weight)
-        if point < near_weight:  # as most often where the model is sure
-            return row.place(near_groups, _place_at(near, point))
         far = bounds.cumsum(dtype=np.float64)
         while True:
             points, lines, chances = self._random.random((3, _PROPOSALS))
-            points *= near_weight + far_weight
-            points[0], point = point, points[0]  # the one that was drawn before; the next round has another
+            points *= near_weight + far[-1] * _LINES
+            if points[0] < near_weight:  # as most often where the model is sure
+                return row.place(near_groups, _place_at(near, float(points[0])))
             groups = np.minimum(far.searchsorted((points - near_weight) / _LINES, side="right"), row.groups - 1)
             proposed = (lines * _LINES).astype(np.intp) * row.groups + groups
             accepted = chances < self._weights(row.logits[proposed], row.peaks[groups])

@@ -465,8 +465,9 @@ class TextStepper:
         tokens = sequence.known[: sequence.computed]
         if len(tokens) < LEAST_KEPT_TOKENS or self._prefixes.has(sequence.scope, tokens):
             return
-        if self._prefixes.has_room_for(self._context.state_bytes(number)):
-            state = self._context.state(number)
+        size_bytes = self._context.state_bytes(number)
+        if self._prefixes.has_room_for(size_bytes):
+            state = self._context.state(number, size_bytes)
             self._prefixes.keep(Kept(sequence.scope, tokens.copy(), state, self._context.model.is_divisible))
 
     def _publish(self) -> None:
