@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
+from appliance.engines.llama.examples import Example
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
 from appliance.training.base import check_trainable, gguf_of, linear_names, open_base
@@ -24,7 +25,7 @@ from appliance.training.checkpoints import Checkpoints
 from appliance.training.evaluation import evaluate
 from appliance.training.loop import Loop, Pass, Surroundings
 from appliance.training.machine import half_precision_pays, peak_bytes, prepare
-from appliance.training.prompts import Example, Examples
+from appliance.training.prompts import Examples
 from appliance.training.prompts import prepare as prepare_examples
 from appliance.training.rows import IGNORED, Row, alone, held_out, laid_out, packed, shuffled
 from appliance.training.schedule import learning_rate

@@ -1,0 +1,80 @@
+"""A short child process: asked one thing, bounded in time and in what it says, gone with whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from appliance.lifecycle.child_process import LAST_WORDS_BYTES, Answered, ask
+
+MOST_BYTES = 1_000
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module that the process finds as ``asked``; its source is a test's."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    return tmp_path / "asked.py"
+
+
+async def asked(seconds: float = 60.0) -> Answered:
+    return await ask("asked", b"question\n", seconds=seconds, answer_bytes=MOST_BYTES)
+
+
+async def test_an_answer(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads the question and is heard, in full and on the side; nothing of the server's environment is its own."""
+    monkeypatch.setenv("APPLIANCE_KEY", "sk-secret")
+    module.write_text(
+        "import json, os, sys\n"
+        "seen = ['APPLIANCE_KEY' in os.environ, os.nice(0) >= 10, os.getsid(0) == os.getpid()]\n"
+        "print(json.dumps([sys.stdin.read(), *seen]))\n"
+        "sys.stderr.write('x' * 100_000 + 'the end'); sys.exit(7)"
+    )
+    found = await asked()
+    assert json.loads(found.output) == ["question\n", False, True, True]
+    assert (found.status, found.how) == (7, "ended with status 7")
+    assert found.last_words.endswith("the end")
+    assert len(found.last_words) <= LAST_WORDS_BYTES
+
+
+async def test_one_that_reads_nothing_and_dies(module: Path) -> None:
+    """However much it was asked: how it ended is what there is to say."""
+    module.write_text("import os; os.abort()")
+    found = await ask("asked", b"x" * 1_000_000, seconds=60.0, answer_bytes=MOST_BYTES)
+    assert (found.output, found.how) == (b"", "was ended by SIGABRT")
+
+
+async def test_one_that_says_too_much_is_ended(module: Path) -> None:
+    """What it says is bounded."""
+    module.write_text("import sys\nwhile True: sys.stdout.write('x' * 65536)")
+    found = await asked()
+    assert found.status == -signal.SIGKILL
+    assert len(found.output) == MOST_BYTES + 1
+
+
+async def test_one_that_takes_too_long_is_ended(module: Path) -> None:
+    """And it is said to whoever asked."""
+    module.write_text("import time; time.sleep(600)")
+    with pytest.raises(TimeoutError):
+        await asked(seconds=0.5)
+    assert not psutil.Process(os.getpid()).children()
+
+
+async def test_it_goes_with_whoever_asked(module: Path, tmp_path: Path) -> None:
+    """A client that leaves leaves nothing running."""
+    there = tmp_path / "there"
+    os.mkfifo(there)
+    module.write_text(f"import time; open({str(there)!r}, 'w'); time.sleep(600)")
+    asking = asyncio.create_task(asked())
+    (await asyncio.to_thread(there.open)).close()  # it has opened the other end
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not psutil.Process(os.getpid()).children()
