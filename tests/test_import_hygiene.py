@@ -54,8 +54,9 @@ def test_a_server_loads_its_engines_on_the_first_call(tmp_path: Path) -> None:
         path = write_llama(server.home / "import" / "tiny.gguf")
         chain.import_weights(client, path, "tiny")
         assert mapped(server) == set()
-        form = {"name": "chats", "schema_type": "GENERATION", "file": '{"input": "a", "output": "b"}'}
-        dataset = client.post("/v4/training-datasets", data=form).raise_for_status().json()
+        form = {"name": "chats", "schema_type": "GENERATION"}
+        file = {"file": ("chats.jsonl", '{"input": "a", "output": "b"}')}
+        dataset = client.post("/v4/training-datasets", data=form, files=file).raise_for_status().json()
         path = f"/admin/training-datasets/{dataset['id']}/tokens"
         counted = client.get(path, params={"base_model": "starter-chat"}).raise_for_status().json()
         assert counted["examples"] == 1

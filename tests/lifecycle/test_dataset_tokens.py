@@ -94,7 +94,7 @@ async def test_what_a_template_refuses_is_said_with_its_line(home: Home, tmp_pat
     """Not the child's status, but its words."""
     template = "{% if messages[0].content == 'x' %}{{ raise_exception('no x') }}{% endif %}"
     home.take(write_trainable(tmp_path / "strict.gguf", "llama", chat_template=template), "strict")
-    with pytest.raises(InvalidParameter, match="line 2 of the dataset: .*no x"):
+    with pytest.raises(InvalidParameter, match=r"line 2 of the dataset: .*no x"):
         await home.count("strict", [{"input": "x ", "output": "b"}, {"input": "x", "output": "b"}])
 
 
