@@ -21,6 +21,7 @@ from appliance.domain.errors import Internal, InvalidParameter, WrongWeights
 from appliance.domain.training import (
     Evaluation,
     Hyperparameters,
+    Precision,
     TrainingEnded,
     TrainingKind,
     TrainingMemory,
@@ -151,11 +152,15 @@ def _questions(task: TrainingTask) -> tuple[list[Question], list[Question]]:
 
 
 def _check_hyperparameters(asked: Hyperparameters) -> None:
-    """Raise InvalidParameter for wishes that only adapters have: the whole encoder is trained here."""
+    """Raise InvalidParameter for wishes that only adapters have: the whole encoder is trained here, in float32."""
     plain = Hyperparameters()
     wrong = [name for name in _OF_ADAPTERS if getattr(asked, name) != getattr(plain, name)]
     if wrong:
         raise InvalidParameter(f"{', '.join(wrong)}: only adapters of generation have them; leave them out")
+    if asked.precision is Precision.BFLOAT16:
+        raise InvalidParameter(
+            "precision: encoders are trained in float32, and bfloat16 is for text models; leave it out"
+        )
 
 
 def _check_reading(trainee: Ranker | Embedder, training: Sequence[Question], threads: int) -> None:

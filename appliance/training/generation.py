@@ -24,7 +24,7 @@ from appliance.training.base import check_trainable, gguf_of, linear_names, open
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.evaluation import evaluate
 from appliance.training.loop import Loop, Pass, Surroundings
-from appliance.training.machine import half_precision_pays, peak_bytes, prepare
+from appliance.training.machine import computes_in_half, peak_bytes, prepare
 from appliance.training.prompts import Examples
 from appliance.training.prompts import prepare as prepare_examples
 from appliance.training.rows import IGNORED, Row, alone, held_out, laid_out, packed, shuffled
@@ -127,7 +127,7 @@ class Adapted:
     def __init__(self, task: TrainingTask, weights: GgufWeights, device: torch.device) -> None:
         asked = task.hyperparameters
         self.device = device
-        self.is_half = half_precision_pays(device)
+        self.is_half = computes_in_half(asked.precision, device)
         base = open_base(weights, torch.bfloat16 if self.is_half else torch.float32, device)
         self.model = _with_adapter(base, asked.rank, asked.alpha, asked.dropout, _targets(base, task), asked.seed)
         self._scale, self._alpha = asked.alpha / asked.rank, asked.alpha
