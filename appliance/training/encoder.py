@@ -158,9 +158,7 @@ def _check_hyperparameters(asked: Hyperparameters) -> None:
     if wrong:
         raise InvalidParameter(f"{', '.join(wrong)}: only adapters of generation have them; leave them out")
     if asked.precision is Precision.BFLOAT16:
-        raise InvalidParameter(
-            "precision: encoders are trained in float32, and bfloat16 is for text models; leave it out"
-        )
+        raise InvalidParameter("precision: encoders are trained in float32, only text models in bfloat16; leave it out")
 
 
 def _check_reading(trainee: Ranker | Embedder, training: Sequence[Question], threads: int) -> None:
