@@ -29,5 +29,5 @@ MATRIX_TYPES: Final = ("iq3_xxs", "iq3_xs", "iq2_m", "iq2_s", "iq2_xs", "iq2_xxs
 
 
 def partials(place: Path) -> tuple[Path, Path]:
-    """What a merge writes beside ``place`` before that is whole: in f16, where it is quantized after, and the result."""
+    """What a merge writes beside ``place`` before that is whole: in f16 where it is quantized then, and the result."""
     return place.with_name(f"{place.name}.f16.partial"), place.with_name(f"{place.name}.partial")

@@ -1,8 +1,8 @@
 """``python -m appliance.training merge``: for minutes of work that should not be the server's.
 
 Needs none of what training needs. Types that only llama.cpp's quantizer writes are merged to f16 first, in a file
-beside the place, and made from there. Progress is one JSON line a tensor on standard output; what is wrong is the last one.
-However it ends but by SIGKILL or a crash, nothing half made is left (`domain.trainable.partials` names what that is).
+beside the place, and made from there. Progress is one JSON line a tensor on standard output; what is wrong is the last
+one. However it ends but by SIGKILL or a crash, nothing half made is left (`domain.trainable.partials`).
 """
 
 from __future__ import annotations
