@@ -106,7 +106,7 @@ class DatasetTokens:
 def _examples(answered: Answered, base: str) -> dict[int, int]:
     """What the process has counted. Raises what it has said, and BadWeights for one that has said nothing."""
     try:
-        outcome = msgspec.json.decode(answered.output, type=Outcome)
+        outcome: Outcome = msgspec.json.decode(answered.output, type=Outcome)
     except (msgspec.DecodeError, UnicodeDecodeError):
         log.warning("counting tokens for '%s' %s: %s", base, answered.how, answered.last_words)
         raise BadWeights(

@@ -32,7 +32,7 @@ from appliance.encoders.folder import MODEL, write_encoder
 from appliance.engines.base import CPU
 from appliance.engines.onnx.session import Session
 from appliance.engines.onnx.tasks import POOLINGS, Floats, pad, relevance, unit, unpad
-from appliance.training import encoder_embedder, encoder_metrics, encoder_ranker
+from appliance.training import encoder_metrics
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.encoder_base import Text, open_base
 from appliance.training.encoder_data import (
@@ -46,6 +46,7 @@ from appliance.training.encoder_data import (
 )
 from appliance.training.encoder_embedder import Embedder
 from appliance.training.encoder_ranker import Ranker
+from appliance.training.encoder_trainee import LEARNING_RATE
 from appliance.training.loop import Loop, Outcome, Surroundings
 from appliance.training.machine import peak_bytes, prepare
 from appliance.training.schedule import learning_rate
@@ -67,11 +68,10 @@ def run(task: TrainingTask, around: Surroundings) -> TrainingEnded | None:
     ranks = task.kind is TrainingKind.RERANKING
     trainee = (Ranker if ranks else Embedder)(base, training, validation, tasks, task, device)
     _check_reading(trainee, training, task.threads)
-    default = encoder_ranker.LEARNING_RATE if ranks else encoder_embedder.LEARNING_RATE
     loop = Loop(
         trainee,
         task.hyperparameters,
-        partial(learning_rate, task.hyperparameters, default),
+        partial(learning_rate, task.hyperparameters, LEARNING_RATE),
         Checkpoints(Path(task.checkpoint_folder)),
         around,
         _fingerprint(task),

@@ -82,7 +82,7 @@ def answer(weights: Path) -> str:
 
 
 def test_a_merge_is_quantized(adapter: Path, tmp_path: Path) -> None:
-    """Q4_K_M in the card, close to base and adapter, answered by the engine; progress over both passes; no file left."""
+    """Q4_K_M in the card, close to base and adapter, and the engine answers; one progress for both passes."""
     place = tmp_path / "merged.gguf"
 
     status, said = merged(STARTER, adapter, place, "q4_k_m")
