@@ -19,6 +19,8 @@ from appliance.training.stopping import StopSignal
 from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 from tests.training.tasks import of_kind, write_task
 
+Half = tuple[list[float], TrainingEnded, Path]
+
 CPU = torch.device("cpu")
 ROWS = [{"input": f"question {index}", "output": f"the answer is {index % 3}"} for index in range(16)]
 HOW = {
@@ -30,6 +32,15 @@ HOW = {
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_trainable(tmp_path_factory.mktemp("base") / "base.gguf", "llama")
+
+
+@pytest.fixture(scope="module")
+def half(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Half:
+    """A run in bfloat16 from beginning to end: its losses, how it ended, its adapter."""
+    folder = tmp_path_factory.mktemp("half")
+    losses, ended = trained(folder, tiny, Precision.BFLOAT16)
+    assert ended is not None
+    return losses, ended, folder / "output" / "adapter.gguf"
 
 
 class Said:
@@ -84,35 +95,35 @@ def test_an_adapter_is_float32_over_any_base(
     assert {value.dtype for value in found.parameters.values()} == {torch.float32}
 
 
-def test_bfloat16_learns_as_float32_does(tiny: Path, tmp_path: Path) -> None:
+def test_bfloat16_learns_as_float32_does(tiny: Path, half: Half, tmp_path: Path) -> None:
     """Step by step about the same loss, which goes down; not the same numbers, so that it was another computation.
     What comes of it is written in float32, and computes in llama.cpp what it was trained to.
     """
-    half, ended = trained(tmp_path / "half", tiny, Precision.BFLOAT16)
-    full, _ = trained(tmp_path / "full", tiny, Precision.FLOAT32)
+    losses, ended, adapter = half
+    full, _ = trained(tmp_path, tiny, Precision.FLOAT32)
 
-    assert ended is not None
+    assert losses[-1] < 0.8 * losses[0]
+    assert losses != full
+    assert losses == pytest.approx(full, rel=0.05)
     assert ended.evaluation is not None
-    assert half[-1] < 0.8 * half[0]
-    assert half != full
-    assert half == pytest.approx(full, rel=0.05)
     assert ended.evaluation.candidate["loss"] < ended.evaluation.base["loss"]
-    ours, theirs = (tmp_path / name / "output" / "adapter.gguf" for name in ("half", "full"))
-    assert {str(tensor.data.dtype) for tensor in GgufWeights(ours).tensors.values()} == {"float32"}
+    assert {str(tensor.data.dtype) for tensor in GgufWeights(adapter).tensors.values()} == {"float32"}
     tokens = [0, 40, 41, 42, 100, 101, 7]
-    assert cosine(llama_logits(tiny, tokens, ours), llama_logits(tiny, tokens, theirs)) > 0.99
-    assert cosine(llama_logits(tiny, tokens, ours), llama_logits(tiny, tokens)) < 0.99
+    ours, theirs = llama_logits(tiny, tokens, adapter), llama_logits(tiny, tokens, tmp_path / "output" / "adapter.gguf")
+    assert cosine(ours, theirs) > 0.99
+    assert cosine(ours, llama_logits(tiny, tokens)) < 0.99
 
 
-def test_bfloat16_goes_on_from_a_checkpoint_as_if_nothing_had_been(tiny: Path, tmp_path: Path) -> None:
+def test_bfloat16_goes_on_from_a_checkpoint_as_if_nothing_had_been(tiny: Path, half: Half, tmp_path: Path) -> None:
     """Every loss and every weight is to the bit what it would have been."""
-    whole, _ = trained(tmp_path / "whole", tiny, Precision.BFLOAT16)
+    whole, _, adapter = half
 
-    before, paused = trained(tmp_path / "paused", tiny, Precision.BFLOAT16, after_steps=3)
-    after, ended = trained(tmp_path / "paused", tiny, Precision.BFLOAT16)
+    before, paused = trained(tmp_path, tiny, Precision.BFLOAT16, after_steps=3)
+    after, ended = trained(tmp_path, tiny, Precision.BFLOAT16)
 
     assert paused is None
     assert ended is not None
+    assert len(before) == 3
     assert before + after == whole
-    ours, theirs = (GgufWeights(tmp_path / name / "output" / "adapter.gguf") for name in ("paused", "whole"))
+    ours, theirs = GgufWeights(tmp_path / "output" / "adapter.gguf"), GgufWeights(adapter)
     assert all(np.array_equal(ours.numbers(name), theirs.numbers(name)) for name in theirs.tensors)

@@ -96,7 +96,7 @@ def test_a_merge_is_quantized(adapter: Path, tmp_path: Path) -> None:
     assert (card.quantization, card.chat_template) == ("Q4_K_M", inspect({"s.gguf": STARTER}).chat_template)
     assert place.stat().st_size < STARTER.stat().st_size
     assert cosine(llama_logits(place, TOKENS), llama_logits(STARTER, TOKENS, adapter)) > 0.97
-    assert cosine(llama_logits(place, TOKENS), llama_logits(STARTER, TOKENS)) < 0.9
+    assert cosine(llama_logits(place, TOKENS), llama_logits(STARTER, TOKENS)) < 0.96
     assert answer(place)
 
 
