@@ -31,16 +31,16 @@ async def asked(seconds: float = 60.0) -> Answered:
 
 
 async def test_an_answer(module: Module, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It reads the question and is heard, in full and on the side; nothing of the server's environment is its own."""
+    """It reads the question and is heard, in full and on the side; no secret and no GPU is its own."""
     monkeypatch.setenv("APPLIANCE_KEY", "sk-secret")
     module(
         "import json, os, sys\n"
-        "seen = ['APPLIANCE_KEY' in os.environ, os.nice(0) >= 10, os.getsid(0) == os.getpid()]\n"
+        "seen = ['APPLIANCE_KEY' in os.environ, os.nice(0) >= 10, os.environ['CUDA_VISIBLE_DEVICES']]\n"
         "print(json.dumps([sys.stdin.read(), *seen]))\n"
         "sys.stderr.write('x' * 100_000 + 'the end'); sys.exit(7)"
     )
     found = await asked()
-    assert json.loads(found.output) == ["question\n", False, True, True]
+    assert json.loads(found.output) == ["question\n", False, True, ""]
     assert (found.status, found.how) == (7, "ended with status 7")
     assert found.last_words.endswith("the end")
     assert len(found.last_words) <= LAST_WORDS_BYTES
