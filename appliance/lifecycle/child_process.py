@@ -79,7 +79,8 @@ def signal_process(pid: int, number: signal.Signals, *, with_all: bool = False) 
 async def ask(module: str, question: bytes, *, seconds: float, answer_bytes: int) -> Answered:
     """Start ``python -m module``, hand it the question on standard input, and wait for what it has to say.
 
-    It sees no GPUs, whose memory nobody has booked for it. It is killed when it says more than ``answer_bytes``, and when whoever asks is cancelled. Raises TimeoutError.
+    It sees no GPUs, whose memory nobody has booked for it. It is killed when it says more than ``answer_bytes``, and
+    when whoever asks is cancelled. Raises TimeoutError.
     """
     alone = environment(1) | {"CUDA_VISIBLE_DEVICES": ""}
     process = await asyncio.create_subprocess_exec(
