@@ -21,7 +21,7 @@ from appliance.domain.errors import BadWeights, InvalidParameter, WrongWeights
 from appliance.domain.finetuning import TrainingDataset
 from appliance.domain.models import Artifact, Caller
 from appliance.domain.training import TrainingKind
-from appliance.engines.token_counts import Counting, NotCounted, Outcome
+from appliance.engines.token_counts import Counted, Counting, NotCounted, Outcome
 from appliance.lifecycle.child_process import Answered, ask
 from appliance.lifecycle.datasets import Datasets
 from appliance.lifecycle.directory import Directory
@@ -108,13 +108,15 @@ def _examples(answered: Answered, base: str) -> dict[int, int]:
     try:
         outcome: Outcome = msgspec.json.decode(answered.output, type=Outcome)
     except (msgspec.DecodeError, UnicodeDecodeError):
+        outcome = Counted(examples={})
+    if isinstance(outcome, NotCounted):
+        raise RETURNED.get(outcome.code, BadWeights)(outcome.message)
+    if not outcome.examples or min(*outcome.examples, *outcome.examples.values()) < 0:
         log.warning("counting tokens for '%s' %s: %s", base, answered.how, answered.last_words)
         raise BadWeights(
             f"the process that read the tokenizer of '{base}' {answered.how} before it had counted anything; "
             "import these weights again from where they come from, or take others"
-        ) from None
-    if isinstance(outcome, NotCounted):
-        raise RETURNED.get(outcome.code, BadWeights)(outcome.message)
+        )
     return outcome.examples
 
 

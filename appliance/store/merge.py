@@ -68,10 +68,8 @@ def merge(
 
     Without a ``quantizer`` what the adapter changes is kept in fewer types.
     """
-    if kind not in PLAIN_TYPES:
-        raise InvalidParameter(f"a merge cannot be written as '{kind[:32]}'; it can as {', '.join(PLAIN_TYPES)}")
-    adapter.check_fits(base)
     plans = _plans(base, adapter, kind, quantizer)
+    adapter.check_fits(base)
     writer = gguf.GGUFWriter(place, base.architecture)
     _copy_fields(writer, base, kind)
     for plan in plans:
@@ -111,6 +109,8 @@ def _head_bytes(base: GgufWeights) -> int:
 
 
 def _plans(base: GgufWeights, adapter: Adapter, kind: str, quantizer: Quantizer | None) -> list[_Plan]:
+    if kind not in PLAIN_TYPES:
+        raise InvalidParameter(f"a merge cannot be written as '{kind[:32]}'; it can as {', '.join(PLAIN_TYPES)}")
     return [_plan(base, name, kind, quantizer, changed=name in adapter.targets) for name in base.tensors]
 
 

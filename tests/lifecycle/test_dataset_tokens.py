@@ -110,6 +110,8 @@ async def test_a_count_that_takes_too_long_is_ended(home: Home, monkeypatch: pyt
     ("source", "error", "words"),
     [
         ('print(\'{"type": "nonsense"}\')', BadWeights, "'sound' ended with status 0 before it had counted"),
+        ('print(\'{"type": "counted", "examples": {}}\')', BadWeights, "'sound' ended with status 0 before"),
+        ('print(\'{"type": "counted", "examples": {"5": -1}}\')', BadWeights, "before it had counted"),
         ("print('x' * (1 << 26))", BadWeights, "'sound' was ended by SIGKILL"),
         ("import os; os.kill(os.getpid(), 11)", BadWeights, "'sound' was ended by SIGSEGV"),
     ],

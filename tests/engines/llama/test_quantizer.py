@@ -93,5 +93,6 @@ def test_a_matrix(kind: Type, half: Path) -> None:
 
 
 def test_types_that_need_more_are_not_written() -> None:
-    """Two bits a number are garbage without an importance matrix."""
+    """Two bits a number are garbage without an importance matrix; whole numbers are no quantization."""
     assert not writes(int(Type.IQ2_XXS))
+    assert not writes(int(Type.I32))

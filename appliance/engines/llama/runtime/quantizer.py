@@ -71,8 +71,9 @@ def quantize_file(source: Path, place: Path, kind: str, threads: int, progress: 
 
 
 def writes(type_id: int) -> bool:
-    """Whether matrices can be written in a type of ggml's without an importance matrix."""
-    return not _ggml().ggml_quantize_requires_imatrix(type_id)
+    """Whether matrices can be quantized to a type of ggml's without an importance matrix."""
+    ggml = _ggml()
+    return ggml.ggml_is_quantized(type_id) and not ggml.ggml_quantize_requires_imatrix(type_id)
 
 
 def quantize_matrix(numbers: Floats, type_id: int, row_bytes: int, threads: int) -> Bytes:
@@ -97,8 +98,8 @@ def quantize_matrix(numbers: Floats, type_id: int, row_bytes: int, threads: int)
 @cache
 def _ggml() -> Any:
     initialise()
-    GGML.ggml_quantize_requires_imatrix.restype = ctypes.c_bool
-    GGML.ggml_quantize_requires_imatrix.argtypes = [ctypes.c_int]
+    for question in (GGML.ggml_is_quantized, GGML.ggml_quantize_requires_imatrix):
+        question.restype, question.argtypes = ctypes.c_bool, [ctypes.c_int]
     quantize = GGML.ggml_quantize_chunk
     quantize.restype = ctypes.c_size_t
     quantize.argtypes = [ctypes.c_int, *[ctypes.c_void_p] * 2, *[ctypes.c_int64] * 3, ctypes.c_void_p]
