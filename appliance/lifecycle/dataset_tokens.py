@@ -111,7 +111,7 @@ def _examples(answered: Answered, base: str) -> dict[int, int]:
         outcome = Counted(examples={})
     if isinstance(outcome, NotCounted):
         raise RETURNED.get(outcome.code, BadWeights)(outcome.message)
-    if not outcome.examples or min(*outcome.examples, *outcome.examples.values()) < 0:
+    if min(outcome.examples.values(), default=0) < 1:
         log.warning("counting tokens for '%s' %s: %s", base, answered.how, answered.last_words)
         raise BadWeights(
             f"the process that read the tokenizer of '{base}' {answered.how} before it had counted anything; "
