@@ -17,7 +17,7 @@ from appliance.domain.errors import BadWeights
 from appliance.domain.training import TrainingKind
 from appliance.engines.token_counts import MEMORY_BYTES, Counting, Outcome, count
 from appliance.training.encoder_base import open_base
-from appliance.training.prompts import prepare
+from appliance.training.prompts import load, write
 from tests.support.tiny_encoders import write_random_encoder
 from tests.support.tiny_trainable import write_trainable
 from tests.support.trainings import encoder_task
@@ -63,7 +63,8 @@ def test_conversations_are_as_long_as_in_a_training(tmp_path: Path, template: st
 
     found = count(counting(TrainingKind.GENERATION, base, dataset))
 
-    trained = prepare(base, dataset, tmp_path / "kept.npz").examples
+    write(base, dataset, tmp_path / "kept.npz")
+    trained = load(tmp_path / "kept.npz").examples
     assert found.examples == Counter(len(example.tokens) for example in trained)
 
 

@@ -24,7 +24,7 @@ from appliance.registry.database import Database
 from appliance.registry.migrations import REGISTRY
 from appliance.store.importing import Store
 from tests.lifecycle import things
-from tests.support.crashing_gguf import write_crashing
+from tests.support.altered_gguf import write_crashing
 from tests.support.fake_engine import FakeClock
 from tests.support.tiny_trainable import CONTEXT, write_trainable
 

@@ -24,7 +24,7 @@ Half = tuple[list[float], TrainingEnded, Path]
 CPU = torch.device("cpu")
 ROWS = [{"input": f"question {index}", "output": f"the answer is {index % 3}"} for index in range(16)]
 HOW = {
-    "epochs": 4, "batch_size": 4, "learning_rate": 5e-3, "rank": 4, "dropout": 0.1, "seed": 11,
+    "epochs": 3, "batch_size": 4, "learning_rate": 5e-3, "rank": 4, "dropout": 0.1, "seed": 11,
     "validation_fraction": 0.2, "packing": False,
 }  # fmt: skip
 

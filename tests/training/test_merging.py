@@ -21,6 +21,7 @@ from appliance.store.gguf_weights import GgufWeights
 from appliance.store.inspection import inspect
 from appliance.store.lora import Adapter, write_adapter
 from appliance.store.merge import merge
+from appliance.training import merging
 from tests.store.test_merge import factors
 from tests.support.tiny_trainable import cosine, llama_logits
 from tests.training.tasks import ROOT, STARTER
@@ -43,9 +44,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_starters_adapter(tmp_path_factory.mktemp("adapter") / "adapter.gguf", STARTER)
 
 
-def merged(
-    base: Path, adapter: Path, place: Path, kind: str, reserve_bytes: int = 0, instead: str = ""
-) -> tuple[int, list[dict[str, Any]]]:
+def merged(base: Path, adapter: Path, place: Path, kind: str, instead: str = "") -> tuple[int, list[dict[str, Any]]]:
     """The process's status and what it said. ``instead``: what it does in place of quantizing, a double's."""
     program = "import sys; from appliance.training import merging\n"
     if instead:
@@ -55,7 +54,7 @@ def merged(
         )
     program += "sys.exit(merging.main(sys.argv[1:]))"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(base), str(adapter), str(place), kind, str(reserve_bytes)],
+        [sys.executable, "-c", program, str(base), str(adapter), str(place), kind, "0"],
         stdout=subprocess.PIPE,
         check=False,
         timeout=120,
@@ -120,15 +119,42 @@ def test_a_quantized_base_keeps_its_types(adapter: Path, tmp_path: Path) -> None
     assert cosine(llama_logits(place, TOKENS), llama_logits(base, TOKENS, over)) > 0.97
 
 
+class Here:
+    """The same in this process, for what it says before it begins."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # this process's are others'
+        self._said = capsys
+
+    def refusal(self, *arguments: object) -> str:
+        assert merging.main(list(map(str, arguments))) == 1
+        (line,) = self._said.readouterr().out.splitlines()
+        return str(json.loads(line)["failed"])
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Here:
+    return Here(monkeypatch, capsys)
+
+
 @pytest.mark.parametrize(("kind", "words"), [("q4_k_m", "as f16, from which at most 0.00"), ("f32", "are free")])
-def test_a_disk_without_room_is_said_before(adapter: Path, tmp_path: Path, kind: str, words: str) -> None:
+def test_a_disk_without_room_is_said_before(here: Here, adapter: Path, tmp_path: Path, kind: str, words: str) -> None:
     """With what both files take and what is free; nothing is begun."""
-    status, said = merged(STARTER, adapter, tmp_path / "merged.gguf", kind, reserve_bytes=1 << 60)
-    assert status == 1
-    assert list(said[-1]) == ["failed"]
-    assert "the merge needs 0.0" in said[-1]["failed"]
-    assert words in said[-1]["failed"]
+    refusal = here.refusal(STARTER, adapter, tmp_path / "merged.gguf", kind, 1 << 60)
+    assert "the merge needs 0.0" in refusal
+    assert words in refusal
     assert not list(tmp_path.iterdir())
+
+
+def test_an_unknown_type_is_refused(here: Here, adapter: Path, tmp_path: Path) -> None:
+    """Whoever starts the process by hand is told the words too."""
+    assert "cannot be written as 'q9'; it can as f16" in here.refusal(STARTER, adapter, tmp_path / "m.gguf", "q9", 0)
+
+
+def test_a_place_that_is_none_is_said(here: Here, adapter: Path, tmp_path: Path) -> None:
+    """As the operating system has it."""
+    refusal = here.refusal(STARTER, adapter, tmp_path / "nowhere" / "merged.gguf", "q4_k_m", 0)
+    assert refusal == "merged.gguf cannot be written: No such file or directory"
 
 
 WRITES = "open(place, 'w').write('half of it'); "
@@ -138,7 +164,6 @@ WRITES = "open(place, 'w').write('half of it'); "
     ("instead", "status", "last"),
     [
         (WRITES + "os.kill(os.getpid(), signal.SIGTERM); threading.Event().wait()", 130, {"done": 56, "tensors": 112}),
-        (WRITES + "os.kill(os.getpid(), signal.SIGINT); threading.Event().wait()", 130, {"done": 56, "tensors": 112}),
         (WRITES + "raise RuntimeError('oh')", 1, {"failed": "quantizing ended with RuntimeError: oh"}),
     ],
 )
@@ -149,12 +174,6 @@ def test_nothing_is_left_of_one_that_ends_early(
     found, said = merged(STARTER, adapter, tmp_path / "merged.gguf", "q4_k_m", instead=instead)
     assert (found, said[-1]) == (status, last)
     assert not list(tmp_path.iterdir())
-
-
-def test_a_place_that_is_none_is_said(adapter: Path, tmp_path: Path) -> None:
-    """As the operating system has it."""
-    status, said = merged(STARTER, adapter, tmp_path / "nowhere" / "merged.gguf", "q4_k_m")
-    assert (status, said) == (1, [{"failed": "merged.gguf cannot be written: No such file or directory"}])
 
 
 def test_nobody_listens_any_more(adapter: Path, tmp_path: Path) -> None:

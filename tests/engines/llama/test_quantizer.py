@@ -13,24 +13,30 @@ from appliance.domain.trainable import MATRIX_TYPES, QUANTIZED_TYPES
 from appliance.engines.llama.runtime.quantizer import FILE_TYPES, quantize_file, quantize_matrix, writes
 from appliance.store.gguf_weights import GgufWeights
 from appliance.store.inspection import inspect
-from appliance.store.lora import Adapter, write_adapter
-from appliance.store.merge import merge, quantized_bytes
-from tests.store.test_merge import factors
+from appliance.store.lora import save
+from appliance.store.merge import quantized_bytes
+from tests.support.altered_gguf import copy_fields
 from tests.support.tiny_trainable import Floats, cosine, llama_logits
 from tests.training.tasks import STARTER
 
-TOKENS = [0, 40, 41, 42, 100, 101, 7]
+TOKENS = [0, 40, 41, 7]
+LAYERS = 2
 Type = gguf.GGMLQuantizationType
 
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The starter in f16: most of its rows are 256 numbers, those of ffn_down 640."""
-    folder = tmp_path_factory.mktemp("half")
-    base = GgufWeights(STARTER)
-    write_adapter(folder / "a.gguf", base, {"model.layers.0.self_attn.q_proj": factors(256, 256)}, 8.0)
-    merge(base, Adapter(folder / "a.gguf"), folder / "half.gguf", "f16")
-    return folder / "half.gguf"
+    """The starter's first layers in f16: most of its rows are 256 numbers, those of ffn_down 640."""
+    place = tmp_path_factory.mktemp("half") / "half.gguf"
+    starter = GgufWeights(STARTER)
+    writer = gguf.GGUFWriter(place, starter.architecture)
+    copy_fields(writer, starter, {"llama.block_count": LAYERS})
+    for name in starter.tensors:
+        if name.split(".")[1] in {"weight", *map(str, range(LAYERS))}:
+            numbers = starter.numbers(name)
+            writer.add_tensor(name, numbers.astype(np.float16) if numbers.ndim > 1 else numbers)
+    save(writer)
+    return place
 
 
 def test_the_mixtures_are_those_that_are_offered() -> None:
@@ -66,8 +72,8 @@ def test_rows_that_do_not_divide_get_a_larger_type(half: Path, tmp_path: Path) -
     place = tmp_path / "small.gguf"
     quantize_file(half, place, "q4_k_m", 2, lambda done, tensors: None)
     types = {name: tensor.tensor_type for name, tensor in GgufWeights(place).tensors.items()}
-    assert types["blk.2.ffn_up.weight"] is Type.Q4_K
-    assert {types[f"blk.{layer}.ffn_down.weight"] for layer in range(6)} == {Type.Q5_0, Type.Q8_0}
+    assert types["blk.0.ffn_up.weight"] is Type.Q4_K
+    assert [types[f"blk.{layer}.ffn_down.weight"] for layer in range(LAYERS)] == [Type.Q5_0, Type.Q8_0]
 
 
 def test_what_cannot_be_quantized_is_said(tmp_path: Path) -> None:
