@@ -101,6 +101,8 @@ def _quantized_type(base: GgufWeights, name: str, kind: str) -> Any:
         return _Type.F32
     if shape[-1] % 256:
         return _Type.F16 if shape[-1] % 32 else _Type.Q8_0
+    if base.of_architecture("expert_count") and any(part in name for part in ("attn_k.", "attn_v.")):
+        return _Type.Q8_0
     return _Type.Q6_K if any(part in name for part in _RAISED) else _Type[re.sub("_[SML]$", "", kind.upper())]
 
 

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from appliance.store.lora import Adapter
 
 INTERRUPTED = 130
+_FULL_BYTES = 1 << 20
 
 Tell = Callable[[int, int], None]
 """Steps done and steps in all."""
@@ -123,9 +124,16 @@ def _quantize(merged: Path, place: Path, kind: str) -> None:
     threading.Thread(target=work, name="quantizer", daemon=True).start()
     while (heard := said.get()) is not None:
         if isinstance(heard, ApplianceError):
-            raise heard
+            raise _explained(heard, place)
         done, tensors = heard
         _tell(tensors + done, 2 * tensors)
+
+
+def _explained(error: ApplianceError, place: Path) -> ApplianceError:
+    """llama.cpp has no word for a full disk."""
+    if shutil.disk_usage(place.parent).free >= _FULL_BYTES:
+        return error
+    return DiskFull(f"the disk of {place.parent} was filled by others meanwhile; make room, or name another place")
 
 
 class _Quantizer:

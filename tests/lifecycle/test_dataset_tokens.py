@@ -115,6 +115,7 @@ async def test_a_count_that_takes_too_long_is_ended(home: Home, monkeypatch: pyt
         ("print('x' * (1 << 26))", BadWeights, "'sound' was ended by SIGKILL"),
         ("import os; os.kill(os.getpid(), 11)", BadWeights, "'sound' was ended by SIGSEGV"),
     ],
+    ids=["nonsense", "nothing", "less than nothing", "endless", "crash"],
 )
 async def test_a_process_that_says_nothing_sensible(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, error: type[ApplianceError], words: str

@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from appliance.domain.errors import BadWeights
 from appliance.domain.inference import ChatRequest, Message, Sampling
 from appliance.engines.llama.engine import LlamaTextEngine, TextOptions
 from appliance.engines.llama.runtime import Model
@@ -146,6 +148,14 @@ def test_a_disk_without_room_is_said_before(here: Here, adapter: Path, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_disk_that_others_fill_meanwhile_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A double of a full disk: llama.cpp's own words are about a stream."""
+    error = BadWeights("iostream error")
+    assert merging._explained(error, tmp_path / "m.gguf") is error
+    monkeypatch.setattr(merging.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    assert "was filled by others meanwhile" in merging._explained(error, tmp_path / "m.gguf").message
+
+
 def test_an_unknown_type_is_refused(here: Here, adapter: Path, tmp_path: Path) -> None:
     """Whoever starts the process by hand is told the words too."""
     assert "cannot be written as 'q9'; it can as f16" in here.refusal(STARTER, adapter, tmp_path / "m.gguf", "q9", 0)
@@ -166,6 +176,7 @@ WRITES = "open(place, 'w').write('half of it'); "
         (WRITES + "os.kill(os.getpid(), signal.SIGTERM); threading.Event().wait()", 130, {"done": 56, "tensors": 112}),
         (WRITES + "raise RuntimeError('oh')", 1, {"failed": "quantizing ended with RuntimeError: oh"}),
     ],
+    ids=["interrupted", "failed"],
 )
 def test_nothing_is_left_of_one_that_ends_early(
     adapter: Path, tmp_path: Path, instead: str, status: int, last: dict[str, Any]
