@@ -17,14 +17,15 @@ from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
+from appliance.engines.llama.examples import Example
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
 from appliance.training.base import check_trainable, gguf_of, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.evaluation import evaluate
 from appliance.training.loop import Loop, Pass, Surroundings
-from appliance.training.machine import half_precision_pays, peak_bytes, prepare
-from appliance.training.prompts import Example, Examples
+from appliance.training.machine import computes_in_half, peak_bytes, prepare
+from appliance.training.prompts import Examples
 from appliance.training.prompts import prepare as prepare_examples
 from appliance.training.rows import IGNORED, Row, alone, held_out, laid_out, packed, shuffled
 from appliance.training.schedule import learning_rate
@@ -126,7 +127,7 @@ class Adapted:
     def __init__(self, task: TrainingTask, weights: GgufWeights, device: torch.device) -> None:
         asked = task.hyperparameters
         self.device = device
-        self.is_half = half_precision_pays(device)
+        self.is_half = computes_in_half(asked.precision, device)
         base = open_base(weights, torch.bfloat16 if self.is_half else torch.float32, device)
         self.model = _with_adapter(base, asked.rank, asked.alpha, asked.dropout, _targets(base, task), asked.seed)
         self._scale, self._alpha = asked.alpha / asked.rank, asked.alpha

@@ -13,12 +13,13 @@ import torch
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
 from appliance.domain.training import Hyperparameters
+from appliance.engines.llama.examples import Example
 from appliance.store.lora import Adapter
 from appliance.training import generation
 from appliance.training.evaluation import evaluate
 from appliance.training.generation import Adapted, Trainee, gguf_of
 from appliance.training.machine import prepare
-from appliance.training.prompts import Example, Examples
+from appliance.training.prompts import Examples
 from appliance.training.rows import Row, alone, held_out, packed
 from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 from tests.training.tasks import write_task
