@@ -23,6 +23,8 @@ from appliance.engines.base import Backend, EngineSpec
 from appliance.engines.probe import probe
 
 TIMEOUT_SECONDS = 600
+TRIAL_CONTEXT_TOKENS = 512
+"""Of the smallest engine that proves weights."""
 RETURNED = {error.code: error for error in (BadWeights, WrongWeights, CannotFit, InvalidParameter)}
 
 
@@ -76,7 +78,7 @@ def _main(backend_name: str) -> int:
 def _backends() -> Mapping[str, Backend]:
     from appliance.engines.backends import all_backends  # here only: the parent must not load native libraries
 
-    return all_backends()
+    return all_backends(untried=True)
 
 
 def _decode(kind: type, value: object) -> object:

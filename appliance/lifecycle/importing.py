@@ -20,7 +20,7 @@ from appliance.domain.errors import Conflict, InvalidParameter, NameTaken, NotFo
 from appliance.domain.ids import new_id
 from appliance.domain.models import Artifact, BackendName, Caller, ModelType, WeightsFormat
 from appliance.engines.base import EngineSpec
-from appliance.engines.trial import try_load
+from appliance.engines.trial import TRIAL_CONTEXT_TOKENS, try_load
 from appliance.lifecycle.keys import made_by_operator
 from appliance.registry.artifacts import artifacts
 from appliance.registry.audit import audit
@@ -32,7 +32,6 @@ from models_store.catalog import recognise
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 BACKEND_OF_FORMAT = {WeightsFormat.GGUF: BackendName.LLAMA, WeightsFormat.ONNX: BackendName.ONNX}
-TRIAL_CONTEXT_TOKENS = 512
 
 Progress = Callable[[int, int], None]
 """Bytes done and bytes in total."""

@@ -6,8 +6,10 @@ Importing this loads no native library; ``load`` does.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, structs
@@ -17,6 +19,7 @@ from appliance.domain.inference import MAX_IMAGE_PIXELS
 from appliance.domain.models import IMAGE, Card, ModelType, Parameters, WeightsFormat
 from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
 from appliance.engines.shared import key_of
+from appliance.engines.trial import TRIAL_CONTEXT_TOKENS
 
 if TYPE_CHECKING:
     from appliance.engines.llama.runtime import Model
@@ -79,7 +82,15 @@ class Sizes(Struct, frozen=True, kw_only=True):
 
 
 class LlamaBackend:
-    """``appliance.engines.base.Backend`` for GGUF."""
+    """``appliance.engines.base.Backend`` for GGUF.
+
+    ``trial`` loads weights and adapter that were not seen together yet before this process does, in one that nobody
+    needs: weights were tried when they were imported, an adapter alone cannot be. Without it nothing is tried.
+    """
+
+    def __init__(self, trial: Callable[[EngineSpec], None] | None = None) -> None:
+        self._trial = trial
+        self._tried: set[tuple[Path, Path]] = set()
 
     @cached_property
     def version(self) -> str:
@@ -154,6 +165,7 @@ class LlamaBackend:
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
         """Make the engine where it is placed; blocks. Raises BadWeights, WrongWeights, CannotFit."""
         self.check(spec)
+        self._try(spec)
         from appliance.engines.llama.runtime import Model  # here only: it loads the native library
 
         model = Model(spec.weights, spec.adapter, placement)
@@ -162,6 +174,15 @@ class LlamaBackend:
         except BaseException:
             model.close()
             raise
+
+    def _try(self, spec: EngineSpec) -> None:
+        if self._trial is None or spec.adapter is None or (spec.weights, spec.adapter) in self._tried:
+            return
+        context_tokens = min(TRIAL_CONTEXT_TOKENS, _sizes(spec).context_length_tokens)
+        self._trial(
+            structs.replace(spec, parameters={"context_length": context_tokens}, slots=1, resources=Resources())
+        )
+        self._tried.add((spec.weights, spec.adapter))
 
 
 def _text_engine(model: Model, spec: EngineSpec) -> Engine:

@@ -12,7 +12,8 @@ import pytest
 
 from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter, WrongWeights
 from appliance.domain.inference import CompletionRequest, EmbeddingRequest, RerankingRequest, Sampling
-from appliance.domain.models import Card, ModelType, Parameters, WeightsFormat
+from appliance.domain.models import BackendName, Card, ModelType, Parameters, WeightsFormat
+from appliance.engines.backends import all_backends
 from appliance.engines.base import EmbeddingEngine, EngineSpec, RerankingEngine, Resources, TextEngine
 from appliance.engines.llama.backend import LlamaBackend, _sizes, usable_cores
 from appliance.store.inspection import inspect
@@ -273,3 +274,22 @@ def test_a_wrong_adapter_is_refused(weights: Path, bert: Path) -> None:
 def test_threads_default_to_the_cores_this_process_may_use() -> None:
     """At least one, at most the processors that the process is allowed."""
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_an_adapter_and_its_weights_load_in_a_process_of_their_own_first(weights: Path, tmp_path: Path) -> None:
+    """Once for each pair, before this process loads it; weights alone were tried when they were imported."""
+    tried: list[EngineSpec] = []
+    backend = LlamaBackend(tried.append)
+    adapter = write_adapter(tmp_path / "a.gguf", 1.0)
+    for asked in (spec(weights), spec(weights, adapter=adapter), spec(weights, adapter=adapter, slots=2)):
+        backend.load(asked).close()
+    assert [(each.weights, each.adapter, each.slots) for each in tried] == [(weights, adapter, 1)]
+
+
+def test_what_fails_there_is_not_loaded_here(weights: Path, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real process refuses an adapter of other weights; this one never sees it, however often it is asked."""
+    monkeypatch.setattr("appliance.engines.llama.runtime.Model", None)
+    backend = all_backends()[BackendName.LLAMA.value]
+    for _ in range(2):
+        with pytest.raises(BadWeights, match="adapter"):
+            backend.load(spec(weights, adapter=bert))
