@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Parameter
-from appliance.domain.training import Hyperparameters, Schedule
+from appliance.domain.training import OF_ADAPTERS, Hyperparameters, Schedule, TrainingKind
 from appliance.lifecycle.parameters import coerce
 
 WHERE = ("vendor_configuration", "hyperparameters")
@@ -161,6 +161,24 @@ def check(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if faults:
         raise InvalidParameter("; ".join(message for _, message in faults), errors=faults)
     return checked
+
+
+def check_kind(kind: TrainingKind, checked: Mapping[str, Any]) -> None:
+    """Raise InvalidParameter naming those that mean nothing to this kind of training."""
+    if kind is TrainingKind.GENERATION:
+        return
+    plain = Hyperparameters()
+    foreign = [name for name in OF_ADAPTERS if _is_another(checked.get(name), getattr(plain, name))]
+    if foreign:
+        raise InvalidParameter(
+            f"{', '.join(foreign)}: only adapters of text models have them, and an encoder is trained as a whole; "
+            "leave them out",
+            errors=[((*WHERE, name), "only adapters of text models have it") for name in foreign],
+        )
+
+
+def _is_another(given: Any, plain: Any) -> bool:
+    return given is not None and (tuple(given) if isinstance(given, list) else given) != plain
 
 
 def complete(checked: Mapping[str, Any]) -> Hyperparameters:

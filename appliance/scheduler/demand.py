@@ -41,6 +41,8 @@ class Work(Struct, frozen=True, kw_only=True):
     """All of it where it is in one place. On a GPU, ``host_weights_bytes`` and ``host_compute_bytes`` stay in RAM."""
     resources: Resources = Resources()
     advice: str = "make it smaller"
+    without_gpus: str = "ask for none"
+    """What to do where there is no GPU, for people."""
 
     def asks(self) -> Resources:
         """As it says."""
@@ -56,4 +58,4 @@ class Work(Struct, frozen=True, kw_only=True):
 
     def fewer_gpus(self, there: int) -> str:
         """The words to it."""
-        return f"ask for {f'at most {there}' if there else 'none'}"
+        return f"ask for at most {there}" if there else self.without_gpus
