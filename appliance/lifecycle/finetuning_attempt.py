@@ -170,7 +170,7 @@ class Attempts:
         """
         await asyncio.to_thread(self.check_disk)
         task, size, work = await self._prepared(live.job)
-        await self.note(live, status_reason=f"waits for {gib(work.need.total_bytes)} of memory")
+        await self.note(live, status_reason=_waits_for(work))
         live.begin()
         booking = await self._room.book(work, live.pause, stay_seconds=self._stay_seconds)
         try:
@@ -304,6 +304,12 @@ def _outcome(live: Live, heard: Heard, ended: Ended) -> Outcome:
     if heard.ended is not None and ended.status == 0:
         return Outcome(result=heard.ended, ended=ended)
     return Outcome(paused=live.stop_reason, ended=ended)
+
+
+def _waits_for(work: Work) -> str:
+    if not work.resources.gpus:
+        return f"waits for {gib(work.need.total_bytes)} of memory"
+    return f"waits for {gib(work.need.compute_bytes)} on a GPU and {gib(work.need.host_compute_bytes)} of memory"
 
 
 def _booked_bytes(placement: Placement) -> int:

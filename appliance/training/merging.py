@@ -5,7 +5,9 @@ Needs none of what training needs. Progress is one JSON line a tensor on standar
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -31,9 +33,18 @@ def main(arguments: list[str]) -> int:
         print(json.dumps({"failed": error.message}), flush=True)
         return 1
     except OSError as error:
-        print(json.dumps({"failed": f"{place.name} cannot be written: {error.strerror}"}), flush=True)
+        print(json.dumps({"failed": f"{place.name} cannot be written: {_why(place, error)}"}), flush=True)
         return 1
     return 0
+
+
+def _why(place: Path, error: OSError) -> str:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return str(error.strerror)
+    free_bytes = shutil.disk_usage(place.parent).free  # what was written of it is gone again
+    return (
+        f"it needs more than the {free_bytes / 1024**2:,.1f} MiB that are free in {place.parent}; choose another place"
+    )
 
 
 def _tell(done: int, tensors: int) -> None:

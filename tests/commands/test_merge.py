@@ -56,6 +56,8 @@ def test_an_adapter_is_merged_with_the_base_that_it_names(home: Path, tmp_path: 
         (["base", "x.gguf"], "'base' is no adapter"),
         (["lora", "x.gguf", "--base", "nothing"], "no artifact named 'nothing'"),
         (["lora", "x.gguf", "--base", "lora"], "the adapter changes"),
+        (["base", "x.gguf"], "name one that was trained or imported (lora)"),
+        (["lora", "nowhere/x.gguf"], "nowhere; make it first"),
     ],
 )
 def test_what_cannot_be_merged_is_said(home: Path, tmp_path: Path, arguments: list[str], complaint: str) -> None:

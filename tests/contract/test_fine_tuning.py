@@ -482,6 +482,7 @@ def test_cancelling(server: TrainingServer, admin: httpx.Client, upload: Upload)
     running, waiting = order(admin, upload().id), order(admin, upload().id)
     holding(admin, running["id"], 2)
     assert job_of(admin, waiting["id"])["status"] == "PENDING"
+    assert "1 may run at once (finetuning_at_once)" in job_of(admin, waiting["id"])["status_reason"]
     for job in (waiting, running):
         assert admin.delete(f"/v4/fine-tuning-jobs/{job['id']}").json() == {"count": 1, "success": True}
         assert job_of(admin, job["id"])["status"] == "CANCELED"
@@ -489,6 +490,39 @@ def test_cancelling(server: TrainingServer, admin: httpx.Client, upload: Upload)
     admin.delete(f"/v4/fine-tuning-jobs/{running['id']}").raise_for_status()
     assert admin.get(f"/v4/fine-tuning-jobs/{running['id']}").status_code == 404
     assert admin.get("/v3/fine-tuning-jobs").json()[-1]["status"] == "CANCELED"
+
+
+def test_what_an_encoder_does_not_have(admin: httpx.Client, upload: Upload) -> None:
+    """Hyperparameters of adapters, before anything is stored; at their defaults they are no wish."""
+    body = {
+        "training_dataset_id": upload(PAIRS, "RERANKING_QUESTIONS").id,
+        "base_model_id": base_id(admin, "starter-embed"),
+    }
+
+    def sent(**hyperparameters: Any) -> httpx.Response:
+        configuration = {"vendor_configuration": {"hyperparameters": hyperparameters}}
+        return admin.post("/v4/fine-tuning-jobs", json={**body, **configuration})
+
+    refused = sent(rank=4, target_modules=["q_proj"], alpha=32.0)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("rank, target_modules: only adapters of text models have them")
+    ended(admin, sent(rank=16, target_modules=[]).raise_for_status().json()["id"])
+
+
+def test_what_a_job_stands_on_cannot_go(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """Its base stays until it has ended, by whatever dialect it is to be deleted; then it goes."""
+    name = name_of_its_own("base")
+    base = chain.make_model(admin, chain.CHAT, "starter-chat", name, "CHAT_COMPLETION")
+    server.order(Orders(hold_at_step=3))
+    job = order(admin, upload().id, base_model_id=base)
+    holding(admin, job["id"], 2)
+    for dialect in ("v3", "v4"):
+        refused = admin.delete(f"/{dialect}/models/{base}")
+        assert refused.status_code == 409
+        assert f"model '{name}' is needed by 1 fine-tuning job(s)" in refused.json()["detail"]
+        assert job["id"] in refused.json()["detail"]
+    admin.delete(f"/v4/fine-tuning-jobs/{job['id']}").raise_for_status()
+    admin.delete(f"/v3/models/{base}").raise_for_status()
 
 
 # --- what comes of it ------------------------------------------------------------------------------------------------
