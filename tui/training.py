@@ -99,6 +99,15 @@ class TrainingClient:
         job = await self.job(job_id)
         return await self.delete_job(job_id) if job.status in ("PENDING", "RUNNING") else job
 
+    async def deploy(self, job_id: str, name: str | None) -> sgp_v3.Deployment:
+        """Serve what a job has made, under its model's name where none is given."""
+        job = await self.job(job_id)
+        if job.status != "COMPLETED" or job.fine_tuned_model_id is None:
+            why = f"the job is {job.status}; only what a COMPLETED one has made can be deployed"
+            raise Refused(why, status=409, code="conflict")
+        model = await self._client.model(job.fine_tuned_model_id)
+        return await self._client.create_deployment(model.id, sgp_v3.DeploymentCreate(name=name or model.name))
+
     async def promote(self, job_id: str, body: wire.PromotionCreate) -> wire.FineTuningJobV4:
         """Move what callers call to a job's model."""
         path = f"/admin/fine-tuning-jobs/{_segment(job_id)}/promote"

@@ -203,7 +203,7 @@ def _tell(bar: Progress, task: Any, job: FineTuningJobV4) -> None:
     bar.update(task, description=f"{job.status}{waits}{loss}", total=job.steps or None, completed=job.step)
 
 
-# --- ending, promoting -----------------------------------------------------------------------------------------------
+# --- ending, serving ------------------------------------------------------------------------------------------------
 
 
 @finetune.command("cancel")
@@ -220,6 +220,22 @@ def cancel_job(url: str, key: str | None, job_id: str) -> None:
 
     was = ask_training(url, key, cancel)
     click.echo(f"{job_id} had ended ({was}) and is removed" if was in ENDED else f"{job_id} is cancelled", err=True)
+
+
+@finetune.command("deploy")
+@url_option
+@key_option
+@json_option
+@job_argument
+@click.option("--name", default=None, help="What it is called by. Default: the model's name.")
+def deploy_job(url: str, key: str | None, as_json: bool, job_id: str, name: str | None) -> None:
+    """Serve a job's model by itself. Prints the deployment's ID."""
+    made = ask_training(url, key, lambda client: client.deploy(job_id, name))
+    if as_json:
+        print_json(msgspec.to_builtins(made))
+        return
+    click.echo(made.id)
+    click.echo(f"Call it as '{made.name}'", err=True)
 
 
 @finetune.command("promote")

@@ -100,6 +100,14 @@ def test_a_job_from_order_to_promotion(run: Run, server: TrainingServer, member:
     assert "step 5 of 5: loss 0.4000" in shown
 
     listed = {model["id"]: model["deployment_id"] for model in member.get("/v1/models").json()["data"]}
+    deployed = run("finetune", "deploy", job_id, "--name", "by-itself")
+    assert "Call it as 'by-itself'" in deployed.stderr
+    asked = {"model": "by-itself", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    member.post("/v1/chat/completions", json=asked).raise_for_status()
+    built_in = run("finetune", "promote", job_id, "--deployment", "starter-chat")
+    assert built_in.exit_code == 1
+    assert "'starter-chat' is built in and stays what it is; deploy 'starter-chat-" in built_in.stderr
+
     body = {"name": "cli", "alias": "cli", "model_deployment_id": listed["starter-chat"]}
     member.post("/v4/serving", json=body).raise_for_status()
     promoted = run("finetune", "promote", job_id, "--model-server", "cli")
@@ -128,6 +136,9 @@ def test_one_that_fails_and_one_that_is_cancelled(run: Run, server: TrainingServ
     watched = run("finetune", "watch", job_id, "--json")
     assert watched.exit_code == 1
     assert json.loads(watched.stdout)["status"] == "CANCELED"
+    nothing = run("finetune", "deploy", job_id)
+    assert nothing.exit_code == 1
+    assert "the job is CANCELED; only what a COMPLETED one has made" in nothing.stderr
 
 
 def test_a_base_that_is_not_there(run: Run, dataset_id: str) -> None:

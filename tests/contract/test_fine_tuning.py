@@ -591,7 +591,9 @@ def test_a_deployment_is_promoted_in_place(admin: httpx.Client, upload: Upload) 
     job = order(admin, upload().id, base_model_id=deployed.model_id)
     done = ended(admin, job["id"])
     path = f"/admin/fine-tuning-jobs/{job['id']}"
-    assert admin.post(f"{path}/promote", json={}).status_code == 422
+    missing = admin.post(f"{path}/promote", json={})
+    assert missing.status_code == 422
+    assert "no model server stands before a model of the same base or group" in missing.json()["detail"]
     admin.post(f"{path}/promote", json={"deployment": deployed.name}).raise_for_status()
     assert admin.get(f"/v3/models/{done['fine_tuned_model_id']}/deployments").json()[0]["id"] == deployed.deployment_id
     admin.post(f"{path}/rollback").raise_for_status()
