@@ -74,7 +74,7 @@ class KeptResults:
 class TrainingHome:
     """An account with a model over tiny weights and a dataset, and the service over them."""
 
-    def __init__(self, home: Path, gpus: FakeGpus, **options: Any) -> None:
+    def __init__(self, home: Path, fakes: FakeGpus, **options: Any) -> None:
         self.home = home
         self.clock = FakeClock()
         self.free: Callable[[], int] = lambda: 100 * GIB
@@ -90,7 +90,7 @@ class TrainingHome:
             queue_limit=2,
             rules=Rules(min_stay_seconds=0, max_wait_seconds=30),
             meter=FakeMeter,
-            gpus=GpuBudgets(ledger, gpus),
+            gpus=GpuBudgets(ledger, fakes),
         )
         self.results = KeptResults()
         self._looks = asyncio.Event()
