@@ -18,9 +18,9 @@ from tests.support import chain
 from tests.support.product_codes import Product, products, rows
 from tests.support.server import Server, running_server
 
-HELD_OUT = 18
-PRODUCTS = products(per_kind=12)
-HYPERPARAMETERS = {"epochs": 3, "batch_size": 16, "learning_rate": 1e-4}
+HELD_OUT = 12
+PRODUCTS = products(per_kind=8)
+HYPERPARAMETERS = {"epochs": 3, "batch_size": 12, "learning_rate": 2e-4}
 BASES = {TrainingKind.RERANKING: "starter-rerank", TrainingKind.EMBEDDING: "starter-embed"}
 KINDS = pytest.mark.parametrize("kind", list(BASES))
 pytestmark = pytest.mark.timeout(600)  # the first test trains both; on two idle cores that is half a minute
@@ -76,7 +76,7 @@ class Stage(NamedTuple):
         return hits / HELD_OUT
 
 
-def uploaded(client: httpx.Client, name: str, some: Sequence[Product], negatives: int = 3) -> dict[str, Any]:
+def uploaded(client: httpx.Client, name: str, some: Sequence[Product], negatives: int = 2) -> dict[str, Any]:
     """A dataset of products."""
     lines = "".join(json.dumps(row) + "\n" for row in rows(some, negatives))
     form = {"name": name, "schema_type": "RERANKING_QUESTIONS"}
