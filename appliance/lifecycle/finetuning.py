@@ -182,6 +182,7 @@ class FineTuning:
         work = self._attempts.work(order.base.name, needed_bytes)
         self._placer.check_gpus(work)
         self._placer.check_possible(work)
+        hyperparameters.check_length(order.chosen, order.base.name, order.weights.card.context_length_tokens)
 
     def _job(self, caller: Caller, account_id: str, body: FineTuningJobCreate, order: _Order) -> FineTuningJob:
         job_id, configuration = new_id(), body.vendor_configuration

@@ -177,6 +177,16 @@ def check_kind(kind: TrainingKind, checked: Mapping[str, Any]) -> None:
         )
 
 
+def check_length(checked: Mapping[str, Any], base: str, made_for_tokens: int | None) -> None:
+    """Raise InvalidParameter for rows that are longer than the base was made for."""
+    tokens = checked.get("sequence_length")
+    if tokens is not None and made_for_tokens is not None and tokens > made_for_tokens:
+        raise InvalidParameter(
+            f"'sequence_length' is {tokens:,}, and '{base}' was made for {made_for_tokens:,} tokens; lower it",
+            errors=[((*WHERE, "sequence_length"), f"at most {made_for_tokens}")],
+        )
+
+
 def _is_another(given: Any, plain: Any) -> bool:
     return given is not None and (tuple(given) if isinstance(given, list) else given) != plain
 

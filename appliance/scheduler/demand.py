@@ -29,6 +29,10 @@ class Demand(Protocol):
     def kind(self) -> list[Any] | None:
         """Everything that decides how much it takes, JSON-able; None: nothing is learnt of it."""
 
+    @property
+    def spreads(self) -> bool:
+        """Whether it could be on more GPUs than it asks for."""
+
     def fewer_gpus(self, there: int) -> str:
         """What to do on a machine that has only so many GPUs: ``set gpus to 1, or to 0 to run it in RAM``."""
 
@@ -55,6 +59,11 @@ class Work(Struct, frozen=True, kw_only=True):
     def kind(self) -> list[Any] | None:
         """What it takes cannot be seen from this process."""
         return None
+
+    @property
+    def spreads(self) -> bool:
+        """A process is on one."""
+        return False
 
     def fewer_gpus(self, there: int) -> str:
         """The words to it."""

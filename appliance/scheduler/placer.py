@@ -240,7 +240,7 @@ class Placer:
         has = f"{gib(budgets.get(device, 0))} for all models{self._beside_others(device, budgets)}"
         pinned_bytes = held_on(device, pinned.placements)
         if not pinned_bytes:
-            more = "" if device == CPU or demand.estimate().layers == 1 else ", or ask for more GPUs"
+            more = "" if device == CPU or not demand.spreads else ", or ask for more GPUs"
             return CannotFit(
                 f"'{demand.name}' needs {gib(need.total_bytes)}, {device} has {has}; {demand.advice}{more}"
             )

@@ -392,6 +392,11 @@ WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
         ("'epoch'", "there are: alpha"),
     ),
     "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1,024")),
+    "rows longer than the base was made for": (
+        {"vendor_configuration": {"hyperparameters": {"sequence_length": 9000}}},
+        422,
+        ("'sequence_length' is 9,000, and 'starter-chat' was made for 2,048 tokens; lower it",),
+    ),
     "one of another type": ({"vendor_configuration": {"hyperparameters": {"epochs": "many"}}}, 422, ("must be float",)),
     "another vendor": ({"vendor_configuration": {"vendor": "OPENAI"}}, 400, ("trains elsewhere",)),
     "an output": ({"vendor_configuration": {"output": "s3://x"}}, 400, ("output is not served",)),
