@@ -6,6 +6,7 @@ The server is real; what it starts to train is a stand-in (``tests.support.stand
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -528,6 +529,23 @@ def test_what_a_job_stands_on_cannot_go(server: TrainingServer, admin: httpx.Cli
         assert job["id"] in refused.json()["detail"]
     admin.delete(f"/v4/fine-tuning-jobs/{job['id']}").raise_for_status()
     admin.delete(f"/v3/models/{base}").raise_for_status()
+
+
+def test_a_model_that_was_deployed_since_the_order(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """Its weights cannot change under its deployment: the job has failed, and says what its training is kept as."""
+    name = name_of_its_own("target")
+    target = chain.make_model(admin, chain.CHAT, "starter-chat", name, "CHAT_COMPLETION")
+    server.order(Orders(hold_at_step=3))
+    job = order(admin, upload().id, fine_tuned_model_id=target)
+    holding(admin, job["id"], 2)
+    made = admin.post(f"/v3/models/{target}/deployments", json={"name": name}).raise_for_status().json()
+    server.go.touch()
+    reason = ended(admin, job["id"], "FAILED")["status_reason"]
+    assert reason.startswith(f"'{name}' is deployed ({name})")
+    kept = re.search(r"it is kept as '(\S+)'", reason)
+    assert kept
+    assert kept[1] in {artifact["name"] for artifact in admin.get("/admin/artifacts").json()}
+    chain.remove(admin, chain.Deployed(name, target, made["id"]))
 
 
 # --- what comes of it ------------------------------------------------------------------------------------------------
