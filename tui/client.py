@@ -32,7 +32,7 @@ from tui.records import (
     StoredFile,
     UserInfo,
 )
-from tui.uploads import sized
+from tui.uploads import sendable
 
 T = TypeVar("T")
 
@@ -209,8 +209,8 @@ class Client:
 
     async def send_file(self, path: str, answer: type[T], name: str, content: BinaryIO, fields: dict[str, str]) -> T:
         """A form with a file, which is sent in pieces, and its answer."""
-        with _translated(self.url), sized(content) as whole:
-            file = {"file": (name, whole, "application/jsonl")}
+        file = {"file": (name, sendable(content), "application/jsonl")}
+        with _translated(self.url):
             response = await self._http.post(path, data=fields, files=file, timeout=_timeout(INFERENCE_SECONDS))
         return _answered(response, answer, path)
 
