@@ -516,6 +516,14 @@ collect_finetuning() { # PAYLOAD
     cp --link "$finetuning_wheels"/*.whl "$torch_wheels"/*.whl "$1/wheels/"
 }
 
+link_wheels() { # PAYLOAD FOLDER LOCK…: those of its wheels that the locks name
+    local payload="$1" folder="$2" name
+    shift 2
+    mkdir -p "$folder"
+    grep -hoE 'sha256:[0-9a-f]{64}' "$@" | cut -c8- | grep -Ff - "$payload/$PAYLOAD_MANIFEST" | cut -c67- |
+        while read -r name; do ln -f "$payload/$name" "$folder/"; done
+}
+
 ensure_finetuning_payload() { # FOLDER: an unpacked and checked bundle
     local want
     if [ ! -f "$1/torch.lock" ]; then
@@ -526,7 +534,8 @@ ensure_finetuning_payload() { # FOLDER: an unpacked and checked bundle
         in_place "what fine-tuning needs, from this bundle"
         return
     fi
-    check_torch_disk "$1/wheels"
+    link_wheels "$1" "$scratch/unpacking" "$1/finetuning.lock" "$1/torch.lock"
+    check_torch_disk "$scratch/unpacking"
     doing "installing what fine-tuning needs from the bundle"
     pip_install_from "$1/wheels" --require-hashes --requirement "$1/finetuning.lock"
     pip_install_from "$1/wheels" --require-hashes --requirement "$1/torch.lock"

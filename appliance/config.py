@@ -68,7 +68,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shutdown_grace_seconds: Annotated[int, Meta(ge=0, le=3600)] = 20
     """How long requests that run may go on after a signal to end; then they are cut off."""
     disk_reserve_bytes: Annotated[int, Meta(ge=0)] = GIB
-    """Disk space that imports, files and batches leave free."""
+    """Disk space that imports, files, batches, datasets and fine-tuning jobs leave free."""
     import_roots: tuple[str, ...] = ("/media", "/mnt", "/run/media")
     """Folders that ``POST /admin/imports`` may read, beside ``<home>/import``."""
     max_import_bytes: Annotated[int, Meta(ge=1)] = 4096 * GIB
@@ -104,7 +104,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     finetuning_threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     """CPU threads of one job, at low priority; unset: the cores this process may use."""
     finetuning_gpus: Annotated[int, Meta(ge=0, le=1)] = 0
-    """1: jobs train on a GPU; 0: in RAM, on the processor."""
+    """1: each job trains on one GPU and never elsewhere; 0: in RAM, on the processor."""
     finetuning_gives_way: bool = True
     """Whether a job pauses at a checkpoint when requests wait for a model that needs its memory."""
     finetuning_stay_seconds: Annotated[float, Meta(ge=0, le=30 * 86_400)] = 60.0

@@ -32,6 +32,7 @@ from tui.records import (
     StoredFile,
     UserInfo,
 )
+from tui.uploads import sendable
 
 T = TypeVar("T")
 
@@ -208,7 +209,7 @@ class Client:
 
     async def send_file(self, path: str, answer: type[T], name: str, content: BinaryIO, fields: dict[str, str]) -> T:
         """A form with a file, which is sent in pieces, and its answer."""
-        file = {"file": (name, content, "application/jsonl")}
+        file = {"file": (name, sendable(content), "application/jsonl")}
         with _translated(self.url):
             response = await self._http.post(path, data=fields, files=file, timeout=_timeout(INFERENCE_SECONDS))
         return _answered(response, answer, path)

@@ -21,8 +21,9 @@ TITLES = {
     429: "Busy",
     501: "Not installed",
     503: "Not ready",
-    507: "Disk full",
 }
+TITLES_OF_CODE = {"disk_full": "Disk full"}
+"""Where the code says more than the status does."""
 
 
 class ConsoleError(Exception):
@@ -54,4 +55,5 @@ class Refused(ConsoleError):
         super().__init__(f"{detail} (incident {incident_id})" if incident_id else detail)
         self.status = status
         self.code = code
-        self.title = TITLES.get(status, f"Server error {status}" if status >= 500 else f"Refused ({status})")
+        plain = f"Server error {status}" if status >= 500 else f"Refused ({status})"
+        self.title = TITLES_OF_CODE.get(code) or TITLES.get(status, plain)

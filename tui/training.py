@@ -7,13 +7,15 @@ from contextlib import aclosing
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlencode
 
-from appliance.wire import sgp
+from appliance.wire import sgp, sgp_v3
 from appliance.wire import sgp_training as wire
 from tui.client import INFERENCE_SECONDS, Client
 from tui.format import without_controls
+from tui.problems import Refused
 
 DATASETS, JOBS = "/v4/training-datasets", "/v4/fine-tuning-jobs"
 MOST_LISTED = 10_000
+MOST_NAMED = 20
 MOST_CONTENT_BYTES = 256 * 1024
 """What is fetched of a dataset at most to show how it begins."""
 
@@ -60,8 +62,17 @@ class TrainingClient:
         return await self._client.ask("GET", path, wire.TokenStatistics, seconds=INFERENCE_SECONDS)
 
     async def model_id(self, name: str) -> str:
-        """Id of a model by its name; what is no name is taken for an id."""
-        return next((model.id for model in await self._client.models() if model.name == name), name)
+        """Id of a model by its name or id. Raises ConsoleError naming those that there are."""
+        models = await self._client.models()
+        found = next((model for by in ("name", "id") for model in models if getattr(model, by) == name), None)
+        if found is None:
+            there = ", ".join(sorted(model.name for model in models)[:MOST_NAMED])
+            raise Refused(f"no model '{name}' in this account; there are: {there}", status=404, code="not_found")
+        return found.id
+
+    async def models_by_id(self) -> dict[str, sgp_v3.Model]:
+        """Models that the key may see."""
+        return {model.id: model for model in await self._client.models()}
 
     async def create_job(self, body: wire.FineTuningJobCreate) -> wire.FineTuningJobV4:
         """Order a training."""
@@ -87,6 +98,15 @@ class TrainingClient:
         """Cancel a job; one that has ended meanwhile comes back as it is, for its record is worth keeping."""
         job = await self.job(job_id)
         return await self.delete_job(job_id) if job.status in ("PENDING", "RUNNING") else job
+
+    async def deploy(self, job_id: str, name: str | None) -> sgp_v3.Deployment:
+        """Serve what a job has made, under its model's name where none is given."""
+        job = await self.job(job_id)
+        if job.status != "COMPLETED" or job.fine_tuned_model_id is None:
+            why = f"the job is {job.status}; only what a COMPLETED one has made can be deployed"
+            raise Refused(why, status=409, code="conflict")
+        model = await self._client.model(job.fine_tuned_model_id)
+        return await self._client.create_deployment(model.id, sgp_v3.DeploymentCreate(name=name or model.name))
 
     async def promote(self, job_id: str, body: wire.PromotionCreate) -> wire.FineTuningJobV4:
         """Move what callers call to a job's model."""

@@ -49,7 +49,7 @@ def upload_dataset(
     url: str, key: str | None, as_json: bool, file: BinaryIO, name: str | None, schema: SchemaTypeWord
 ) -> None:
     """Upload FILE, one example a line as a JSON object (- for standard input). Prints the dataset's ID."""
-    file_name = Path(str(getattr(file, "name", "-"))).name
+    file_name = Path(str(getattr(file, "name", "stdin"))).name.strip("<>")
     made = ask_training(url, key, lambda client: client.upload(file_name, file, name or file_name, schema))
     if as_json:
         print_json(msgspec.to_builtins(made))

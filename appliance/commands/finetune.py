@@ -19,6 +19,7 @@ from appliance.commands.merge import merge
 from appliance.wire.sgp_training import FineTuningConfiguration, FineTuningJobCreate, FineTuningJobV4, PromotionCreate
 
 if TYPE_CHECKING:
+    from appliance.wire.sgp_v3 import Model
     from tui.training import TrainingClient
 
 LOOK_SECONDS = 1.0
@@ -117,21 +118,23 @@ def show_job(url: str, key: str | None, as_json: bool, job_id: str, with_events:
     """One job: how far it is, its evaluation, and the model that it has made."""
     key = key or click.prompt("Key", hide_input=True, err=True)
     found = ask_training(url, key, lambda client: client.job(job_id))
+    models = ask_training(url, key, lambda client: client.models_by_id())
     events = ask_training(url, key, lambda client: client.events(job_id)) if with_events else []
     if as_json:
         shown = msgspec.to_builtins(found)
         print_json({**shown, "events": msgspec.to_builtins(events)} if with_events else shown)
         return
-    print_rows(False, ["job", found.id], [[name, value] for name, value in _facts(found) if value], [])
+    print_rows(False, ["job", found.id], [[name, value] for name, value in _facts(found, models) if value], [])
     for event in events:
         click.echo(f"{datetime.fromtimestamp(event.timestamp):%H:%M:%S} {event.level}: {event.message}")
 
 
-def _facts(job: FineTuningJobV4) -> Iterator[tuple[str, str]]:
+def _facts(job: FineTuningJobV4, models: dict[str, Model]) -> Iterator[tuple[str, str]]:
+    base, made = models.get(job.base_model_id or ""), models.get(job.fine_tuned_model_id or "")
     yield "status", job.status
     yield "because", job.status_reason or ""
     yield "kind", job.kind
-    yield "base model", job.base_model_id or ""
+    yield "base model", base.name if base is not None else f"{job.base_model_id} (deleted)"
     yield "dataset", job.training_dataset_id
     yield "step", f"{job.step} of {job.steps}" if job.steps else ""
     yield "loss", _figure(job.loss)
@@ -139,10 +142,14 @@ def _facts(job: FineTuningJobV4) -> Iterator[tuple[str, str]]:
     yield "tokens/s", _figure(job.tokens_per_second)
     yield "still takes", f"{job.eta_seconds:.0f} s" if job.eta_seconds else ""
     if job.evaluation is not None:
-        for name, base in sorted(job.evaluation.base.items()):
-            yield f"{name} of the base", _figure(base)
+        for name, before in sorted(job.evaluation.base.items()):
+            yield f"{name} of the base", _figure(before)
             yield f"{name} of the result", _figure(job.evaluation.candidate.get(name))
-    yield "model", (job.fine_tuned_model_id or "") if job.status == "COMPLETED" else ""
+    if made is not None and job.status == "COMPLETED":
+        parameters = made.model_creation_parameters or {}
+        yield "model", f"{made.name} ({made.id})"
+        yield "adapter", str(parameters.get("adapter", ""))
+        yield "weights", str(parameters.get("weights", ""))
     if job.promotion is not None:
         forced, pending = (
             " by force" if job.promotion.is_forced else "",
@@ -196,7 +203,7 @@ def _tell(bar: Progress, task: Any, job: FineTuningJobV4) -> None:
     bar.update(task, description=f"{job.status}{waits}{loss}", total=job.steps or None, completed=job.step)
 
 
-# --- ending, promoting -----------------------------------------------------------------------------------------------
+# --- ending, serving ------------------------------------------------------------------------------------------------
 
 
 @finetune.command("cancel")
@@ -205,8 +212,30 @@ def _tell(bar: Progress, task: Any, job: FineTuningJobV4) -> None:
 @job_argument
 def cancel_job(url: str, key: str | None, job_id: str) -> None:
     """End a job that has not ended, and remove one that has. The model that it has made stays."""
-    ask_training(url, key, lambda client: client.delete_job(job_id))
-    click.echo(f"{job_id} is cancelled, or gone if it had ended", err=True)
+
+    async def cancel(client: TrainingClient) -> str:
+        job = await client.job(job_id)
+        await client.delete_job(job_id)
+        return job.status
+
+    was = ask_training(url, key, cancel)
+    click.echo(f"{job_id} had ended ({was}) and is removed" if was in ENDED else f"{job_id} is cancelled", err=True)
+
+
+@finetune.command("deploy")
+@url_option
+@key_option
+@json_option
+@job_argument
+@click.option("--name", default=None, help="What it is called by. Default: the model's name.")
+def deploy_job(url: str, key: str | None, as_json: bool, job_id: str, name: str | None) -> None:
+    """Serve a job's model by itself. Prints the deployment's ID."""
+    made = ask_training(url, key, lambda client: client.deploy(job_id, name))
+    if as_json:
+        print_json(msgspec.to_builtins(made))
+        return
+    click.echo(made.id)
+    click.echo(f"Call it as '{made.name}'", err=True)
 
 
 @finetune.command("promote")
@@ -254,7 +283,9 @@ def _figure(value: float | None) -> str:
 
 
 def _how_far(job: FineTuningJobV4) -> str:
-    text = f"{job.id} is {job.status}: step {job.step} of {job.steps}"
+    text = f"{job.id} is {job.status}"
+    if job.steps:
+        text += f": step {job.step} of {job.steps}"
     if job.loss is not None:
         text += f", loss {job.loss:.4f}"
     if job.status == "COMPLETED":

@@ -51,6 +51,8 @@ def merge(home: Path | None, adapter: str, file: Path, base: str | None, kind: s
     """
     if file.exists():
         raise click.ClickException(f"{file} exists; choose another place, or remove it first")
+    if not file.absolute().parent.is_dir():
+        raise click.ClickException(f"there is no folder {file.absolute().parent}; make it first")
     with workshop(home_of(home)) as shop:
         adapter_path, base_path = shop.adapter_and_base(adapter, base)
         file = file.absolute()

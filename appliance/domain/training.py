@@ -10,7 +10,7 @@ checkpoint. SIGKILL loses what came after that checkpoint and nothing else. The 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from msgspec import Struct, field
 
@@ -80,6 +80,10 @@ class Hyperparameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Steps between two checkpoints. None: about one a minute."""
     seed: int = 0
     precision: Precision = Precision.AUTO
+
+
+OF_ADAPTERS: Final = ("rank", "alpha", "target_modules")
+"""Hyperparameters that mean nothing where weights are trained as a whole."""
 
 
 class TrainingTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

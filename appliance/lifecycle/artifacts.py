@@ -14,6 +14,7 @@ from appliance.domain.errors import Immutable, InUse
 from appliance.domain.models import Artifact, Caller
 from appliance.lifecycle.directory import SYSTEM_ACCOUNT_ID, Directory
 from appliance.lifecycle.importing import Importer
+from appliance.lifecycle.in_training import check_weights_are_free
 from appliance.lifecycle.keys import made_by_operator
 from appliance.registry.artifacts import artifacts as rows
 from appliance.registry.audit import audit
@@ -62,7 +63,7 @@ class Artifacts:
     async def delete(self, caller: Caller, name: str) -> None:
         """Remove an artifact and its bytes, and the built-in models that only its presence made.
 
-        Raises NotFound, InUse naming the models that stand on it, Immutable for a starter.
+        Raises NotFound, InUse naming the models or jobs that stand on it, Immutable for a starter.
         """
         artifact = self._directory.artifact(name)
         if artifact.created_by_user_id == _system_user(self._directory) and _is_starter(name):
@@ -75,6 +76,7 @@ class Artifacts:
         entry = made_by_operator(self._clock.now(), caller, "artifact.delete", "artifact", artifact.id, {"name": name})
 
         def work(db: sqlite_utils.Database) -> None:
+            check_weights_are_free(db, name)
             for model_id in built_in:
                 for deployment in deployment_rows.of_model(db, model_id):
                     deployment_rows.delete(db, deployment.id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from appliance.lifecycle.training_process import TrainingProgram
 from appliance.registry.database import Database
 from appliance.registry.finetuning import fine_tuning_events as event_rows
 from appliance.registry.finetuning import fine_tuning_jobs as rows
+from appliance.registry.models import models
 from appliance.scheduler.placer import Placer
 from appliance.wire.limits import MAX_NAME_LENGTH
 from appliance.wire.sgp_training import FineTuningConfiguration, FineTuningJobCreate
@@ -111,7 +113,7 @@ class FineTuning:
         """Order a training.
 
         Raises InvalidRequest for a base that cannot be trained and for one too large for this machine, InvalidParameter
-        (hyperparameters, datasets), NotFound, NameTaken, Busy when the account has too many.
+        (hyperparameters, datasets), NotFound, NameTaken, DiskFull, Busy when the account has too many.
         """
         self._program.check_installed()
         account_id = self._directory.account_for(caller, body.account_id)
@@ -119,6 +121,7 @@ class FineTuning:
         await self._check_datasets(caller, order, body)
         job = self._job(caller, account_id, body, order)
         self._check_result(caller, job, order)
+        await asyncio.to_thread(self._attempts.check_disk)
 
         def work(db: sqlite_utils.Database) -> None:
             unfinished = [each for each in rows.unfinished(db) if each.account_id == account_id]
@@ -130,6 +133,8 @@ class FineTuning:
                 )
             if any(each.result_name == job.result_name for each in unfinished):
                 raise NameTaken(f"another job makes a model named '{job.result_name}'; choose another suffix")
+            for model_id in filter(None, (job.base_model_id, job.fine_tuned_model_id)):
+                models.get(db, model_id)  # it may have been deleted since it was looked up
             rows.insert(db, job)
 
         await self._database.run(work)
@@ -155,12 +160,10 @@ class FineTuning:
         base = self._directory.get(caller, self._directory.models, body.base_model_id, "model")
         configuration = body.vendor_configuration or FineTuningConfiguration()
         _refuse_elsewhere(configuration)
-        return _Order(
-            base=base,
-            weights=weights_of(self._directory, base),
-            kind=kind_of(self._directory, base),
-            chosen=hyperparameters.check(configuration.hyperparameters),
-        )
+        kind = kind_of(self._directory, base)
+        chosen = hyperparameters.check(configuration.hyperparameters)
+        hyperparameters.check_kind(kind, chosen)
+        return _Order(base=base, weights=weights_of(self._directory, base), kind=kind, chosen=chosen)
 
     async def _check_datasets(self, caller: Caller, order: _Order, body: FineTuningJobCreate) -> None:
         training = await self._datasets.get(caller, body.training_dataset_id)
@@ -176,7 +179,10 @@ class FineTuning:
             device="gpu" if self._options.gpus else "cpu",
         )
         needed_bytes = await self._attempts.needs.of(size, order.weights.card)
-        self._placer.check_possible(self._attempts.work(order.base.name, needed_bytes))
+        work = self._attempts.work(order.base.name, needed_bytes)
+        self._placer.check_gpus(work)
+        self._placer.check_possible(work)
+        hyperparameters.check_length(order.chosen, order.base.name, order.weights.card.context_length_tokens)
 
     def _job(self, caller: Caller, account_id: str, body: FineTuningJobCreate, order: _Order) -> FineTuningJob:
         job_id, configuration = new_id(), body.vendor_configuration

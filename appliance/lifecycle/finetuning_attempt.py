@@ -18,7 +18,7 @@ from appliance.domain.errors import DiskFull, NotFound
 from appliance.domain.finetuning import FineTuningEvent, FineTuningJob
 from appliance.domain.models import Artifact, JobState
 from appliance.domain.training import TASK_FILE, TrainingEnded, TrainingTask
-from appliance.engines.base import Need, Resources
+from appliance.engines.base import Need, Placement, Resources
 from appliance.lifecycle import hyperparameters
 from appliance.lifecycle.finetuning_record import Heard
 from appliance.lifecycle.training_needs import LIBRARIES_BYTES, TrainingNeeds, TrainingSize, estimated_bytes
@@ -77,9 +77,12 @@ class Live:
         self.is_cancelled = False
         self.is_registering = False
         self.has_memory = False
+        self.waits_for_disk = False
+        """That is said already."""
 
     def begin(self) -> None:
         """Nobody has asked it to pause yet."""
+        self.waits_for_disk = False
         self.stop_reason = None
         self.stopping.clear()
 
@@ -142,6 +145,12 @@ class Attempts:
             if path.name not in known:
                 shutil.rmtree(path, ignore_errors=True)
 
+    def forget_halves(self, job: FineTuningJob) -> None:
+        """Remove what was being written when the disk was full, so that what is whole has the room; blocks."""
+        for partial in (self.folder_of(job) / CHECKPOINTS).glob("*.partial"):
+            partial.unlink(missing_ok=True)
+        shutil.rmtree(self.folder_of(job) / OUTPUT, ignore_errors=True)
+
     async def note(self, live: Live, events: list[FineTuningEvent] | None = None, **changes: object) -> None:
         """Change the job, in the registry and in memory, and add events."""
 
@@ -159,8 +168,9 @@ class Attempts:
 
         Cancelled, it kills the process and gives the room back.
         """
+        await asyncio.to_thread(self.check_disk)
         task, size, work = await self._prepared(live.job)
-        await self.note(live, status_reason=f"waits for {gib(work.need.total_bytes)} of memory")
+        await self.note(live, status_reason=_waits_for(work))
         live.begin()
         booking = await self._room.book(work, live.pause, stay_seconds=self._stay_seconds)
         try:
@@ -169,7 +179,7 @@ class Attempts:
                 return Outcome(paused=live.stop_reason)
             task = structs.replace(task, device=_device(booking.placement.device))
             await asyncio.to_thread(self._write_task, live.job, task)
-            return await self._train(live, size, booking.placement.total_bytes)
+            return await self._train(live, size, _booked_bytes(booking.placement))
         finally:
             live.has_memory = False
             booking.release()
@@ -218,6 +228,7 @@ class Attempts:
             need=Need(weights_bytes=0, compute_bytes=total_bytes, host_compute_bytes=LIBRARIES_BYTES if gpus else 0),
             resources=Resources(gpus=gpus),
             advice=ADVICE,
+            without_gpus="set finetuning_gpus to 0 to train in RAM",
         )
 
     def _write_task(self, job: FineTuningJob, task: TrainingTask) -> None:
@@ -225,15 +236,16 @@ class Attempts:
         for each in (folder, folder / CHECKPOINTS, folder / OUTPUT):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / TASK_FILE).write_bytes(msgspec.json.encode(task))
-        self.check_disk()
 
     def check_disk(self) -> None:
-        """Raise DiskFull below the reserve."""
+        """Raise DiskFull below the reserve; blocks."""
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         free_bytes = self._free_bytes(self._folder)
         if free_bytes < self._options.reserve_bytes:
             raise DiskFull(
                 f"{gib(free_bytes)} are free on the disk and {gib(self._options.reserve_bytes)} stay reserved "
-                "(disk_reserve_bytes): no room for checkpoints; remove models or datasets and start the job again"
+                "(disk_reserve_bytes): no room for checkpoints and results; remove models, datasets or files, or move "
+                "the home to a larger disk"
             )
 
     async def _train(self, live: Live, size: TrainingSize, booked_bytes: int) -> Outcome:
@@ -251,9 +263,11 @@ class Attempts:
                     heard.take(report, self._clock.now())
                 await self._write(live, heard)
                 self._check_memory(live, heard, booked_bytes)
-                if heard.has_checkpoint:
+                if heard.has_checkpoint and heard.ended is None:
                     await asyncio.to_thread(self.check_disk)
             ended = await process.end()
+            if heard.failed is not None:  # it may say so of a disk that is full, in the words of whoever noticed
+                await asyncio.to_thread(self.check_disk)
         finally:
             watch.cancel()
             live.process = None
@@ -290,6 +304,17 @@ def _outcome(live: Live, heard: Heard, ended: Ended) -> Outcome:
     if heard.ended is not None and ended.status == 0:
         return Outcome(result=heard.ended, ended=ended)
     return Outcome(paused=live.stop_reason, ended=ended)
+
+
+def _waits_for(work: Work) -> str:
+    if not work.resources.gpus:
+        return f"waits for {gib(work.need.total_bytes)} of memory"
+    return f"waits for {gib(work.need.compute_bytes)} on a GPU and {gib(work.need.host_compute_bytes)} of memory"
+
+
+def _booked_bytes(placement: Placement) -> int:
+    """Where it trains, which is where it measures itself: on its GPU, beside which the libraries are in RAM."""
+    return sum(share.need.total_bytes for share in placement.gpus) or placement.total_bytes
 
 
 def _device(device: str) -> str:

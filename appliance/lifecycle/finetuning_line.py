@@ -14,11 +14,12 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError, Busy, Conflict
+from appliance.domain.errors import ApplianceError, Busy, Conflict, DiskFull
 from appliance.domain.finetuning import FineTuningJob
-from appliance.domain.models import JobState
+from appliance.domain.models import JobState, Model
 from appliance.domain.training import TrainingEnded
 from appliance.lifecycle.finetuning_attempt import OUTPUT, Attempts, Live, Outcome, TrainingOptions
 from appliance.lifecycle.finetuning_record import ERROR, INFO, WARNING, event
@@ -118,9 +119,11 @@ class FineTuningLine:
 
     async def _lead(self, live: Live) -> None:
         try:
+            if self._turns.locked():
+                await self._wait_for_turn(live)
             async with self._turns:
                 while not live.job.is_final and not self._closing:
-                    await self._advance(live)
+                    await self._advance_or_wait(live)
         except asyncio.CancelledError:
             if live.is_cancelled:
                 await self._finish(live, JobState.CANCELED, None)
@@ -132,6 +135,18 @@ class FineTuningLine:
         except Exception:
             log.exception("fine-tuning job %s failed", live.job.id)
             await self._finish(live, JobState.FAILED, f"internal fault; the log explains it under job {live.job.id}")
+
+    async def _wait_for_turn(self, live: Live) -> None:
+        reason = f"waits for its turn; {self._options.at_once} may run at once (finetuning_at_once)"
+        with suppress(DiskFull):
+            await self._attempts.note(live, status_reason=reason)
+
+    async def _advance_or_wait(self, live: Live) -> None:
+        try:
+            await self._advance(live)
+        except DiskFull as error:
+            await asyncio.to_thread(self._attempts.forget_halves, live.job)
+            await self._wait_for_disk(live, error)
 
     async def _advance(self, live: Live) -> None:
         """One attempt, and what follows from it. Raises what makes going on impossible."""
@@ -153,6 +168,17 @@ class FineTuningLine:
         else:
             await self._count_interruption(live, _how(outcome))
 
+    async def _wait_for_disk(self, live: Live, error: DiskFull) -> None:
+        """A full disk costs nothing but time: what it has reached stays, and it looks again and again."""
+        at = f" after step {live.job.checkpoint_step}" if live.job.checkpoint_step else ""
+        reason = f"{error.message}; the job goes on{at} when there is room"
+        events = [] if live.waits_for_disk else [event(live.job.id, self._clock.now(), WARNING, reason)]
+        live.waits_for_disk = True
+        with suppress(DiskFull):  # of the registry, in which it stands then once there is room
+            await self._attempts.note(live, events, status=JobState.PENDING, status_reason=reason)
+        if not self._closing:
+            await self._pause(RETRY_SECONDS)
+
     async def _put_back(self, live: Live, reason: str) -> None:
         noted = event(live.job.id, self._clock.now(), INFO, reason)
         await self._attempts.note(live, [noted], status=JobState.PENDING, status_reason=reason)
@@ -166,15 +192,26 @@ class FineTuningLine:
         await self._attempts.note(live, [noted], status=JobState.PENDING, status_reason=reason, interruptions=count)
 
     async def _complete(self, live: Live, result: TrainingEnded) -> None:
+        while not self._closing:
+            try:
+                model = await self._registered(live, result)
+            except DiskFull as error:
+                live.is_registering = False
+                await self._wait_for_disk(live, error)
+            else:
+                await self._finish(live, JobState.COMPLETED, None, fine_tuned_model_id=model.id)
+                return
+
+    async def _registered(self, live: Live, result: TrainingEnded) -> Model:
+        """What it has made. It cannot be cancelled meanwhile."""
         live.is_registering = True
         output = self._attempts.folder_of(live.job) / OUTPUT
         registering = asyncio.create_task(self._results.register(live.job, result, output))
         try:
-            model = await asyncio.shield(registering)
+            return await asyncio.shield(registering)
         except asyncio.CancelledError:
             await asyncio.gather(registering, return_exceptions=True)  # a half-made result would be nobody's
             raise
-        await self._finish(live, JobState.COMPLETED, None, fine_tuned_model_id=model.id)
 
     async def _finish(self, live: Live, status: JobState, reason: str | None, **changes: object) -> None:
         now = self._clock.now()

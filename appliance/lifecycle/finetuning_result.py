@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 from msgspec import structs
 
-from appliance.domain.errors import Internal, NameTaken
+from appliance.domain.errors import Internal, InUse, NameTaken
 from appliance.domain.finetuning import FineTuningEvent, FineTuningJob
 from appliance.domain.models import Artifact, BackendName, Caller, Model, Parameters, Role
 from appliance.domain.training import TrainingEnded, TrainingKind
@@ -79,7 +79,10 @@ class Results:
         card, data_card = await self._cards(job, base, result)
         if job.fine_tuned_model_id is not None:
             body = sgp.ModelUpdate(model_creation_parameters=parameters, model_card=card, training_data_card=data_card)
-            return await self._models.update(owner(job), job.fine_tuned_model_id, body)
+            try:
+                return await self._models.update(owner(job), job.fine_tuned_model_id, body)
+            except InUse as error:  # deployed since the order
+                raise InUse(f"{error.message}, over what was trained: it is kept as '{artifact.name}'") from error
         body_of = sgp.ModelCreate(
             name=job.result_name,
             model_type=base.model_type,

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Parameter
-from appliance.domain.training import Hyperparameters, Precision, Schedule
+from appliance.domain.training import OF_ADAPTERS, Hyperparameters, Precision, Schedule, TrainingKind
 from appliance.lifecycle.parameters import coerce
 
 WHERE = ("vendor_configuration", "hyperparameters")
@@ -167,6 +167,39 @@ def check(given: Mapping[str, Any] | None) -> dict[str, Any]:
     if faults:
         raise InvalidParameter("; ".join(message for _, message in faults), errors=faults)
     return checked
+
+
+def check_kind(kind: TrainingKind, checked: Mapping[str, Any]) -> None:
+    """Raise InvalidParameter naming those that mean nothing to this kind of training."""
+    if kind is TrainingKind.GENERATION:
+        return
+    plain = Hyperparameters()
+    foreign = [name for name in OF_ADAPTERS if _is_another(checked.get(name), getattr(plain, name))]
+    if foreign:
+        raise InvalidParameter(
+            f"{', '.join(foreign)}: only adapters of text models have them, and an encoder is trained as a whole; "
+            "leave them out",
+            errors=[((*WHERE, name), "only adapters of text models have it") for name in foreign],
+        )
+    if checked.get("precision") == Precision.BFLOAT16:
+        raise InvalidParameter(
+            "precision: encoders are trained in float32, only text models in bfloat16; leave it out",
+            errors=[((*WHERE, "precision"), "only text models are trained in bfloat16")],
+        )
+
+
+def check_length(checked: Mapping[str, Any], base: str, made_for_tokens: int | None) -> None:
+    """Raise InvalidParameter for rows that are longer than the base was made for."""
+    tokens = checked.get("sequence_length")
+    if tokens is not None and made_for_tokens is not None and tokens > made_for_tokens:
+        raise InvalidParameter(
+            f"'sequence_length' is {tokens:,}, and '{base}' was made for {made_for_tokens:,} tokens; lower it",
+            errors=[((*WHERE, "sequence_length"), f"at most {made_for_tokens}")],
+        )
+
+
+def _is_another(given: Any, plain: Any) -> bool:
+    return given is not None and (tuple(given) if isinstance(given, list) else given) != plain
 
 
 def complete(checked: Mapping[str, Any]) -> Hyperparameters:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import sqlite_utils
 from msgspec import UNSET, structs
 
 from appliance.domain.clock import Clock
@@ -11,6 +12,7 @@ from appliance.domain.errors import InUse, InvalidParameter
 from appliance.domain.ids import new_id
 from appliance.domain.models import Caller, Model, Template
 from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.in_training import check_model_is_free
 from appliance.lifecycle.recipes import Recipes
 from appliance.lifecycle.remote import check_parameters, is_external
 from appliance.registry.database import Database
@@ -91,13 +93,18 @@ class Models:
         return changed
 
     async def delete(self, caller: Caller, model_id: str) -> None:
-        """Remove a model without deployments. Raises NotFound, Immutable, InUse naming the deployments."""
+        """Remove a model without deployments. Raises NotFound, Immutable, InUse naming the deployments, or the jobs."""
         model = self._directory.get_own(caller, self._directory.models, model_id, "model")
         deployed = self._directory.deployments_of(model.id)
         if deployed:
             names = ", ".join(sorted(d.name for d in deployed)[:8])
             raise InUse(f"model '{model.name}' has {len(deployed)} deployment(s) ({names}); delete those first")
-        await self._database.run(lambda db: rows.delete(db, model.id))
+
+        def work(db: sqlite_utils.Database) -> None:
+            check_model_is_free(db, model.id, model.name)
+            rows.delete(db, model.id)
+
+        await self._database.run(work)
         self._directory.models.pop(model.id, None)
 
     def _check(self, caller: Caller, model: Model) -> None:

@@ -9,12 +9,12 @@ import msgspec
 from msgspec import structs
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import Conflict, InvalidParameter, NotFound
+from appliance.domain.errors import Conflict, Immutable, InvalidParameter, NotFound
 from appliance.domain.finetuning import FineTuningJob, Promotion
 from appliance.domain.models import Caller, Deployment, JobState, Model, ModelServer
 from appliance.domain.training import Evaluation, TrainingKind
 from appliance.lifecycle.deployments import Deployments
-from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.directory import SYSTEM_ACCOUNT_ID, Directory
 from appliance.lifecycle.finetuning import FineTuning
 from appliance.lifecycle.model_servers import ModelServers
 from appliance.registry.database import Database
@@ -159,15 +159,21 @@ class Promotions:
         if body.model_server is not None:
             return self._named_server(caller, body.model_server)
         if body.deployment is not None:
-            return self._named_deployment(caller, body.deployment)
+            return self._named_deployment(caller, body.deployment, model)
         servers = self._servers_of_kin(caller, model)
         if len(servers) == 1:
             return servers[0]
-        names = ", ".join(f"'{server.name}'" for server in servers[:8]) or "none"
+        if not servers:
+            raise InvalidParameter(
+                "no model server stands before a model of the same base or group; say which 'model_server' or "
+                f"'deployment' to move, or {_deploy(model)}",
+                errors=[(("model_server",), "missing")],
+            )
+        names = ", ".join(f"'{server.name}'" for server in servers[:8])
         raise InvalidParameter(
             f"{len(servers)} model servers stand before models of the same base or group ({names}); "
             "say which 'model_server' to move, or which 'deployment'",
-            errors=[(("model_server",), "ambiguous" if servers else "missing")],
+            errors=[(("model_server",), "ambiguous")],
         )
 
     def _named_server(self, caller: Caller, name: str) -> ModelServer:
@@ -180,10 +186,12 @@ class Promotions:
                 return found
         raise NotFound(f"no model server '{name[:64]}' in this account; GET /v4/serving lists them")
 
-    def _named_deployment(self, caller: Caller, name: str) -> Deployment:
+    def _named_deployment(self, caller: Caller, name: str, model: Model) -> Deployment:
         deployment = self._directory.callable_deployment(caller, name)
         if deployment is None:
-            raise NotFound(f"no model deployment '{name[:64]}' in this account")
+            raise NotFound(f"no model deployment '{name[:64]}' in this account; {_deploy(model)}")
+        if deployment.account_id == SYSTEM_ACCOUNT_ID:
+            raise Immutable(f"'{deployment.name}' is built in and stays what it is; {_deploy(model)}")
         named = (deployment.creation_parameters or {}).keys() & {"weights", "adapter"}
         if named:
             raise InvalidParameter(
@@ -201,6 +209,10 @@ class Promotions:
             if server.account_id == model.account_id and behind is not None and _is_kin(model, behind):
                 found.append(server)
         return found
+
+
+def _deploy(model: Model) -> str:
+    return f"deploy '{model.name}' by itself: appliance finetune deploy, or POST /v3/models/{model.id}/deployments"
 
 
 def _is_kin(model: Model, other: Model) -> bool:

@@ -14,7 +14,7 @@ from appliance.config import Config
 from appliance.domain.clock import SystemClock
 from appliance.domain.errors import NotFound, WrongWeights
 from appliance.domain.limits import UNLIMITED, Limits
-from appliance.domain.models import Account, Artifact, Call, Key, Role, Upstream
+from appliance.domain.models import Account, Artifact, Call, Key, Role, Upstream, WeightsFormat
 from appliance.engines.backends import all_backends
 from appliance.lifecycle import upstreams
 from appliance.lifecycle.builtins import SYSTEM_CALLER, Builtins
@@ -181,7 +181,12 @@ class Workshop:
             if name not in known:
                 raise NotFound(f"no artifact named '{name[:128]}'; appliance models list shows them")
         if known[adapter].card.adapter_of is None:
-            raise WrongWeights(f"'{adapter}' is no adapter; name one that was trained or imported")
+            there = ", ".join(name for name, each in known.items() if each.card.adapter_of is not None)
+            raise WrongWeights(
+                f"'{adapter}' is no adapter; name one that was trained or imported ({there or 'there is none yet'})"
+            )
+        if base and known[base].card.format is not WeightsFormat.GGUF:
+            raise WrongWeights(f"'{base}' is {known[base].card.format.value}; an adapter is merged into GGUF weights")
         path = self._store.path_of(known[adapter].files)
         return path, self._store.path_of((known[base] if base else self._base_of(adapter, path)).files)
 

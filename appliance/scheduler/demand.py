@@ -29,6 +29,10 @@ class Demand(Protocol):
     def kind(self) -> list[Any] | None:
         """Everything that decides how much it takes, JSON-able; None: nothing is learnt of it."""
 
+    @property
+    def spreads(self) -> bool:
+        """Whether it could be on more GPUs than it asks for."""
+
     def fewer_gpus(self, there: int) -> str:
         """What to do on a machine that has only so many GPUs: ``set gpus to 1, or to 0 to run it in RAM``."""
 
@@ -41,6 +45,8 @@ class Work(Struct, frozen=True, kw_only=True):
     """All of it where it is in one place. On a GPU, ``host_weights_bytes`` and ``host_compute_bytes`` stay in RAM."""
     resources: Resources = Resources()
     advice: str = "make it smaller"
+    without_gpus: str = "ask for none"
+    """What to do where there is no GPU, for people."""
 
     def asks(self) -> Resources:
         """As it says."""
@@ -54,6 +60,11 @@ class Work(Struct, frozen=True, kw_only=True):
         """What it takes cannot be seen from this process."""
         return None
 
+    @property
+    def spreads(self) -> bool:
+        """A process is on one."""
+        return False
+
     def fewer_gpus(self, there: int) -> str:
         """The words to it."""
-        return f"ask for {f'at most {there}' if there else 'none'}"
+        return f"ask for at most {there}" if there else self.without_gpus

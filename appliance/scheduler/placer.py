@@ -77,7 +77,7 @@ class Placer:
         Raises CannotFit with the numbers when there is none, and when the GPUs that were asked for are not there.
         """
         asked = demand.asks()
-        self._check_gpus(demand, asked)
+        self.check_gpus(demand)
         made = self.candidates(demand, asked, pinned)
         budgets = self._budgets()
         fitting = [placement for placement in made if _fits(placement, asked, pinned.placements, budgets)]
@@ -197,7 +197,9 @@ class Placer:
 
     # --- refusals ------------------------------------------------------------------------------------------------
 
-    def _check_gpus(self, demand: Demand, asked: Resources) -> None:
+    def check_gpus(self, demand: Demand) -> None:
+        """Raise CannotFit when the GPUs that it asks for are not there now."""
+        asked = demand.asks()
         there, suited = self._ledger.gpus, self._gpus.of_kind(asked.gpu_type)
         if asked.gpus <= len(suited):
             return
@@ -238,7 +240,7 @@ class Placer:
         has = f"{gib(budgets.get(device, 0))} for all models{self._beside_others(device, budgets)}"
         pinned_bytes = held_on(device, pinned.placements)
         if not pinned_bytes:
-            more = "" if device == CPU else ", or ask for more GPUs"
+            more = "" if device == CPU or not demand.spreads else ", or ask for more GPUs"
             return CannotFit(
                 f"'{demand.name}' needs {gib(need.total_bytes)}, {device} has {has}; {demand.advice}{more}"
             )

@@ -49,6 +49,11 @@ class Wanted(Struct, frozen=True, kw_only=True):
         weights = _stored_as(spec.weights)
         return [self.backend.version, spec.model_type.value, weights, adapter, spec.slots, spec.parameters]
 
+    @property
+    def spreads(self) -> bool:
+        """Its layers can be shared out."""
+        return True
+
     def fewer_gpus(self, there: int) -> str:
         """What to set on a machine that has only so many GPUs."""
         fewer = f"gpus to {there}, or to 0" if there else "gpus to 0"

@@ -180,8 +180,9 @@ class Blobs:
     def _check_free(self, size_bytes: int) -> None:
         if size_bytes > self.free_bytes():
             raise DiskFull(
-                f"writing this would leave less than the {self._reserve_bytes / _GIB:.1f} GiB that stay reserved "
-                "on the disk (disk_reserve_bytes); remove models or datasets, or move the home to a larger disk"
+                f"{self._free_bytes(self._incoming) / _GIB:.1f} GiB are free on the disk, and writing this would leave "
+                f"less than the {self._reserve_bytes / _GIB:.1f} GiB that stay reserved (disk_reserve_bytes); "
+                "remove models or datasets, or move the home to a larger disk"
             )
 
     def remove(self, digest: str) -> None:

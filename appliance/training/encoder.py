@@ -19,6 +19,7 @@ from msgspec import structs
 
 from appliance.domain.errors import Internal, InvalidParameter, WrongWeights
 from appliance.domain.training import (
+    OF_ADAPTERS,
     Evaluation,
     Hyperparameters,
     Precision,
@@ -55,7 +56,6 @@ PRODUCER: Final = "model-appliance training"
 _PROBES: Final = 8
 _COSINE: Final = 0.9999
 _SCORE_TOLERANCE: Final = 1e-2
-_OF_ADAPTERS: Final = ("rank", "alpha", "target_modules")
 
 
 def run(task: TrainingTask, around: Surroundings) -> TrainingEnded | None:
@@ -154,7 +154,7 @@ def _questions(task: TrainingTask) -> tuple[list[Question], list[Question]]:
 def _check_hyperparameters(asked: Hyperparameters) -> None:
     """Raise InvalidParameter for wishes that only adapters have: the whole encoder is trained here, in float32."""
     plain = Hyperparameters()
-    wrong = [name for name in _OF_ADAPTERS if getattr(asked, name) != getattr(plain, name)]
+    wrong = [name for name in OF_ADAPTERS if getattr(asked, name) != getattr(plain, name)]
     if wrong:
         raise InvalidParameter(f"{', '.join(wrong)}: only adapters of generation have them; leave them out")
     if asked.precision is Precision.BFLOAT16:

@@ -7,6 +7,7 @@ one. However it ends but by SIGKILL or a crash, nothing half made is left (`doma
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -46,7 +47,7 @@ def main(arguments: list[str]) -> int:
     except ApplianceError as error:
         return _failed(error.message)
     except OSError as error:
-        return _failed(f"{place.name} cannot be written: {error.strerror}")
+        return _failed(f"{place.name} cannot be written: {_why(place, error)}")
     except KeyboardInterrupt:
         os._exit(INTERRUPTED)  # the quantizer's thread hears nothing, and would be waited for
     return 0
@@ -62,6 +63,15 @@ def _failed(message: str) -> int:
     except BrokenPipeError:
         os._exit(1)  # nobody listens any more, and the quantizer may still run
     return 1
+
+
+def _why(place: Path, error: OSError) -> str:
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return str(error.strerror)
+    free_bytes = shutil.disk_usage(place.parent).free  # what was written of it is gone again
+    return (
+        f"it needs more than the {free_bytes / 1024**2:,.1f} MiB that are free in {place.parent}; choose another place"
+    )
 
 
 def _tell(done: int, tensors: int) -> None:

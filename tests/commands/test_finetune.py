@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +66,17 @@ def test_a_dataset_from_file_to_end(run: Run, dataset_id: str) -> None:
     assert "no training dataset" in gone.stderr
 
 
+def test_a_dataset_from_a_pipe(server: TrainingServer, run: Run) -> None:
+    """``-`` is standard input, whose length nobody knows beforehand."""
+    command = [sys.executable, "-m", "appliance", "datasets", "upload", "-", "--url", server.url]
+    piped = subprocess.run(
+        [*command, "--key", server.member_key], input=EXAMPLES, capture_output=True, text=True, check=False
+    )
+    assert piped.returncode == 0, piped.stderr
+    assert "'stdin' has 20 examples" in piped.stderr
+    done(run("datasets", "remove", piped.stdout.strip()))
+
+
 def test_a_bad_dataset_names_its_lines(run: Run, tmp_path: Path) -> None:
     """In the server's own words."""
     path = tmp_path / "bad.jsonl"
@@ -81,9 +95,19 @@ def test_a_job_from_order_to_promotion(run: Run, server: TrainingServer, member:
     assert job_id in done(run("finetune", "list"))
     shown = done(run("finetune", "show", job_id, "--events"))
     assert "loss of the base" in shown
+    assert re.search(r"base model +starter-chat\b", shown)
+    assert re.search(rf"adapter +starter-chat-{job_id[:8]}\b", shown), "what merge asks for is nowhere"
     assert "step 5 of 5: loss 0.4000" in shown
 
     listed = {model["id"]: model["deployment_id"] for model in member.get("/v1/models").json()["data"]}
+    deployed = run("finetune", "deploy", job_id, "--name", "by-itself")
+    assert "Call it as 'by-itself'" in deployed.stderr
+    asked = {"model": "by-itself", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+    member.post("/v1/chat/completions", json=asked).raise_for_status()
+    built_in = run("finetune", "promote", job_id, "--deployment", "starter-chat")
+    assert built_in.exit_code == 1
+    assert "'starter-chat' is built in and stays what it is; deploy 'starter-chat-" in built_in.stderr
+
     body = {"name": "cli", "alias": "cli", "model_deployment_id": listed["starter-chat"]}
     member.post("/v4/serving", json=body).raise_for_status()
     promoted = run("finetune", "promote", job_id, "--model-server", "cli")
@@ -93,7 +117,8 @@ def test_a_job_from_order_to_promotion(run: Run, server: TrainingServer, member:
     again = run("finetune", "rollback", job_id)
     assert again.exit_code == 1
     assert "nothing to roll back" in again.stderr
-    done(run("finetune", "cancel", job_id))
+    removed = run("finetune", "cancel", job_id)
+    assert "had ended (COMPLETED) and is removed" in removed.stderr
     assert job_id not in done(run("finetune", "list"))
 
 
@@ -103,13 +128,24 @@ def test_one_that_fails_and_one_that_is_cancelled(run: Run, server: TrainingServ
     order = ("finetune", "create", "--base-model", "starter-chat", "--dataset", dataset_id)
     failed = run(*order, "--watch")
     assert failed.exit_code == 1
-    assert "the loss is not a number" in failed.stderr
+    assert "is FAILED; the loss is not a number" in failed.stderr
     server.order(Orders(hold_at_step=2))
     job_id = done(run(*order))
-    done(run("finetune", "cancel", job_id))
+    cancelled = run("finetune", "cancel", job_id)
+    assert cancelled.stderr == f"{job_id} is cancelled\n"
     watched = run("finetune", "watch", job_id, "--json")
     assert watched.exit_code == 1
     assert json.loads(watched.stdout)["status"] == "CANCELED"
+    nothing = run("finetune", "deploy", job_id)
+    assert nothing.exit_code == 1
+    assert "the job is CANCELED; only what a COMPLETED one has made" in nothing.stderr
+
+
+def test_a_base_that_is_not_there(run: Run, dataset_id: str) -> None:
+    """Neither a name nor an id: the names that there are."""
+    refused = run("finetune", "create", "--base-model", "startr-chat", "--dataset", dataset_id)
+    assert refused.exit_code == 1
+    assert "no model 'startr-chat' in this account; there are: starter-chat, " in refused.stderr
 
 
 def test_hyperparameters_are_checked_by_the_server(run: Run, dataset_id: str) -> None:

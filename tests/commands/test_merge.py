@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import json
+import os
+import re
 import sys
 from pathlib import Path
 
@@ -9,7 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli import main
+from appliance.commands.common import workshop
 from appliance.commands.merge import merge
+from appliance.training import merging
 from tests.store.test_peft_folder import write_folder
 from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 
@@ -57,6 +63,8 @@ def test_an_adapter_is_merged_with_the_base_that_it_names(home: Path, tmp_path: 
         (["base", "x.gguf"], "'base' is no adapter"),
         (["lora", "x.gguf", "--base", "nothing"], "no artifact named 'nothing'"),
         (["lora", "x.gguf", "--base", "lora"], "the adapter changes"),
+        (["base", "x.gguf"], "name one that was trained or imported (lora)"),
+        (["lora", "nowhere/x.gguf"], "nowhere; make it first"),
     ],
 )
 def test_what_cannot_be_merged_is_said(home: Path, tmp_path: Path, arguments: list[str], complaint: str) -> None:
@@ -111,3 +119,22 @@ def test_an_adapter_of_peft_needs_its_base(home: Path) -> None:
         assert done.exit_code == 1
         assert complaint in f"{done.output} {done.exception}"
     assert "another" not in invoke("models", "list", home=home).output
+
+
+def test_a_full_disk(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was written of it goes, and the last word has the bytes and what to do. A double says that it is full."""
+
+    def full_disk(base: object, adapter: object, partial: Path, *others: object) -> None:
+        partial.write_bytes(b"some of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("appliance.store.merge.merge", full_disk)
+    with workshop(home) as shop:
+        adapter, base = shop.adapter_and_base("lora", None)
+    status = merging.main([str(base), str(adapter), str(tmp_path / "x.gguf"), "f16", "0"])
+    assert status == 1
+    said = json.loads(capsys.readouterr().out)["failed"]
+    assert re.fullmatch(r"x\.gguf cannot be written: it needs more than the [\d,.]+ MiB that are free in \S+; .*", said)
+    assert list(tmp_path.iterdir()) == []

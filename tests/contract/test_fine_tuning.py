@@ -6,6 +6,7 @@ The server is real; what it starts to train is a stand-in (``tests.support.stand
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -392,6 +393,11 @@ WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
         ("'epoch'", "there are: alpha"),
     ),
     "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1,024")),
+    "rows longer than the base was made for": (
+        {"vendor_configuration": {"hyperparameters": {"sequence_length": 9000}}},
+        422,
+        ("'sequence_length' is 9,000, and 'starter-chat' was made for 2,048 tokens; lower it",),
+    ),
     "one of another type": ({"vendor_configuration": {"hyperparameters": {"epochs": "many"}}}, 422, ("must be float",)),
     "another vendor": ({"vendor_configuration": {"vendor": "OPENAI"}}, 400, ("trains elsewhere",)),
     "an output": ({"vendor_configuration": {"output": "s3://x"}}, 400, ("output is not served",)),
@@ -482,6 +488,7 @@ def test_cancelling(server: TrainingServer, admin: httpx.Client, upload: Upload)
     running, waiting = order(admin, upload().id), order(admin, upload().id)
     holding(admin, running["id"], 2)
     assert job_of(admin, waiting["id"])["status"] == "PENDING"
+    assert "1 may run at once (finetuning_at_once)" in job_of(admin, waiting["id"])["status_reason"]
     for job in (waiting, running):
         assert admin.delete(f"/v4/fine-tuning-jobs/{job['id']}").json() == {"count": 1, "success": True}
         assert job_of(admin, job["id"])["status"] == "CANCELED"
@@ -489,6 +496,56 @@ def test_cancelling(server: TrainingServer, admin: httpx.Client, upload: Upload)
     admin.delete(f"/v4/fine-tuning-jobs/{running['id']}").raise_for_status()
     assert admin.get(f"/v4/fine-tuning-jobs/{running['id']}").status_code == 404
     assert admin.get("/v3/fine-tuning-jobs").json()[-1]["status"] == "CANCELED"
+
+
+def test_what_an_encoder_does_not_have(admin: httpx.Client, upload: Upload) -> None:
+    """Hyperparameters of adapters, before anything is stored; at their defaults they are no wish."""
+    body = {
+        "training_dataset_id": upload(PAIRS, "RERANKING_QUESTIONS").id,
+        "base_model_id": base_id(admin, "starter-embed"),
+    }
+
+    def sent(**hyperparameters: Any) -> httpx.Response:
+        configuration = {"vendor_configuration": {"hyperparameters": hyperparameters}}
+        return admin.post("/v4/fine-tuning-jobs", json={**body, **configuration})
+
+    refused = sent(rank=4, target_modules=["q_proj"], alpha=32.0)
+    assert refused.status_code == 422
+    assert refused.json()["detail"].startswith("rank, target_modules: only adapters of text models have them")
+    ended(admin, sent(rank=16, target_modules=[]).raise_for_status().json()["id"])
+
+
+def test_what_a_job_stands_on_cannot_go(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """Its base stays until it has ended, by whatever dialect it is to be deleted; then it goes."""
+    name = name_of_its_own("base")
+    base = chain.make_model(admin, chain.CHAT, "starter-chat", name, "CHAT_COMPLETION")
+    server.order(Orders(hold_at_step=3))
+    job = order(admin, upload().id, base_model_id=base)
+    holding(admin, job["id"], 2)
+    for dialect in ("v3", "v4"):
+        refused = admin.delete(f"/{dialect}/models/{base}")
+        assert refused.status_code == 409
+        assert f"model '{name}' is needed by 1 fine-tuning job(s)" in refused.json()["detail"]
+        assert job["id"] in refused.json()["detail"]
+    admin.delete(f"/v4/fine-tuning-jobs/{job['id']}").raise_for_status()
+    admin.delete(f"/v3/models/{base}").raise_for_status()
+
+
+def test_a_model_that_was_deployed_since_the_order(server: TrainingServer, admin: httpx.Client, upload: Upload) -> None:
+    """Its weights cannot change under its deployment: the job has failed, and says what its training is kept as."""
+    name = name_of_its_own("target")
+    target = chain.make_model(admin, chain.CHAT, "starter-chat", name, "CHAT_COMPLETION")
+    server.order(Orders(hold_at_step=3))
+    job = order(admin, upload().id, fine_tuned_model_id=target)
+    holding(admin, job["id"], 2)
+    made = admin.post(f"/v3/models/{target}/deployments", json={"name": name}).raise_for_status().json()
+    server.go.touch()
+    reason = ended(admin, job["id"], "FAILED")["status_reason"]
+    assert reason.startswith(f"'{name}' is deployed ({name})")
+    kept = re.search(r"it is kept as '(\S+)'", reason)
+    assert kept
+    assert kept[1] in {artifact["name"] for artifact in admin.get("/admin/artifacts").json()}
+    chain.remove(admin, chain.Deployed(name, target, made["id"]))
 
 
 # --- what comes of it ------------------------------------------------------------------------------------------------
@@ -557,7 +614,9 @@ def test_a_deployment_is_promoted_in_place(admin: httpx.Client, upload: Upload) 
     job = order(admin, upload().id, base_model_id=deployed.model_id)
     done = ended(admin, job["id"])
     path = f"/admin/fine-tuning-jobs/{job['id']}"
-    assert admin.post(f"{path}/promote", json={}).status_code == 422
+    missing = admin.post(f"{path}/promote", json={})
+    assert missing.status_code == 422
+    assert "no model server stands before a model of the same base or group" in missing.json()["detail"]
     admin.post(f"{path}/promote", json={"deployment": deployed.name}).raise_for_status()
     assert admin.get(f"/v3/models/{done['fine_tuned_model_id']}/deployments").json()[0]["id"] == deployed.deployment_id
     admin.post(f"{path}/rollback").raise_for_status()

@@ -244,6 +244,21 @@ def test_a_lock_beyond_another(function, tmp_path: Path) -> None:
     ]
 
 
+def test_room_is_asked_for_what_fine_tuning_brings(function, tmp_path: Path) -> None:
+    """Of a bundle's wheels only those that its locks name are unpacked once more."""
+    payload, kept = tmp_path / "payload", {"torch.whl": "ab" * 32, "peft.whl": "cd" * 32, "litestar.whl": "ef" * 32}
+    (payload / "wheels").mkdir(parents=True)
+    for name in kept:
+        (payload / "wheels" / name).touch()
+    (payload / "MANIFEST.sha256").write_text("".join(f"{digest}  wheels/{name}\n" for name, digest in kept.items()))
+    (payload / "torch.lock").write_text(f"torch==2 --hash=sha256:{kept['torch.whl']}\n")
+    (payload / "finetuning.lock").write_text(
+        f"peft==1 \\\n    --hash=sha256:{'00' * 32} \\\n    --hash=sha256:{kept['peft.whl']}\n"
+    )
+    function(f"link_wheels {payload} {tmp_path}/linked {payload}/torch.lock {payload}/finetuning.lock")
+    assert sorted(path.name for path in (tmp_path / "linked").iterdir()) == ["peft.whl", "torch.whl"]
+
+
 def test_torch_needs_room_to_unpack(function, tmp_path: Path) -> None:
     """How much depends on the build that the index gave: three times its wheels."""
     with (tmp_path / "torch.whl").open("wb") as wheel:

@@ -47,6 +47,7 @@ def test_the_unit_is_what_install_sh_prepares(unit: str, checkout: Path) -> None
     [
         ("Type", "notify"),
         ("Restart", "on-failure"),
+        ("OOMPolicy", "continue"),
         ("NoNewPrivileges", "yes"),
         ("CapabilityBoundingSet", ""),
         ("ProtectSystem", "strict"),

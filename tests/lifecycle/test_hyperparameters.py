@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.training import Hyperparameters, Schedule
-from appliance.lifecycle.hyperparameters import SETTINGS, check, complete
+from appliance.domain.training import Hyperparameters, Schedule, TrainingKind
+from appliance.lifecycle.hyperparameters import SETTINGS, check, check_kind, complete
 
 
 def test_the_table_is_the_contract():
@@ -24,6 +24,24 @@ def test_clients_may_send_text():
     assert (chosen.epochs, chosen.packing, chosen.seed) == (2.0, False, 3)
     assert chosen.target_modules == ("q_proj", "v_proj")
     assert chosen.schedule is Schedule.LINEAR
+
+
+def test_adapters_have_some_of_their_own():
+    """An encoder is trained as a whole: what would not be heeded is refused, unless it changes nothing."""
+    given = {"rank": 4, "target_modules": ["q_proj"], "epochs": 2.0}
+    check_kind(TrainingKind.GENERATION, given)
+    check_kind(TrainingKind.EMBEDDING, {"rank": 16, "alpha": 32.0, "target_modules": [], "epochs": 2.0})
+    with pytest.raises(InvalidParameter, match="rank, target_modules: only adapters") as refused:
+        check_kind(TrainingKind.RERANKING, given)
+    assert [loc[-1] for loc, _ in refused.value.errors] == ["rank", "target_modules"]
+
+
+def test_encoders_are_trained_in_float32() -> None:
+    """Half precision is refused with the order, not a minute later."""
+    check_kind(TrainingKind.GENERATION, {"precision": "bfloat16"})
+    check_kind(TrainingKind.EMBEDDING, {"precision": "auto"})
+    with pytest.raises(InvalidParameter, match="float32"):
+        check_kind(TrainingKind.EMBEDDING, {"precision": "bfloat16"})
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

@@ -63,6 +63,13 @@ class TestErrors:
             await client.create_key(admin.KeyCreate(name="x", role="member"))
         assert (caught.value.title, caught.value.code) == ("Not allowed", "forbidden")
 
+    async def test_a_full_disk(self, client: Client, node: FixedNode) -> None:
+        """It is no fault of what was sent, whose size has the same status."""
+        node.routes["POST", "/admin/keys"] = lambda _: problem(413, "0.6 GiB are free on the disk", "disk_full")
+        with pytest.raises(Refused) as caught:
+            await client.create_key(admin.KeyCreate(name="x", role="member"))
+        assert caught.value.title == "Disk full"
+
     async def test_incident(self, client: Client, node: FixedNode) -> None:
         """A fault of the server names the incident that its log explains."""
         fault = admin.Problem(detail="the engine died", code="internal", errors=[], incident_id="ab12")
