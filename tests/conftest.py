@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +13,10 @@ from hypothesis import HealthCheck, settings
 from tests.support import uses
 from tests.support.recorder import Recorder
 from tests.support.server import Server, running_server
+
+# Tests start some two hundred processes: what each would compile anew takes longer than what most are started for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A test says what holds, not how fast a busy machine finds it out.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
