@@ -199,7 +199,7 @@ def test_batches_are_listed_newest_first(client: OpenAI) -> None:
 
 def test_cancelling_keeps_what_was_answered(client: OpenAI) -> None:
     """A cancelled batch ends at once though its requests would run for long, and says when; twice is a 409."""
-    # More lines begin than there are slots, in no certain order: one of two short ones has a slot before any other ends.
+    # one more line begins than there are slots, in no certain order: of two short ones one has a slot
     short = [chat_line(f"s{n}", "Hello", max_tokens=1) for n in range(2)]
     forever = [chat_line(f"q{n}", "Hello", max_tokens=1024, logit_bias={"300": 100}) for n in range(200)]
     file_id = upload(client, [*short, *forever])
