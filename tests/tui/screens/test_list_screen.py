@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
 import pytest
 
-from tests.tui.conftest import until
+from tests.tui.conftest import ConsolePilot, until
 from tests.tui.support.fixed_node import FixedNode
 from tui.app import ConsoleApp
 from tui.screens.list_screen import ListScreen
@@ -14,15 +18,22 @@ ASKED = {"5": "/admin/keys", "6": "/admin/upstreams", "7": "/v1/batches"}
 """What a screen asks for, by the key that leads to it."""
 
 
+@asynccontextmanager
+async def shown(console: ConsoleApp, key: str) -> AsyncIterator[tuple[ConsolePilot, ListScreen[Any]]]:
+    """The screen that a key leads to, with its records."""
+    async with console.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: console.role)
+        await pilot.press(key)
+        screen = console.screen
+        assert isinstance(screen, ListScreen)
+        await until(pilot, lambda: len(screen.records) > 1)
+        yield pilot, screen
+
+
 @pytest.mark.parametrize("key", ASKED)
 async def test_the_cursor_decides_what_the_sheet_shows(fixed_console: ConsoleApp, key: str) -> None:
     """It begins in the list; another row is another record, and another sheet."""
-    async with fixed_console.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: fixed_console.role)
-        await pilot.press(key)
-        screen = fixed_console.screen
-        assert isinstance(screen, ListScreen)
-        await until(pilot, lambda: len(screen.records) > 1)
+    async with shown(fixed_console, key) as (pilot, screen):
         assert screen.table.has_focus
         first, title = screen.selected, str(screen.query_one(FactSheet).border_title)
         await pilot.press("down")
@@ -37,12 +48,7 @@ async def test_reloading(fixed_console: ConsoleApp, node: FixedNode, key: str, p
     def asked() -> int:
         return sum(request.url.path == path for request in node.requests)
 
-    async with fixed_console.run_test(size=(120, 40)) as pilot:
-        await until(pilot, lambda: fixed_console.role)
-        await pilot.press(key)
-        screen = fixed_console.screen
-        assert isinstance(screen, ListScreen)
-        await until(pilot, lambda: len(screen.records) > 1)
+    async with shown(fixed_console, key) as (pilot, screen):
         await pilot.press("down")
         before = asked()
         await pilot.press("r")
