@@ -25,6 +25,7 @@ from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
 from appliance.api.description.document import DescriptionConfig
+from appliance.api.description.serving import description_router
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
 from appliance.api.headers import QuotaHeaders
 from appliance.api.idempotency import Idempotency
@@ -174,7 +175,7 @@ def _openapi() -> DescriptionConfig:
         version=appliance.__version__,
         description=(appliance.__doc__ or "").strip(),
         render_plugins=[page],
-        path="/schema",
+        openapi_router=description_router("/schema"),
     )
 
 

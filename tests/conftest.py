@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 
 import httpx
@@ -11,6 +13,10 @@ from hypothesis import HealthCheck, settings
 from tests.support import uses
 from tests.support.recorder import Recorder
 from tests.support.server import Server, running_server
+
+# Tests start some two hundred processes: what each would compile anew takes longer than what most are started for.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # A test says what holds, not how fast a busy machine finds it out.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -42,6 +48,7 @@ def member(server: Server) -> Iterator[httpx.Client]:
 
 
 RECORDER = pytest.StashKey[Recorder]()
+RECORD = pytest.StashKey[list[uses.Recorded]]()
 SEEN = pytest.StashKey[dict[str, set[uses.Use]]]()
 
 
@@ -52,6 +59,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """From now on requests are noted."""
+    config.stash[RECORD] = uses.read()
     config.stash[SEEN] = {}
     config.stash[RECORDER] = Recorder()
     config.stash[RECORDER].watch_requests()
@@ -73,12 +81,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     if item.config.getoption("--record-uses"):
         item.config.stash[SEEN][item.nodeid] = seen
     else:
-        check_uses(item.nodeid, seen)
+        check_uses(item.nodeid, seen, item.config.stash[RECORD])
 
 
-def check_uses(test: str, seen: set[uses.Use]) -> None:
+def check_uses(test: str, seen: set[uses.Use], record: list[uses.Recorded]) -> None:
     """Fail a test that no longer does what the record says of it, and one that does what no record knows."""
-    record = uses.read()
     again = f"python -m pytest '{test}' --record-uses, then make docs"
     gone = [each.use for each in record if each.test == test and each.use not in seen]
     assert not gone, f"the record says that this test makes these uses, and it does not: {gone}; run {again}"

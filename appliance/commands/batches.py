@@ -5,22 +5,18 @@ A client of the server like the console; files go both ways in pieces, however l
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, get_args
+from typing import TYPE_CHECKING, BinaryIO, get_args
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from appliance.commands.common import (
-    INTERRUPTED,
     Pair,
     ask,
     json_option,
@@ -29,13 +25,13 @@ from appliance.commands.common import (
     print_rows,
     url_option,
 )
+from appliance.commands.watching import Glance, watched
 from appliance.wire.batches import BatchCreate, Endpoint
 
 if TYPE_CHECKING:
     from tui.client import Client
     from tui.records import Batch
 
-LOOK_SECONDS = 1.0
 MOST_FAULTS = 20
 """Faults of a file that are printed; all of them are in the JSON."""
 
@@ -163,31 +159,13 @@ def watch_batch(url: str, key: str | None, as_json: bool, batch_id: str) -> None
 
 
 def _watched(url: str, key: str, batch_id: str) -> Batch:
-    """The batch once it has ended. Ctrl-C ends the watching only."""
-
-    async def follow(client: Client) -> Batch:
-        with _progress() as bar:
-            task = bar.add_task("", total=None)
-            while not (batch := await client.batch(batch_id)).is_final:
-                _tell(bar, task, batch)
-                await asyncio.sleep(LOOK_SECONDS)
-            return batch
-
-    try:
-        return ask(url, key, follow)
-    except KeyboardInterrupt:
-        click.echo(f"The batch goes on; end it with: appliance batches cancel {batch_id}", err=True)
-        sys.exit(INTERRUPTED)
+    how_to_end = f"The batch goes on; end it with: appliance batches cancel {batch_id}"
+    return watched(url, key, lambda client: client.batch(batch_id), _glance, how_to_end)
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-
-
-def _tell(bar: Progress, task: Any, batch: Batch) -> None:
+def _glance(batch: Batch) -> Glance:
     counts = batch.request_counts
-    bar.update(task, description=batch.status, total=counts.total or None, completed=counts.completed + counts.failed)
+    return Glance(batch.is_final, batch.status, counts.completed + counts.failed, counts.total)
 
 
 def _exit_as(batch: Batch) -> None:

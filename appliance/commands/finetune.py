@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from appliance.commands.common import INTERRUPTED, Pair, json_option, key_option, print_json, print_rows, url_option
+from appliance.commands.common import Pair, json_option, key_option, print_json, print_rows, url_option
 from appliance.commands.datasets import ask_training
 from appliance.commands.merge import merge
+from appliance.commands.watching import Glance, watched
 from appliance.wire.sgp_training import FineTuningConfiguration, FineTuningJobCreate, FineTuningJobV4, PromotionCreate
 
 if TYPE_CHECKING:
     from appliance.wire.sgp_v3 import Model
+    from tui.client import Client
     from tui.training import TrainingClient
 
-LOOK_SECONDS = 1.0
 ENDED = frozenset({"COMPLETED", "FAILED", "CANCELED"})
 
 job_argument = click.argument("job_id", metavar="JOB")
@@ -175,32 +173,19 @@ def watch_job(url: str, key: str | None, as_json: bool, job_id: str) -> None:
 
 
 def _watched(url: str, key: str, job_id: str) -> FineTuningJobV4:
-    """The job once it has ended. Ctrl-C ends the watching only."""
+    def look(client: Client) -> Awaitable[FineTuningJobV4]:
+        from tui.training import TrainingClient  # here only: other commands start without the HTTP library
 
-    async def follow(client: TrainingClient) -> FineTuningJobV4:
-        with _progress() as bar:
-            task = bar.add_task("", total=None)
-            while (job := await client.job(job_id)).status not in ENDED:
-                _tell(bar, task, job)
-                await asyncio.sleep(LOOK_SECONDS)
-            return job
+        return TrainingClient(client).job(job_id)
 
-    try:
-        return ask_training(url, key, follow)
-    except KeyboardInterrupt:
-        click.echo(f"The job goes on; end it with: appliance finetune cancel {job_id}", err=True)
-        sys.exit(INTERRUPTED)
+    how_to_end = f"The job goes on; end it with: appliance finetune cancel {job_id}"
+    return watched(url, key, look, _glance, how_to_end)
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True)
-
-
-def _tell(bar: Progress, task: Any, job: FineTuningJobV4) -> None:
+def _glance(job: FineTuningJobV4) -> Glance:
     loss = f" loss {job.loss:.4f}" if job.loss is not None else ""
     waits = f" ({job.status_reason})" if job.status == "PENDING" and job.status_reason else ""
-    bar.update(task, description=f"{job.status}{waits}{loss}", total=job.steps or None, completed=job.step)
+    return Glance(job.status in ENDED, f"{job.status}{waits}{loss}", job.step, job.steps)
 
 
 # --- ending, serving ------------------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
 """Watches over remote deployments: an upstream goes and comes back by itself, without anybody touching this node.
 
 An engine that lost its upstream is proved anew at once, so that the deployment's status says what is so. One that
-FAILED is asked for again every few seconds, and is READY as soon as its upstream serves the model. That an idle engine
-has lost its upstream the scheduler's canary finds out.
+FAILED is asked for again, soon at first and then every few seconds, and is READY as soon as its upstream serves the
+model. That an idle engine has lost its upstream the scheduler's canary finds out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from appliance.scheduler.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
-ASK_SECONDS = 10.0
+FIRST_PAUSE_SECONDS = 1.0
+"""An upstream that was only started anew is back soon; each further question waits twice as long."""
+LONGEST_PAUSE_SECONDS = 10.0
 
 
 class UpstreamWatch:
@@ -45,7 +47,9 @@ class UpstreamWatch:
         self._statuses = statuses
         self._clock = clock
         self._asking: asyncio.Task[None] | None = None
+        self._asked_for: set[str] = set()
         self._next_seconds = 0.0
+        self._pause_seconds = FIRST_PAUSE_SECONDS
 
     def look(self) -> None:
         """Prove anew who lost its upstream; ask for those that failed, if it is time."""
@@ -53,12 +57,22 @@ class UpstreamWatch:
             lost = resident.engine is not None and resident.engine.failure is not None
             if lost and resident.state is ResidentState.READY and isinstance(resident.wanted.spec, RemoteSpec):
                 self._deployments.warm(resident.wanted.deployment_id)
+        failed = self._failed()
+        if self._asking is None or self._asking.done():
+            self._ask_if_it_is_time(failed)
+
+    def _ask_if_it_is_time(self, failed: list[Deployment]) -> None:
         now = self._clock.monotonic_seconds()
-        if now < self._next_seconds or (self._asking is not None and not self._asking.done()):
+        ids = {deployment.id for deployment in failed}
+        if ids - self._asked_for:
+            self._next_seconds, self._pause_seconds = now, FIRST_PAUSE_SECONDS
+        self._asked_for &= ids
+        if not failed or now < self._next_seconds:
             return
-        self._next_seconds = now + ASK_SECONDS
-        if failed := self._failed():
-            self._asking = asyncio.create_task(self._ask_all(failed))
+        self._asked_for = ids
+        self._next_seconds = now + self._pause_seconds
+        self._pause_seconds = min(2 * self._pause_seconds, LONGEST_PAUSE_SECONDS)
+        self._asking = asyncio.create_task(self._ask_all(failed))
 
     async def close(self) -> None:
         """Stop asking."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from appliance.engines.base import Need, in_ram
 from appliance.scheduler.demand import Demand
 from appliance.scheduler.policy import Candidate, Head
 
 
-class Tenant:
+class Tenant(ABC):
     """Mutable; only the scheduler writes it, on the event loop."""
 
     def __init__(self, holder: str, demand: Demand, need: Need, now_seconds: float) -> None:
@@ -27,14 +29,14 @@ class Tenant:
         """How many it is to be on; 0: RAM."""
 
     @property
+    @abstractmethod
     def rank(self) -> int:
         """Its class in the line for room: the lowest goes first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def as_candidate(self) -> Candidate:
         """What the eviction policy may know of one that has its room."""
-        raise NotImplementedError
 
+    @abstractmethod
     def as_head(self, now_seconds: float) -> Head:
         """What the eviction policy may know of one that waits for room."""
-        raise NotImplementedError

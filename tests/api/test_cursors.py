@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from litestar import Litestar, get
 
-from appliance.api.sgp.cursors import MAX_LIMIT, Cursor
+from appliance.api.sgp.cursors import CURSOR, MAX_LIMIT, Cursor, TheCursor
 from appliance.domain.errors import InvalidParameter
 
 
@@ -107,3 +109,32 @@ def test_what_makes_no_sense(cursor: Cursor, words: str) -> None:
     """It is refused by name, never answered with some page."""
     with pytest.raises(InvalidParameter, match=words):
         cursor.of(ITEMS, VALUES)
+
+
+@get("/", dependencies=CURSOR)
+async def echo(cursor: TheCursor) -> Cursor:
+    return cursor
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"limit": 3, "sort_by": "name", "sort_order": "asc", "starting_after": "a"},
+        {"ending_before": "b"},
+    ],
+)
+async def test_what_the_query_says(asked: dict[str, Any]) -> None:
+    """Each field by its name; what is left out is a hundred items, newest first."""
+    usual: dict[str, Any] = {
+        "limit": 100,
+        "starting_after": None,
+        "ending_before": None,
+        "sort_by": "created_at",
+        "sort_order": "desc",
+    }
+    transport = httpx.ASGITransport(Litestar([echo], openapi_config=None))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/", params=asked)).raise_for_status().json() == {**usual, **asked}
+        for wrong in ({"limit": 0}, {"limit": "x"}, {"sort_order": "up"}):
+            assert (await client.get("/", params=wrong)).status_code == 400, wrong

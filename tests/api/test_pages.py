@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
 import pytest
+from litestar import Litestar, get
 from msgspec import Struct
 
-from appliance.api.sgp.v4.pages import MAX_LIMIT, Cut, words_of
+from appliance.api.sgp.v4.pages import CUT, MAX_LIMIT, Cut, TheCut, words_of
 from appliance.domain.errors import InvalidParameter
 
 
@@ -98,3 +100,18 @@ def test_words() -> None:
     """Joined, repeated, with blanks and empty ones."""
     assert words_of(["a,b", " c ", ",,"]) == ["a", "b", "c"]
     assert words_of(None) == []
+
+
+@get("/", dependencies=CUT)
+async def echo(cut: TheCut) -> dict[str, int]:
+    return {"page": cut.page, "limit": cut.limit}
+
+
+@pytest.mark.parametrize("asked", [{}, {"page": 3}, {"limit": 7}])
+async def test_what_the_query_says(asked: dict[str, int]) -> None:
+    """The first hundred where it says nothing; pages count from 1."""
+    transport = httpx.ASGITransport(Litestar([echo], openapi_config=None))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get("/", params=asked)).raise_for_status().json() == {"page": 1, "limit": 100, **asked}
+        for wrong in ({"page": 0}, {"limit": 0}, {"page": "x"}):
+            assert (await client.get("/", params=wrong)).status_code == 400, wrong

@@ -112,12 +112,12 @@ async def test_the_limit_holds(client: Client) -> None:
 
 async def test_what_cannot_be_called_is_said_and_the_next_is_measured(client: Client) -> None:
     """A deployment that was deleted meanwhile costs a note, not the run."""
-    there = await deployment(client, "starter-rerank")
+    there = await deployment(client, "starter-chat")
     found: list[Found] = []
     gone = replace(there, id="gone", name="gone")
     await Bench(client, SIZES, SystemClock(), lambda _: None, found).run([gone, there])
 
-    assert [(each.deployment_name, len(each.points)) for each in found] == [("gone", 0), ("starter-rerank", 2)]
+    assert [(each.deployment_name, len(each.points)) for each in found] == [("gone", 0), ("starter-chat", 4)]
     assert "gone" in found[0].notes[0]
 
 

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli import main
-from appliance.commands import batches as commands
+from appliance.commands import watching
 from tests.support import chain
 from tests.support.server import Server
 from tui.client import Client
@@ -23,7 +23,7 @@ Run = Callable[..., Result]
 @pytest.fixture
 def run(server: Server, member: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs ``appliance batches`` with a member's key. Files that a test leaves are removed."""
-    monkeypatch.setattr(commands, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.05)
 
     def invoke(*arguments: str) -> Result:
         where = ["--url", server.url, "--key", server.member_key]

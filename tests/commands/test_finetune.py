@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from appliance.cli import main
-from appliance.commands import finetune as commands
+from appliance.commands import watching
 from tests.support.stand_in_training import Orders
 from tests.support.training_server import TrainingServer, training_server
 
@@ -32,7 +32,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]
 @pytest.fixture
 def run(server: TrainingServer, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs a command with a member's key."""
-    monkeypatch.setattr(commands, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(watching, "LOOK_SECONDS", 0.05)
     server.order(Orders())
     where = ["--url", server.url, "--key", server.member_key]
     return lambda *arguments: CliRunner().invoke(main, [*arguments, *where])

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from scale_gp import AsyncSGPClient, DefaultHttpxClient, NotFoundError, SGPClient
 
-from tests.contract.conftest import NO_TLS, settled
+from tests.contract.conftest import NO_TLS, CallLog, Starters, settled
 from tests.contract.test_sse import frames
 from tests.support.server import Server
 
@@ -55,6 +55,24 @@ def test_a_completion(server: Server, sgp: SGPClient) -> None:
         pieces: list[Any] = list(lenient.beta.completions.create(**TEXT, stream=True))
     assert "".join(piece.choices[0].text for piece in pieces) == whole.choices[0].text
     assert pieces[-1].choices[0].finish_reason == whole.choices[0].finish_reason
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "model_type"),
+    [
+        ("/v4/beta/chat/completions", ASK, "CHAT_COMPLETION"),
+        ("/v4/beta/completions", TEXT, "COMPLETION"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_calls_are_logged_as_v4s(
+    path: str, body: dict[str, Any], model_type: str, stream: bool, member: httpx.Client, calls: CallLog,
+    starters: Starters,
+) -> None:  # fmt: skip
+    """A call's dialect is the one that it was asked in, also where the body is OpenAI's."""
+    with calls.one_more(starters.chat) as logged:
+        member.post(path, json={**body, "stream": stream}).raise_for_status()
+    assert (logged["dialect"], logged["model_type"]) == ("sgp_v4", model_type)
 
 
 @pytest.mark.parametrize(("path", "body"), [("/v4/beta/chat/completions", ASK), ("/v4/beta/completions", TEXT)])

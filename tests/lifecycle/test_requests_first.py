@@ -38,6 +38,7 @@ class Stage:
         self.turns = Turns(self.scheduler, clock)
         self.calls: list[Call] = []
         self.order: list[str] = []
+        self.three_answered = asyncio.Event()
         directory = Directory()
         for kind, path in (
             (ModelType.COMPLETION, write_llama(folder / "text.gguf")),
@@ -76,6 +77,8 @@ class Stage:
         (text,) = await execution.texts()
         assert text.finish_reason is FinishReason.LENGTH
         self.order.append(who)
+        if len(self.order) == 3:
+            self.three_answered.set()
 
 
 @pytest.fixture
@@ -89,8 +92,7 @@ async def test_a_request_is_answered_next(stage: Stage) -> None:
     """All slots are taken by a batch when a request comes: it is answered before any line that had not begun, and the
     batch goes on to its end."""
     lines = [asyncio.create_task(stage.complete(f"line {n}", stage.background)) for n in range(LINES)]
-    while len(stage.order) < 3:
-        await asyncio.sleep(0)
+    await stage.three_answered.wait()
     before = len(stage.order)
     await stage.complete("request", stage.requests)
     place = stage.order.index("request")

@@ -15,7 +15,7 @@ from appliance.domain.models import Deployment, DeploymentStatus, ModelType, Ups
 from appliance.lifecycle.deployments import Deployments, Statuses
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
-from appliance.lifecycle.upstream_watch import ASK_SECONDS, UpstreamWatch
+from appliance.lifecycle.upstream_watch import LONGEST_PAUSE_SECONDS, UpstreamWatch
 from appliance.registry.database import Database
 from appliance.registry.deployments import deployments as rows
 from appliance.registry.migrations import REGISTRY
@@ -97,9 +97,37 @@ async def test_a_failed_one_is_asked_for_again(scene: Scene) -> None:
     scene.backend.error = None
     scene.watch.look()
     assert scene.backend.loads == []
-    scene.clock.seconds += ASK_SECONDS
+    scene.clock.seconds += LONGEST_PAUSE_SECONDS
     await scene.until(lambda: scene.watch.look() or scene.shown.status is DeploymentStatus.READY)
     assert [engine.closed for engine in scene.backend.loads] == [True, False]
+
+
+async def test_it_is_asked_for_less_and_less(scene: Scene) -> None:
+    """At once, then after 1, 2, 4, 8 and from there on every 10 seconds; and at once again when it has failed anew."""
+    asked: list[float] = []
+    scene.backend.error = NotReady("down")
+    scene.deployments.warm("far")
+    await scene.is_now(DeploymentStatus.FAILED)
+
+    async def look() -> None:
+        before = scene.watch._asking
+        scene.watch.look()
+        if scene.watch._asking is not before and scene.watch._asking is not None:
+            asked.append(scene.clock.seconds)
+            await asyncio.wait([scene.watch._asking])
+
+    began = scene.clock.seconds
+    for _ in range(40):
+        await look()
+        scene.clock.seconds += 1
+    assert [seconds - began for seconds in asked] == [0, 1, 3, 7, 15, 25, 35]
+
+    await scene.statuses.set("far", DeploymentStatus.READY, None)
+    await look()
+    await scene.statuses.set("far", DeploymentStatus.FAILED, "gone again")
+    await look()
+    await look()
+    assert [seconds - began for seconds in asked[7:]] == [40]
 
 
 async def test_what_cannot_be_resolved_says_so(scene: Scene) -> None:

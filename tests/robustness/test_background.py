@@ -17,7 +17,7 @@ from tests.support.chain import Deployed
 from tests.support.server import Server, running_server
 from tests.support.tiny_models import write_llama
 
-LINES = 120
+LINES = 60
 TASKS = 30
 SLOTS = 4
 TOKENS = 200

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,13 +62,14 @@ def check_it_answers(server: Server, deployed: Deployed) -> None:
     assert answer.status_code == 200, answer.text
 
 
-def running_stream(server: Server, model: str) -> tuple[httpx.Client, httpx.Response]:
-    """An answer that has begun and has no end in sight."""
-    client = server.client()
+@contextmanager
+def running_stream(server: Server, model: str) -> Iterator[Iterator[bytes]]:
+    """An answer that has begun and has no end in sight: what is still to come of it."""
     body = {"model": model, "prompt": "hello", "stream": True}
-    answer = client.send(client.build_request("POST", "/v1/completions", json=body), stream=True)
-    next(answer.iter_raw())
-    return client, answer
+    with server.client() as client, client.stream("POST", "/v1/completions", json=body) as answer:
+        pieces = answer.iter_raw()  # kept: an iterator that is dropped takes the connection with it
+        next(pieces)
+        yield pieces
 
 
 def test_deployments_and_keys_come_back(restarted: Server, deployed: Deployed, pinned: Deployed) -> None:
@@ -104,10 +106,8 @@ def test_model_servers_come_back(restarted: Server, deployed: Deployed, pinned: 
 
 def test_a_stop_ends_running_streams_in_time(restarted: Server, deployed: Deployed) -> None:
     """SIGTERM in the middle of an endless answer: cut off after the grace time, exit status 0, logged as cancelled."""
-    client, answer = running_stream(restarted, "kept")
-    assert restarted.stop() == 0
-    answer.close()
-    client.close()
+    with running_stream(restarted, "kept"):
+        assert restarted.stop() == 0
     restarted.start()
 
     with restarted.client() as after:
@@ -121,11 +121,10 @@ def test_a_kill_loses_requests_in_flight_and_nothing_else(restarted: Server, dep
         answered = client.post("/v1/completions", json={"model": "kept", "prompt": "hello", "max_tokens": 3})
         assert answered.status_code == 200
         before = chain.calls_of(client, deployed)
-    streams = [running_stream(restarted, "kept") for _ in range(3)]
-    assert restarted.stop(signal.SIGKILL) == -signal.SIGKILL
-    for client, answer in streams:
-        answer.close()
-        client.close()
+    with ExitStack() as streams:
+        for _ in range(3):
+            streams.enter_context(running_stream(restarted, "kept"))
+        assert restarted.stop(signal.SIGKILL) == -signal.SIGKILL
     restarted.start()
 
     check_it_answers(restarted, deployed)

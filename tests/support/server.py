@@ -51,7 +51,9 @@ class Server:
         finally:
             watchdog.cancel()
         if not self.member_key:
-            self.member_key = self.cli("keys", "create", "--role", "member", "--name", "tests", "--quiet").strip()
+            with self.client() as client:
+                made = client.post("/admin/keys", json={"name": "tests", "role": "member"}).raise_for_status().json()
+            self.member_key = made["secret"]
 
     def _read_banner(self) -> None:
         assert self.process is not None

@@ -6,21 +6,17 @@ from datetime import UTC, datetime
 from functools import partial
 
 from rich.text import Text
-from textual.app import ComposeResult
-from textual.containers import Container
 from textual.message import Message
 from textual.notifications import SeverityLevel
-from textual.widgets import DataTable
 
 from appliance.wire import admin
-from tui.client import Client
 from tui.format import bar, format_status, format_time
 from tui.keymap import AREAS, bindings
 from tui.records import Batch
-from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import Confirm
+from tui.screens.list_screen import ListScreen
 from tui.widgets.fact_sheet import Facts, FactSheet
-from tui.widgets.record_table import Cell, Column, RecordTable
+from tui.widgets.record_table import Cell, Column
 
 COLUMNS = (
     Column("Batch", 15),
@@ -31,7 +27,6 @@ COLUMNS = (
     Column("Endpoint", 20, wide=True),
     Column("Created (UTC)", 16, wide=True),
 )
-EMPTY = "none yet"
 FIRST_STEPS = (
     ("1", 'a file, one request a line: {"custom_id": "1", "method": "POST",'),
     ("", '"url": "/v1/chat/completions", "body": {"model": …, "messages": …}}'),
@@ -45,10 +40,14 @@ SHOWN_FAULTS = 20
 SEVERITIES: dict[str, SeverityLevel] = {"failed": "error", "expired": "error", "cancelled": "warning"}
 
 
-class BatchesScreen(ConsoleScreen):
+class BatchesScreen(ListScreen[Batch]):
     """See the module."""
 
     area = "batches"
+    noun = "batch"
+    heading = "Batches of this key's account"
+    columns = COLUMNS
+    empty = "none yet"
     BINDINGS = bindings(AREAS["batches"].actions)
 
     class Arrived(Message):
@@ -65,44 +64,23 @@ class BatchesScreen(ConsoleScreen):
             super().__init__()
             self.batch = batch
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._batches: dict[str, Batch] = {}
-
-    def compose_body(self) -> ComposeResult:
-        """The list, and a sheet about the selected one."""
-        with Container(classes="list-over-sheet"):
-            table = RecordTable(*COLUMNS, id="batch-list", empty=EMPTY)
-            table.border_title = "Batches of this key's account"
-            yield table
-            yield FactSheet(id="batch-sheet")
-
-    def on_mount(self) -> None:
-        """Begin in the list."""
-        super().on_mount()
-        self._table.focus()
-
     # --- fetching --------------------------------------------------------------------------------------------
 
     def reload(self) -> None:
         """Ask for the batches."""
         self.ask(self.client.batches, self.Arrived, group="batches")
 
-    def action_reload(self) -> None:
-        """Ask again because the operator wants it."""
-        self.reload()
-
     def show_node(self, node: admin.State) -> None:
         """Follow the batches at the pace of the node's state while one runs here or elsewhere."""
-        runs = node.batches_unfinished or any(not batch.is_final for batch in self._batches.values())
+        runs = node.batches_unfinished or any(not batch.is_final for batch in self.records.values())
         if self.is_current and runs:
             self.reload()
 
     def on_batches_screen_arrived(self, event: Arrived) -> None:
         """Show them, newest first; say which ended since the last look."""
-        before, self._batches = self._batches, {batch.id: batch for batch in event.batches}
-        self._table.show({batch.id: batch_cells(batch) for batch in event.batches})
-        self._show_sheet()
+        before, self.records = self.records, {batch.id: batch for batch in event.batches}
+        self.table.show({batch.id: batch_cells(batch) for batch in event.batches})
+        self.show_selected()
         for batch in event.batches:
             if batch.is_final and batch.id in before and not before[batch.id].is_final:
                 self._announce(batch)
@@ -116,13 +94,10 @@ class BatchesScreen(ConsoleScreen):
             markup=False,
         )
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Show more about the row under the cursor."""
-        self._show_sheet()
-
-    def _show_sheet(self) -> None:
+    def show_selected(self) -> None:
+        """The batch, or how to run the first one."""
         sheet = self.query_one(FactSheet)
-        if batch := self._selected:
+        if batch := self.selected:
             sheet.show(batch.id, batch_facts(batch))
         else:
             sheet.show("How to run one", FIRST_STEPS)
@@ -131,13 +106,13 @@ class BatchesScreen(ConsoleScreen):
 
     def action_copy(self) -> None:
         """Hand the ID to the terminal's clipboard (OSC 52; not every terminal takes it)."""
-        if batch := self._selected:
+        if batch := self.selected:
             self.app.copy_to_clipboard(batch.id)
             self.notify(batch.id, title="Copied, if your terminal allows it", markup=False)
 
     def action_cancel(self) -> None:
         """Ask, then cancel the selected batch."""
-        batch = self._selected
+        batch = self.selected
         if batch is None:
             return
         if batch.is_final:
@@ -157,14 +132,6 @@ class BatchesScreen(ConsoleScreen):
     def on_batches_screen_cancelled(self, event: Cancelled) -> None:
         """Show the new state."""
         self.reload()
-
-    @property
-    def _table(self) -> RecordTable:
-        return self.query_one("#batch-list", RecordTable)
-
-    @property
-    def _selected(self) -> Batch | None:
-        return self._batches.get(self._table.selected_key or "")
 
 
 def short(batch: Batch) -> str:

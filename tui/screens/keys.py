@@ -6,22 +6,19 @@ from datetime import datetime
 from functools import partial
 
 from rich.text import Text
-from textual.app import ComposeResult
-from textual.containers import Container
 from textual.message import Message
-from textual.widgets import DataTable
 
 from appliance.wire import admin
 from appliance.wire.quotas import Account, Limits
 from tui.client import Client
 from tui.format import format_status, format_time
 from tui.keymap import AREAS, bindings
-from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import Confirm
+from tui.screens.list_screen import ListScreen
 from tui.screens.new_key import NewKeyForm
 from tui.screens.secret import SecretDialog
 from tui.widgets.fact_sheet import Facts, FactSheet
-from tui.widgets.record_table import Cell, Column, RecordTable
+from tui.widgets.record_table import Cell, Column
 
 COLUMNS = (
     Column("Name"),
@@ -35,10 +32,13 @@ COLUMNS = (
 )
 
 
-class KeysScreen(ConsoleScreen):
+class KeysScreen(ListScreen[admin.Key]):
     """See the module."""
 
     area = "keys"
+    noun = "key"
+    heading = "API keys"
+    columns = COLUMNS
     BINDINGS = bindings(AREAS["keys"].actions)
 
     class Arrived(Message):
@@ -65,47 +65,25 @@ class KeysScreen(ConsoleScreen):
 
     def __init__(self, client: Client) -> None:
         super().__init__(client)
-        self._keys: dict[str, admin.Key] = {}
         self._looked_at = ""
 
-    def compose_body(self) -> ComposeResult:
-        """The list, and a sheet about the selected key's limits."""
-        with Container(classes="list-over-sheet"):
-            table = RecordTable(*COLUMNS, id="key-list", empty="none")
-            table.border_title = "API keys"
-            yield table
-            yield FactSheet(id="key-sheet")
-
-    def on_mount(self) -> None:
-        """Begin in the list."""
-        super().on_mount()
-        self._table.focus()
-
     def reload(self) -> None:
-        """Ask for the keys. A member's question is asked too: the server says why there is no answer."""
-        if not self.for_admin:
-            self._table.border_subtitle = "an admin's key is needed"
+        """Ask for the keys."""
+        self.say_if_for_admins()
         self.ask(self.client.keys, self.Arrived, group="keys")
-
-    def action_reload(self) -> None:
-        """Ask again because the operator wants it."""
-        self.reload()
 
     def on_keys_screen_arrived(self, event: Arrived) -> None:
         """Show the keys, those in use first."""
         ordered = sorted(event.keys, key=lambda key: (key.revoked_at is not None, key.created_at))
-        self._keys = {key.id: key for key in ordered}
+        self.records = {key.id: key for key in ordered}
         node: admin.State | None = getattr(self.app, "node", None)
         now = node.now if node else None
-        self._table.show({key.id: key_cells(key, now) for key in ordered})
-        self._look()
+        self.table.show({key.id: key_cells(key, now) for key in ordered})
+        self.show_selected()
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Show more about the row under the cursor."""
-        self._look()
-
-    def _look(self) -> None:
-        if key := self._keys.get(self._table.selected_key or ""):
+    def show_selected(self) -> None:
+        """The key's limits at once, and what it has used once that is known."""
+        if key := self.selected:
             if key.id != self._looked_at:
                 self.query_one(FactSheet).show(key.name, key_facts(key))
             self._looked_at = key.id
@@ -129,7 +107,7 @@ class KeysScreen(ConsoleScreen):
 
     def action_revoke(self) -> None:
         """Ask, then revoke the selected key."""
-        key = self._keys.get(self._table.selected_key or "")
+        key = self.selected
         if key is None or key.revoked_at is not None:
             return
         question = (
@@ -145,10 +123,6 @@ class KeysScreen(ConsoleScreen):
         """Say so and show the new state."""
         self.notify(f"'{event.key.name}' is no longer accepted", title="Key revoked", markup=False)
         self.reload()
-
-    @property
-    def _table(self) -> RecordTable:
-        return self.query_one("#key-list", RecordTable)
 
 
 def key_cells(key: admin.Key, now: datetime | None) -> tuple[Cell, ...]:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-from textual.app import ComposeResult
-from textual.containers import Container
 from textual.message import Message
-from textual.widgets import DataTable
 
 from appliance.wire import admin, sgp_v3
-from tui.client import Client
 from tui.format import format_time
 from tui.keymap import AREAS, bindings
-from tui.screens.base import ConsoleScreen
 from tui.screens.confirm import Confirm
+from tui.screens.list_screen import ListScreen
 from tui.screens.upstream_forms import NewUpstreamForm, RekeyForm
 from tui.widgets.fact_sheet import Facts, FactSheet
-from tui.widgets.record_table import Cell, Column, RecordTable
+from tui.widgets.record_table import Cell, Column
 
 COLUMNS = (
     Column("Name"),
@@ -26,7 +22,6 @@ COLUMNS = (
     Column("Key", 3),
     Column("Used by", 7, right=True),
 )
-EMPTY = "none yet: press n"
 FIRST_STEPS = (
     ("1", 'allow the host in the server\'s appliance.toml: upstream_hosts = ["api.openai.com"]; restart it'),
     ("2", "press n and give the endpoint's base URL and key"),
@@ -35,10 +30,14 @@ FIRST_STEPS = (
 """What to do before there is an upstream."""
 
 
-class UpstreamsScreen(ConsoleScreen):
+class UpstreamsScreen(ListScreen[admin.Upstream]):
     """See the module."""
 
     area = "upstreams"
+    noun = "upstream"
+    heading = "Upstreams"
+    columns = COLUMNS
+    empty = "none yet: press n"
     BINDINGS = bindings(AREAS["upstreams"].actions)
 
     class Arrived(Message):
@@ -56,47 +55,22 @@ class UpstreamsScreen(ConsoleScreen):
             self.name = name
             self.answer = answer
 
-    def __init__(self, client: Client) -> None:
-        super().__init__(client)
-        self._upstreams: dict[str, admin.Upstream] = {}
-
-    def compose_body(self) -> ComposeResult:
-        """The list, and a sheet about the selected one."""
-        with Container(classes="list-over-sheet"):
-            table = RecordTable(*COLUMNS, id="upstream-list", empty=EMPTY)
-            table.border_title = "Upstreams"
-            yield table
-            yield FactSheet(id="upstream-sheet")
-
-    def on_mount(self) -> None:
-        """Begin in the list."""
-        super().on_mount()
-        self._table.focus()
-
     def reload(self) -> None:
-        """Ask for the upstreams. A member's question is asked too: the server says why there is no answer."""
-        if not self.for_admin:
-            self._table.border_subtitle = "an admin's key is needed"
+        """Ask for the upstreams."""
+        self.say_if_for_admins()
         self.ask(self.client.upstreams, self.Arrived, group="upstreams")
-
-    def action_reload(self) -> None:
-        """Ask again because the operator wants it."""
-        self.reload()
 
     def on_upstreams_screen_arrived(self, event: Arrived) -> None:
         """Show them by name."""
         ordered = sorted(event.upstreams, key=lambda upstream: upstream.name)
-        self._upstreams = {upstream.name: upstream for upstream in ordered}
-        self._table.show({upstream.name: upstream_cells(upstream) for upstream in ordered})
-        self._show_sheet()
+        self.records = {upstream.name: upstream for upstream in ordered}
+        self.table.show({upstream.name: upstream_cells(upstream) for upstream in ordered})
+        self.show_selected()
 
-    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Show more about the row under the cursor."""
-        self._show_sheet()
-
-    def _show_sheet(self) -> None:
+    def show_selected(self) -> None:
+        """The upstream, or how to add the first one."""
         sheet = self.query_one(FactSheet)
-        if upstream := self._selected:
+        if upstream := self.selected:
             sheet.show(upstream.name, upstream_facts(upstream))
         else:
             sheet.show("How to add one", FIRST_STEPS)
@@ -118,7 +92,7 @@ class UpstreamsScreen(ConsoleScreen):
 
     def action_rekey(self) -> None:
         """Open the form for another key of the selected one."""
-        if upstream := self._selected:
+        if upstream := self.selected:
             self.app.push_screen(RekeyForm(self.client, upstream.name), self._rekeyed)
 
     def _rekeyed(self, changed: admin.Upstream | None) -> None:
@@ -129,7 +103,7 @@ class UpstreamsScreen(ConsoleScreen):
 
     def action_remove(self) -> None:
         """Ask, then remove the selected one."""
-        if upstream := self._selected:
+        if upstream := self.selected:
             question = f"Remove upstream '{upstream.name}' ({upstream.base_url}) and its key? This cannot be undone."
             self.app.push_screen(Confirm("Remove upstream", question, "Remove"), partial(self._remove, upstream.name))
 
@@ -141,14 +115,6 @@ class UpstreamsScreen(ConsoleScreen):
         """Say so and show what is left."""
         self.notify(f"'{event.name}' was removed, and its key", title="Upstream removed", markup=False)
         self.reload()
-
-    @property
-    def _table(self) -> RecordTable:
-        return self.query_one("#upstream-list", RecordTable)
-
-    @property
-    def _selected(self) -> admin.Upstream | None:
-        return self._upstreams.get(self._table.selected_key or "")
 
 
 def upstream_cells(upstream: admin.Upstream) -> tuple[Cell, ...]:

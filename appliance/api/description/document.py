@@ -59,10 +59,13 @@ class Document(OpenAPI):
     """Litestar's document, which it fills after it is made and then asks for as plain values."""
 
     operations: dict[str, Operation]
+    _finished: Json | None = None
 
     def to_schema(self) -> Json:
-        """The finished document."""
-        return Description(self.operations).finish(super().to_schema())
+        """The finished document; it is worked out once."""
+        if self._finished is None:
+            self._finished = Description(self.operations).finish(super().to_schema())
+        return self._finished
 
 
 class Description:

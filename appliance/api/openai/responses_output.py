@@ -5,6 +5,7 @@ Whole answers and streams are written by the same writer, so that both end in th
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -132,7 +133,7 @@ class ResponseWriter:
         return {"type": kind, "sequence_number": self._number, **values}
 
 
-class _OpenItem:
+class _OpenItem(ABC):
     """An item under way."""
 
     part: str | None = None
@@ -144,9 +145,9 @@ class _OpenItem:
         self.id = f"{prefix}_{uuid4().hex}"
         self.text = ""
 
+    @abstractmethod
     def object(self, status: str) -> dict[str, Any]:
         """The item as it stands; while in progress its parts are told by events of their own."""
-        raise NotImplementedError
 
     def done(self) -> dict[str, Any]:
         """What the event at its end repeats."""

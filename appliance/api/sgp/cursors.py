@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
+from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
 from msgspec import Struct
 
@@ -85,6 +86,24 @@ class Cursor(Struct, frozen=True, kw_only=True):
                 errors=[((name,), "unknown")],
             )
         return anchors.index(wanted)
+
+
+def _provide_cursor(
+    limit: Limit = 100,
+    starting_after: StartingAfter = None,
+    ending_before: EndingBefore = None,
+    sort_by: SortBy = "created_at",
+    sort_order: SortOrder = "desc",
+) -> Cursor:
+    return Cursor(
+        limit=limit, starting_after=starting_after, ending_before=ending_before, sort_by=sort_by, sort_order=sort_order
+    )
+
+
+TheCursor: TypeAlias = NamedDependency[Cursor]
+"""What the query says of the part and the order; newest first unless it says otherwise."""
+CURSOR = {"cursor": Provide(_provide_cursor, sync_to_thread=False)}
+"""Dependencies of a controller with such a list."""
 
 
 def _comparable(value: Any) -> str | int | float | datetime:

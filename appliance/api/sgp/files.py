@@ -6,10 +6,11 @@ import ast
 import io
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from litestar import Request
 from litestar.datastructures import UploadFile
+from litestar.params import QueryParameter
 from litestar.response import File as FileResponse
 
 from appliance.api.downloads import download
@@ -20,8 +21,11 @@ from appliance.domain.errors import InvalidParameter, NotFound
 from appliance.domain.models import Caller
 from appliance.lifecycle.files import USER_DATA
 from appliance.lifecycle.node import Node
-from appliance.wire.sgp_files import File, FilePage, Identity
+from appliance.wire.sgp_files import File, FileDeleted, FilePage, Identity
 
+Filename = Annotated[
+    str | None, QueryParameter(name="filename", description="a part of the name, in upper or lower case")
+]
 TEXT_NAME = "file.txt"
 """Of a text that comes without a name."""
 TEXT_TYPE = "text/plain"
@@ -35,8 +39,12 @@ VALUES: dict[str, Callable[[StoredFile], Any]] = {
 _OBJECT = re.compile(r"<_io\.\w+ .*>|<[\w.]+ object at 0x[0-9a-f]+>", re.DOTALL)
 
 
-async def upload(request: Request[Any, Any, Any], node: Node, caller: Caller) -> StoredFile:
+async def create(request: Request[Any, Any, Any], node: Node, caller: Caller) -> File:
     """Store the part ``file`` of a form: a file with its name, or a text. Raises InvalidParameter, Busy, DiskFull."""
+    return await view(node, await _upload(request, node, caller))
+
+
+async def _upload(request: Request[Any, Any, Any], node: Node, caller: Caller) -> StoredFile:
     form = await request.form()
     try:
         unknown = sorted(set(form.keys()) - {"file"})
@@ -109,6 +117,16 @@ async def views(node: Node, files: Sequence[StoredFile]) -> list[File]:
         for file in files
         if file.id in notes
     ]
+
+
+async def one(node: Node, caller: Caller, file_id: str) -> File:
+    """A file of the caller's account. Raises NotFound."""
+    return await view(node, await node.files.get(caller, file_id))
+
+
+async def delete(node: Node, caller: Caller, file_id: str) -> FileDeleted:
+    """It is gone, unless an unfinished batch reads it. Raises NotFound, Conflict."""
+    return FileDeleted(id=(await node.files.delete(caller, file_id)).id)
 
 
 async def view(node: Node, file: StoredFile) -> File:

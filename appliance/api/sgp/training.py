@@ -17,6 +17,7 @@ from appliance.domain.models import Caller
 from appliance.lifecycle import hyperparameters
 from appliance.lifecycle.builtins import SYSTEM_USER_ID
 from appliance.lifecycle.node import Node
+from appliance.wire import sgp
 from appliance.wire import sgp_training as wire
 from appliance.wire.limits import MAX_NAME_LENGTH, Name
 
@@ -101,6 +102,12 @@ def _pieces(upload: UploadFile) -> Iterator[bytes]:
         yield piece
 
 
+async def delete_dataset(node: Node, caller: Caller, dataset_id: str) -> sgp.Deleted:
+    """It is gone, unless a job stands on it. Raises NotFound, Conflict."""
+    await node.datasets.delete(caller, dataset_id)
+    return sgp.Deleted(count=1)
+
+
 def dataset_view(dataset: TrainingDataset) -> wire.TrainingDataset:
     """As v3 shows it."""
     return wire.TrainingDataset(**_dataset_fields(dataset))
@@ -155,8 +162,18 @@ def _job_fields(node: Node, job: FineTuningJob) -> dict[str, Any]:
     }
 
 
-def event_view(event: FineTuningEvent) -> wire.FineTuningEvent:
-    """As both show it."""
+async def delete_job(node: Node, caller: Caller, job_id: str) -> sgp.Deleted:
+    """Cancelled if it has not ended, removed if it has. Raises NotFound."""
+    await node.finetuning.delete(caller, job_id)
+    return sgp.Deleted(count=1)
+
+
+async def events(node: Node, caller: Caller, job_id: str) -> list[wire.FineTuningEvent]:
+    """What a job has reported, oldest first, as both show it. Raises NotFound."""
+    return [_event_view(event) for event in await node.finetuning.events(caller, job_id)]
+
+
+def _event_view(event: FineTuningEvent) -> wire.FineTuningEvent:
     figures = {name: getattr(event, name) for name in wire.FineTuningEvent.__struct_fields__ if name != "timestamp"}
     return wire.FineTuningEvent(**figures, timestamp=event.at.timestamp())
 

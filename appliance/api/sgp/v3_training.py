@@ -43,8 +43,7 @@ class TrainingDatasetController(Controller):
     @delete("/{dataset_id:str}", operation_id="v3DeleteTrainingDataset", status_code=200)
     async def delete_dataset(self, node: TheNode, caller: TheCaller, dataset_id: PathId) -> sgp.Deleted:
         """Delete a training dataset that no job stands on."""
-        await node.datasets.delete(caller, dataset_id)
-        return sgp.Deleted(count=1)
+        return await training.delete_dataset(node, caller, dataset_id)
 
 
 class FineTuningJobController(Controller):
@@ -75,10 +74,9 @@ class FineTuningJobController(Controller):
     @delete("/{job_id:str}", operation_id="v3DeleteFineTuningJob", status_code=200)
     async def delete_job(self, node: TheNode, caller: TheCaller, job_id: PathId) -> sgp.Deleted:
         """Cancel a job that has not ended, remove one that has. Its model stays."""
-        await node.finetuning.delete(caller, job_id)
-        return sgp.Deleted(count=1)
+        return await training.delete_job(node, caller, job_id)
 
     @get("/{job_id:str}/events", operation_id="v3ListFineTuningEvents")
     async def list_events(self, node: TheNode, caller: TheCaller, job_id: PathId) -> list[wire.FineTuningEvent]:
         """What a job has reported, oldest first."""
-        return [training.event_view(event) for event in await node.finetuning.events(caller, job_id)]
+        return await training.events(node, caller, job_id)

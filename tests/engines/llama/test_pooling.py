@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -152,12 +153,19 @@ def test_a_dropped_job_leaves_the_others(bert: Path) -> None:
     stepper.close()
 
 
-async def test_closing_ends_what_runs(bert: Path) -> None:
+async def test_closing_ends_what_runs(bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request under way learns that it can be sent again; a later one that there is no engine."""
     engine = LlamaEmbeddingEngine(Model(bert), OPTIONS)
+    under_way = threading.Event()
+    step = engine._stepper.step
+
+    def told() -> bool:
+        under_way.set()
+        return step()
+
+    monkeypatch.setattr(engine._stepper, "step", told)
     task = asyncio.create_task(engine.embed(EmbeddingRequest(texts=TEXTS * 50)))
-    while not engine.stats().active and not engine.stats().waiting:
-        await asyncio.sleep(0)
+    assert await asyncio.to_thread(under_way.wait, 60)
     await asyncio.to_thread(engine.close)
     with pytest.raises((NotReady, Internal)):
         await task

@@ -17,7 +17,7 @@ async def test_create_use_and_revoke(pilot: ConsolePilot, server: Server) -> Non
     await pilot.press("5")
     await until(pilot, lambda: pilot.app.screen.query_one("#key-list", RecordTable).row_count >= 2)
     await pilot.press("n", *"console test", "enter")
-    await until(pilot, lambda: isinstance(pilot.app.screen, SecretDialog))
+    await until(pilot, lambda: isinstance(pilot.app.screen, SecretDialog) and pilot.app.screen.query("#secret"))
     secret = str(pilot.app.screen.query_one("#secret").render())
     with server.client(secret) as client:
         assert client.get("/user-info").status_code == 200

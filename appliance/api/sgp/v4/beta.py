@@ -14,6 +14,7 @@ from litestar.response import Stream
 
 from appliance.api.handlers import TheCaller, TheNode
 from appliance.api.openai import routes as openai
+from appliance.api.sgp.v4.by_name import DIALECT
 from appliance.api.streaming import without_done
 from appliance.wire import openai as wire
 
@@ -25,7 +26,7 @@ async def create_chat_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.ChatCompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Answer a conversation, as `/v1/chat/completions` does; `model` may be `vendor/name`."""
-    return without_done(await openai.answer_chat(request, node, caller, data, openai.DIALECT))
+    return without_done(await openai.answer_chat(request, node, caller, data, DIALECT))
 
 
 @post("/v4/beta/completions", operation_id="v4BetaCreateCompletion", status_code=200, tags=TAGS)
@@ -33,4 +34,4 @@ async def create_completion(
     request: Request[Any, Any, Any], node: TheNode, caller: TheCaller, data: JSONBody[wire.CompletionCreate]
 ) -> dict[str, Any] | Stream:
     """Continue one or several prompts, as `/v1/completions` does; `model` may be `vendor/name`."""
-    return without_done(await openai.answer_prompts(request, node, caller, data, openai.DIALECT))
+    return without_done(await openai.answer_prompts(request, node, caller, data, DIALECT))

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 from litestar import Controller, Request, delete, get, post
-from litestar.params import QueryParameter
 from litestar.response import File as FileResponse
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
 from appliance.api.sgp import files
-from appliance.api.sgp.cursors import Cursor, EndingBefore, Limit, SortBy, SortOrder, StartingAfter
+from appliance.api.sgp.cursors import CURSOR, TheCursor
 from appliance.api.sgp.v4.pages import AccountFilter
 from appliance.wire.sgp_files import File, FileDeleted, FilePage
-
-Filename = Annotated[
-    str | None, QueryParameter(name="filename", description="a part of the name, in upper or lower case")
-]
 
 
 class BetaFileController(Controller):
@@ -25,39 +20,29 @@ class BetaFileController(Controller):
 
     path = "/v4/beta/files"
     tags = ("v4 beta",)
+    dependencies = CURSOR
 
     @post(operation_id="v4BetaCreateFile", status_code=200, opt=CREATES)
     async def create_file(self, request: Request[Any, Any, Any], node: TheNode, caller: TheCaller) -> File:
         """Keep a file: a multipart form with `file`, as a text or as a file with its name."""
-        return await files.view(node, await files.upload(request, node, caller))
+        return await files.create(request, node, caller)
 
     @get(operation_id="v4BetaListFiles")
     async def list_files(
         self,
         node: TheNode,
         caller: TheCaller,
+        cursor: TheCursor,
         account_id: AccountFilter = None,
-        filename: Filename = None,
-        limit: Limit = 100,
-        starting_after: StartingAfter = None,
-        ending_before: EndingBefore = None,
-        sort_by: SortBy = "created_at",
-        sort_order: SortOrder = "desc",
+        filename: files.Filename = None,
     ) -> FilePage:
         """A part of the account's files, newest first unless another order is asked for."""
-        cursor = Cursor(
-            limit=limit,
-            starting_after=starting_after,
-            ending_before=ending_before,
-            sort_by=sort_by,
-            sort_order=sort_order,
-        )
         return await files.page(node, node.keys.select_account(caller, account_id), cursor, filename)
 
     @get("/{file_id:str}", operation_id="v4BetaGetFile")
     async def get_file(self, node: TheNode, caller: TheCaller, file_id: PathId) -> File:
         """One file, without its bytes."""
-        return await files.view(node, await node.files.get(caller, file_id))
+        return await files.one(node, caller, file_id)
 
     @get("/{file_id:str}/content", operation_id="v4BetaGetFileContent")
     async def get_file_content(self, node: TheNode, caller: TheCaller, file_id: PathId) -> FileResponse:
@@ -67,4 +52,4 @@ class BetaFileController(Controller):
     @delete("/{file_id:str}", operation_id="v4BetaDeleteFile", status_code=200)
     async def delete_file(self, node: TheNode, caller: TheCaller, file_id: PathId) -> FileDeleted:
         """Delete a file that no unfinished batch reads."""
-        return FileDeleted(id=(await node.files.delete(caller, file_id)).id)
+        return await files.delete(node, caller, file_id)

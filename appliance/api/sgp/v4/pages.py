@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
+from litestar.di import NamedDependency, Provide
 from litestar.params import QueryParameter
 
 from appliance.domain.errors import InvalidParameter
@@ -63,6 +64,16 @@ class Cut:
         for name, descending in reversed(self._order):
             views.sort(key=lambda view: _comparable(key(view, name)), reverse=descending)
         return views
+
+
+def _provide_cut(page: PageNumber = 1, limit: Limit = 100) -> Cut:
+    return Cut(page, limit)
+
+
+TheCut: TypeAlias = NamedDependency[Cut]
+"""The page that the query asks for, of a list that has one order."""
+CUT = {"cut": Provide(_provide_cut, sync_to_thread=False)}
+"""Dependencies of a controller with such a list."""
 
 
 def _order(sort_by: Sequence[str] | None, sortable: Collection[str]) -> list[tuple[str, bool]]:

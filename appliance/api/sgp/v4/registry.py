@@ -12,7 +12,7 @@ from appliance.api.auth import require_admin
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
 from appliance.api.sgp.v4 import views
-from appliance.api.sgp.v4.pages import AccountFilter, Cut, Limit, PageNumber, SortBy, Words, words_of
+from appliance.api.sgp.v4.pages import CUT, AccountFilter, Cut, Limit, PageNumber, SortBy, TheCut, Words, words_of
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Caller, Model
 from appliance.lifecycle.node import Node
@@ -28,19 +28,15 @@ class TemplateController(Controller):
 
     path = "/v4/model-templates"
     tags = ("v4 model templates",)
+    dependencies = CUT
 
     @get(operation_id="v4ListModelTemplates")
     async def list_templates(
-        self,
-        node: TheNode,
-        caller: TheCaller,
-        account_id: AccountFilter = None,
-        page: PageNumber = 1,
-        limit: Limit = 100,
+        self, node: TheNode, caller: TheCaller, cut: TheCut, account_id: AccountFilter = None
     ) -> wire.TemplatePage:
         """A page of the templates."""
         found = node.templates.list(caller, account_id)
-        return wire.TemplatePage(**Cut(page, limit).of(found, views.template_view))
+        return wire.TemplatePage(**cut.of(found, views.template_view))
 
     @post(operation_id="v4CreateModelTemplate", status_code=200, opt=CREATES, guards=[require_admin])
     async def create_template(
@@ -131,18 +127,14 @@ class GroupController(Controller):
 
     path = "/v4/model-groups"
     tags = ("v4 model groups",)
+    dependencies = CUT
 
     @get(operation_id="v4ListModelGroups")
     async def list_groups(
-        self,
-        node: TheNode,
-        caller: TheCaller,
-        account_id: AccountFilter = None,
-        page: PageNumber = 1,
-        limit: Limit = 100,
+        self, node: TheNode, caller: TheCaller, cut: TheCut, account_id: AccountFilter = None
     ) -> wire.GroupPage:
         """A page of the groups."""
-        return wire.GroupPage(**Cut(page, limit).of(node.groups.list(caller, account_id), views.group_view))
+        return wire.GroupPage(**cut.of(node.groups.list(caller, account_id), views.group_view))
 
     @post(operation_id="v4CreateModelGroup", status_code=200, opt=CREATES)
     async def create_group(self, node: TheNode, caller: TheCaller, data: JSONBody[sgp.GroupCreate]) -> wire.Group:

@@ -13,7 +13,7 @@ from litestar.response import Stream
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
 from appliance.api.sgp import training
-from appliance.api.sgp.v4.pages import AccountFilter, Cut, Limit, PageNumber
+from appliance.api.sgp.v4.pages import CUT, AccountFilter, TheCut
 from appliance.wire import sgp
 from appliance.wire import sgp_training as wire
 
@@ -25,19 +25,15 @@ class TrainingDatasetController(Controller):
 
     path = "/v4/training-datasets"
     tags = ("v4 fine-tuning",)
+    dependencies = CUT
 
     @get(operation_id="v4ListTrainingDatasets")
     async def list_datasets(
-        self,
-        node: TheNode,
-        caller: TheCaller,
-        account_id: AccountFilter = None,
-        page: PageNumber = 1,
-        limit: Limit = 100,
+        self, node: TheNode, caller: TheCaller, cut: TheCut, account_id: AccountFilter = None
     ) -> wire.TrainingDatasetPage:
         """A page of the training datasets."""
         found = await node.datasets.list(caller, account_id)
-        return wire.TrainingDatasetPage(**Cut(page, limit).of(found, training.dataset_view_v4))
+        return wire.TrainingDatasetPage(**cut.of(found, training.dataset_view_v4))
 
     @post(operation_id="v4CreateTrainingDataset", status_code=200, opt=CREATES)
     async def create_dataset(
@@ -56,8 +52,7 @@ class TrainingDatasetController(Controller):
     @delete("/{training_dataset_id:str}", operation_id="v4DeleteTrainingDataset", status_code=200)
     async def delete_dataset(self, node: TheNode, caller: TheCaller, training_dataset_id: PathId) -> sgp.Deleted:
         """Delete a training dataset that no job stands on."""
-        await node.datasets.delete(caller, training_dataset_id)
-        return sgp.Deleted(count=1)
+        return await training.delete_dataset(node, caller, training_dataset_id)
 
     @get("/{training_dataset_id:str}/contents", operation_id="v4ListTrainingDatasetContents")
     async def list_contents(self, node: TheNode, caller: TheCaller, training_dataset_id: PathId) -> Stream:
@@ -87,19 +82,15 @@ class FineTuningJobController(Controller):
 
     path = "/v4/fine-tuning-jobs"
     tags = ("v4 fine-tuning",)
+    dependencies = CUT
 
     @get(operation_id="v4ListFineTuningJobs")
     async def list_jobs(
-        self,
-        node: TheNode,
-        caller: TheCaller,
-        account_id: AccountFilter = None,
-        page: PageNumber = 1,
-        limit: Limit = 100,
+        self, node: TheNode, caller: TheCaller, cut: TheCut, account_id: AccountFilter = None
     ) -> wire.FineTuningJobPage:
         """A page of the fine-tuning jobs."""
         found = await node.finetuning.list(caller, account_id)
-        return wire.FineTuningJobPage(**Cut(page, limit).of(found, lambda job: training.job_view_v4(node, job)))
+        return wire.FineTuningJobPage(**cut.of(found, lambda job: training.job_view_v4(node, job)))
 
     @post(operation_id="v4CreateFineTuningJob", status_code=200, opt=CREATES)
     async def create_job(
@@ -116,12 +107,11 @@ class FineTuningJobController(Controller):
     @delete("/{fine_tuning_job_id:str}", operation_id="v4DeleteFineTuningJob", status_code=200)
     async def delete_job(self, node: TheNode, caller: TheCaller, fine_tuning_job_id: PathId) -> sgp.Deleted:
         """Cancel a job that has not ended, remove one that has. Its model stays."""
-        await node.finetuning.delete(caller, fine_tuning_job_id)
-        return sgp.Deleted(count=1)
+        return await training.delete_job(node, caller, fine_tuning_job_id)
 
     @get("/{fine_tuning_job_id:str}/events", operation_id="v4ListFineTuningEvents")
     async def list_events(
         self, node: TheNode, caller: TheCaller, fine_tuning_job_id: PathId
     ) -> list[wire.FineTuningEvent]:
         """What a job has reported, oldest first, as a bare array."""
-        return [training.event_view(event) for event in await node.finetuning.events(caller, fine_tuning_job_id)]
+        return await training.events(node, caller, fine_tuning_job_id)

@@ -12,8 +12,7 @@ from msgspec import UNSET
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
 from appliance.api.sgp import files
-from appliance.api.sgp.cursors import Cursor, EndingBefore, Limit, SortBy, SortOrder, StartingAfter
-from appliance.api.sgp.v4.beta_files import Filename
+from appliance.api.sgp.cursors import CURSOR, TheCursor
 from appliance.domain.errors import Unsupported
 from appliance.wire.sgp_files import File, FileDeleted, FilePage, FileUpdate
 
@@ -23,32 +22,18 @@ class FileController(Controller):
 
     path = "/v5/files"
     tags = ("v5 files",)
+    dependencies = CURSOR
 
     @post(operation_id="v5CreateFile", status_code=200, opt=CREATES)
     async def create_file(self, request: Request[Any, Any, Any], node: TheNode, caller: TheCaller) -> File:
         """Keep a file: a multipart form with `file`."""
-        return await files.view(node, await files.upload(request, node, caller))
+        return await files.create(request, node, caller)
 
     @get(operation_id="v5ListFiles")
     async def list_files(
-        self,
-        node: TheNode,
-        caller: TheCaller,
-        filename: Filename = None,
-        limit: Limit = 100,
-        starting_after: StartingAfter = None,
-        ending_before: EndingBefore = None,
-        sort_by: SortBy = "created_at",
-        sort_order: SortOrder = "desc",
+        self, node: TheNode, caller: TheCaller, cursor: TheCursor, filename: files.Filename = None
     ) -> FilePage:
         """A part of the account's files, newest first unless another order is asked for."""
-        cursor = Cursor(
-            limit=limit,
-            starting_after=starting_after,
-            ending_before=ending_before,
-            sort_by=sort_by,
-            sort_order=sort_order,
-        )
         return await files.page(node, caller, cursor, filename)
 
     @post("/cloud_imports", operation_id="v5ImportCloudFiles", status_code=200)
@@ -62,13 +47,13 @@ class FileController(Controller):
     @get("/{file_id:str}", operation_id="v5GetFile")
     async def get_file(self, node: TheNode, caller: TheCaller, file_id: PathId) -> File:
         """One file, without its bytes."""
-        return await files.view(node, await node.files.get(caller, file_id))
+        return await files.one(node, caller, file_id)
 
     @patch("/{file_id:str}", operation_id="v5UpdateFile")
     async def update_file(self, node: TheNode, caller: TheCaller, file_id: PathId, data: JSONBody[FileUpdate]) -> File:
         """Give a file other tags in place of those it has."""
         if data.tags is UNSET:
-            return await files.view(node, await node.files.get(caller, file_id))
+            return await files.one(node, caller, file_id)
         return await files.view(node, await node.files.tag(caller, file_id, data.tags))
 
     @get("/{file_id:str}/content", operation_id="v5GetFileContent")
@@ -79,4 +64,4 @@ class FileController(Controller):
     @delete("/{file_id:str}", operation_id="v5DeleteFile", status_code=200)
     async def delete_file(self, node: TheNode, caller: TheCaller, file_id: PathId) -> FileDeleted:
         """Delete a file that no unfinished batch reads."""
-        return FileDeleted(id=(await node.files.delete(caller, file_id)).id)
+        return await files.delete(node, caller, file_id)

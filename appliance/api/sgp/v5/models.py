@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from appliance.api.handlers import PathId, TheCaller, TheNode
 from appliance.api.idempotency import CREATES
-from appliance.api.sgp.cursors import Cursor, EndingBefore, Limit, SortBy, SortOrder, StartingAfter
+from appliance.api.sgp.cursors import CURSOR, Cursor, EndingBefore, Limit, SortOrder, StartingAfter, TheCursor
 from appliance.api.sgp.v5 import vendors
 from appliance.api.sgp.v5.views import callable_view, model_view, status_of
 from appliance.api.streaming import while_connected
@@ -37,28 +37,18 @@ class ModelController(Controller):
 
     path = "/v5/models"
     tags = ("v5 models",)
+    dependencies = CURSOR
 
     @get(operation_id="v5ListModels")
     async def list_models(
         self,
         node: TheNode,
         caller: TheCaller,
+        cursor: TheCursor,
         name: NameFilter = None,
         model_vendor: VendorFilter = None,
-        limit: Limit = 100,
-        starting_after: StartingAfter = None,
-        ending_before: EndingBefore = None,
-        sort_by: SortBy = "created_at",
-        sort_order: SortOrder = "desc",
     ) -> wire.ModelPage:
         """A part of the account's models and of the built-in ones, newest first unless another order is asked for."""
-        cursor = Cursor(
-            limit=limit,
-            starting_after=starting_after,
-            ending_before=ending_before,
-            sort_by=sort_by,
-            sort_order=sort_order,
-        )
         found = [served for served in _of(model_vendor, node.served_models.list(caller)) if name in (None, served.name)]
         values = _values(node) | {"id": lambda served: served.id, "status": lambda served: status_of(node, served)}
         shown, rest = cursor.of(found, values)
