@@ -10,6 +10,7 @@ TRAINABLE_ARCHITECTURES: Final = (
     "gemma",
     "gemma2",
     "gemma3",
+    "gemma4",
     "gpt-oss",
     "gpt2",
     "lfm2",
@@ -30,11 +31,11 @@ TRAINABLE_ARCHITECTURES: Final = (
 ``llama`` is also what Mistral and many others are called in GGUF.
 """
 
-MIXTURES: Final = frozenset({"gpt-oss", "qwen2moe", "qwen3moe"})
-"""Those of them that are mixtures of experts. Adapters change their attention and what every token passes; router and
-experts stay as they are."""
+MIXTURES: Final = frozenset({"gemma4", "gpt-oss", "qwen2moe", "qwen3moe"})
+"""Those of them that are mixtures of experts, or may be. Adapters change attention and what every token passes; the
+router and the experts stay as they are."""
 
-ALONE: Final = frozenset({"bloom", "lfm2", "mamba"})
+ALONE: Final = frozenset({"bloom", "gpt-oss", "lfm2", "mamba"})
 """Those whose networks cannot tell examples of one row apart: each has a row of its own, whatever ``packing`` says."""
 
 SCORES_KEPT: Final = frozenset({"bloom", "gemma2", "gpt-oss"})

@@ -6,14 +6,17 @@ Called by training for what it reads and by ``lora`` for what it writes: an adap
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import gguf
 import numpy as np
 import numpy.typing as npt
 
 from appliance.domain.errors import WrongWeights
-from appliance.store.gguf_weights import Array, GgufWeights, interleaved
+from appliance.store.gguf_weights import Array, GgufWeights
+
+TRANSPOSED: Final = frozenset({"gpt2"})
+"""Architectures whose matrices have inputs as rows in transformers."""
 
 Order = npt.NDArray[np.intp]
 """Row ``i`` of the file's tensor is row ``order[i]`` in transformers."""
@@ -65,8 +68,7 @@ def _rotated(heads: Callable[[GgufWeights], int]) -> Callable[[GgufWeights, int]
     """llama.cpp rotates neighbours (2i, 2i + 1) where transformers rotates (i, i + half)."""
 
     def order(weights: GgufWeights, rows: int) -> Order:
-        counted: Any = np.arange(rows, dtype=np.intp)[:, None]
-        return np.asarray(interleaved(counted, heads(weights)))[:, 0]
+        return np.arange(rows, dtype=np.intp).reshape(heads(weights), 2, -1).swapaxes(1, 2).reshape(-1)
 
     return order
 

@@ -105,20 +105,3 @@ def _shards(path: Path) -> list[Path]:
         return [path]
     count = int(match["count"])
     return [path.with_name(f"{match['prefix']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
-
-
-def interleaved(weight: Array, heads: int) -> Array:
-    """Rows of a query or key matrix as llama.cpp orders them for architectures that rotate neighbours (2i, 2i + 1).
-
-    Transformers rotates (i, i + half); the two are the same network with rows in another order.
-    """
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, 2, rows // heads // 2, columns)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))
-
-
-def halved(weight: Array, heads: int) -> Array:
-    """The inverse of ``interleaved``."""
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))

@@ -31,6 +31,8 @@ _TYPES: Final[dict[str, tuple[Any, int]]] = {
 }
 _WRITABLE: Final = (_Type.F32, _Type.F16, _Type.BF16, _Type.Q8_0, _Type.Q4_0, _Type.Q4_1, _Type.Q5_0, _Type.Q5_1)
 """Types that the gguf package can write; it reads all."""
+_EXACT: Final = ("_norm.", "ffn_gate_inp", "position_embd", "ssm_conv1d", "shortconv.conv")
+"""Parts of names of matrices that llama.cpp reads in 32 bits only, as its converters write them."""
 _NOT_COPIED = ("GGUF.", "split.", "general.architecture", "general.file_type", "general.quantization_version")
 
 
@@ -70,11 +72,15 @@ def _plan(base: GgufWeights, name: str, kind: str, *, changed: bool) -> _Plan:
         return _Plan(name, own if not changed or own in _WRITABLE else _Type.F16, is_copied=not changed)
     wanted = _TYPES[kind][0]
     shape = base.shape(name)
-    if len(shape) < 2:
+    if len(shape) < 2 or _is_exact(name):
         wanted = _Type.F32
     elif wanted is _Type.Q8_0 and shape[-1] % 32:
         wanted = _Type.F16
     return _Plan(name, wanted, is_copied=not changed and own == wanted)
+
+
+def _is_exact(name: str) -> bool:
+    return not name.endswith(".weight") or any(part in name for part in _EXACT)
 
 
 def _copy_fields(writer: gguf.GGUFWriter, base: GgufWeights, kind: str) -> None:

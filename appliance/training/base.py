@@ -43,7 +43,7 @@ def open_base(weights: GgufWeights, dtype: torch.dtype, device: torch.device) ->
 
     config = getattr(transformers, architecture_of(weights).config)(**settings_of(weights))
     # sdpa would leave out gemma2's cap on the scores without a word, and others have no such kernel
-    attention = "eager" if weights.architecture in SCORES_KEPT else "sdpa"
+    attention = "eager" if weights.architecture in SCORES_KEPT else None
     with torch.device("meta"):
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation=attention)
     model.to_empty(device=device)
@@ -88,7 +88,7 @@ def _fill(model: nn.Module, weights: GgufWeights) -> None:
     tied = bool(model.config.tie_word_embeddings)
     turned = {f"{name}.weight" for name, module in _linear_layers(model) if not isinstance(module, nn.Linear)}
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for name, parameter in _kept(model):
             if tied and name == "lm_head.weight":
                 continue
             source = _source(name, names, architecture)
@@ -106,7 +106,14 @@ def _fill(model: nn.Module, weights: GgufWeights) -> None:
         )
 
 
-def _copy(parameter: nn.Parameter, numbers: Array, tensors: Sequence[str], weights: GgufWeights) -> None:
+def _kept(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """What of a network is in files: parameters, and a few numbers that are never trained."""
+    yield from model.named_parameters()
+    in_files = model.state_dict().keys()
+    yield from ((name, buffer) for name, buffer in model.named_buffers() if name in in_files)
+
+
+def _copy(parameter: torch.Tensor, numbers: Array, tensors: Sequence[str], weights: GgufWeights) -> None:
     """Dimensions of one number come and go between the two."""
     wanted = tuple(parameter.shape)
     if [length for length in numbers.shape if length != 1] != [length for length in wanted if length != 1]:
@@ -131,9 +138,10 @@ def _turn(model: nn.Module, config: Any, weights: GgufWeights, device: torch.dev
                 module.register_buffer(name, buffer.float().to(device), persistent=False)
             if _FREQUENCY_FACTORS in weights.tensors:
                 factors = torch.tensor(weights.numbers(_FREQUENCY_FACTORS), device=device).flatten()
-                module.inv_freq = module.inv_freq / factors
+                name = "inv_freq" if hasattr(module, "inv_freq") else "full_attention_inv_freq"
+                setattr(module, name, getattr(module, name) / factors)
         elif hasattr(module, "embed_scale") and isinstance(module.embed_scale, torch.Tensor):
-            scale = torch.tensor(float(weights.count("embedding_length")) ** 0.5, device=device)
+            scale = torch.tensor(float(module.scalar_embed_scale), device=device)
             module.register_buffer("embed_scale", scale, persistent=False)
     lost = [name for name, buffer in model.named_buffers() if buffer.is_meta]
     if lost:

@@ -21,9 +21,10 @@ from appliance.domain.trainable import ALONE, SCORES_KEPT
 from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
-from appliance.training.architectures import architecture_of, inner_width
+from appliance.training.architectures import architecture_of
 from appliance.training.base import check_trainable, gguf_of, has_turned_layers, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
+from appliance.training.configs import inner_width
 from appliance.training.evaluation import evaluate
 from appliance.training.loop import Loop, Pass, Surroundings
 from appliance.training.machine import half_precision_pays, peak_bytes, prepare

@@ -9,7 +9,8 @@ import pytest
 
 from appliance.domain.errors import InvalidParameter, WrongWeights
 from appliance.domain.trainable import MERGED_TYPES
-from appliance.store.gguf_weights import GgufWeights, halved, interleaved
+from appliance.store.gguf_layout import as_in_file, as_in_transformers
+from appliance.store.gguf_weights import GgufWeights
 from appliance.store.inspection import inspect
 from appliance.store.lora import Adapter, Factors, write_adapter
 from appliance.store.merge import merge
@@ -58,6 +59,33 @@ def test_a_merge_computes_what_base_and_adapter_did(kind: str, base: Path, adapt
     assert told[-1][0] == told[-1][1] == len(GgufWeights(base).tensors)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "modules"),
+    [
+        ("falcon", {"transformer.h.0.self_attention.query_key_value": (128, 64)}),
+        ("bloom", {"transformer.h.1.self_attention.query_key_value": (192, 64)}),
+        ("gpt2", {"transformer.h.0.attn.c_attn": (192, 64), "transformer.h.1.mlp.c_proj": (64, 96)}),
+        ("qwen2moe", {"model.layers.0.mlp.shared_expert.up_proj": (64, 64)}),
+        ("gpt-oss", {"model.layers.0.self_attn.q_proj": (64, 64)}),
+        ("lfm2", {"model.layers.0.conv.in_proj": (192, 64), "model.layers.1.self_attn.out_proj": (64, 64)}),
+        ("mamba", {"backbone.layers.0.mixer.in_proj": (256, 64)}),
+        ("stablelm", {"model.layers.0.self_attn.k_proj": (32, 64)}),
+        ("mistral3", {"model.layers.0.self_attn.k_proj": (32, 64)}),
+    ],
+)
+def test_every_layout_is_merged(architecture: str, modules: dict[str, tuple[int, int]], tmp_path: Path) -> None:
+    """Fused rows, experts, states: as Q8_0, which llama.cpp reads convolutions and routers in no more than norms."""
+    base = write_trainable(tmp_path / "base.gguf", architecture)
+    weights = GgufWeights(base)
+    factored = {name: factors(*shape) for name, shape in modules.items()}
+    write_adapter(tmp_path / "adapter.gguf", weights, factored, alpha=8.0)
+    merge(weights, Adapter(tmp_path / "adapter.gguf"), tmp_path / "merged.gguf", "q8_0")
+
+    merged, both = llama_logits(tmp_path / "merged.gguf", TOKENS), llama_logits(base, TOKENS, tmp_path / "adapter.gguf")
+    assert cosine(merged, both) > 0.998
+    assert cosine(merged, llama_logits(base, TOKENS)) < 0.99
+
+
 def test_tensors_that_the_adapter_leaves_alone_keep_their_bytes(base: Path, adapter: Path, tmp_path: Path) -> None:
     """Nothing is computed twice: what is not changed is copied."""
     merge(GgufWeights(base), Adapter(adapter), tmp_path / "merged.gguf", "keep")
@@ -100,8 +128,15 @@ def test_a_model_is_no_adapter(base: Path) -> None:
         Adapter(base)
 
 
-def test_rows_are_turned_and_turned_back() -> None:
-    """The order of llama.cpp's query rows and transformers' are each other's inverse."""
-    matrix = np.arange(48, dtype=np.float32).reshape(16, 3)
-    assert not np.array_equal(interleaved(matrix, 2), matrix)
-    assert np.array_equal(halved(interleaved(matrix, 2), 2), matrix)
+@pytest.mark.parametrize(
+    ("architecture", "tensor"), [("llama", "attn_q"), ("falcon", "attn_qkv"), ("bloom", "attn_qkv")]
+)
+def test_rows_are_turned_and_turned_back(architecture: str, tensor: str, tmp_path: Path) -> None:
+    """Of matrices and of biases; tensors whose rows lie alike on both sides are left as they are."""
+    weights = GgufWeights(write_trainable(tmp_path / "base.gguf", architecture))
+    name = f"blk.0.{tensor}.weight"
+    rows = np.arange(weights.shape(name)[0], dtype=np.float32)
+
+    assert not np.array_equal(as_in_file(weights, name, rows), rows)
+    assert np.array_equal(as_in_transformers(weights, name, as_in_file(weights, name, rows)), rows)
+    assert np.array_equal(as_in_file(weights, "blk.0.attn_output.weight", rows), rows)

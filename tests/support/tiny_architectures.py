@@ -5,7 +5,7 @@ Shapes and names are those that llama.cpp asks for (``src/models``), as its conv
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import gguf
@@ -44,6 +44,10 @@ class Tensors:
     def numbers(self, name: str, *shape: int, spread: float = 0.2) -> None:
         """Of a bias, or of what is never quantized."""
         self._writer.add_tensor(name, self._random.standard_normal(shape, dtype=np.float32) * np.float32(spread))
+
+    def factors(self, name: str, values: Sequence[float]) -> None:
+        """As they are."""
+        self._writer.add_tensor(name, np.array(values, dtype=np.float32))
 
     def states(self, name: str, rows: int, columns: int) -> None:
         """How fast each state fades: below zero."""
@@ -132,6 +136,40 @@ def _yarn(writer: gguf.GGUFWriter) -> None:
     writer.add_rope_scaling_orig_ctx_len(64)
 
 
+def _alternating(shared: int = 0, own_width: int = 8) -> Callable[[gguf.GGUFWriter], None]:
+    """gemma4: windows in all but every second block, whose heads are twice as wide; ``shared``: blocks without keys."""
+
+    def describe(writer: gguf.GGUFWriter) -> None:
+        writer.add_key_length(2 * HEAD_WIDTH)
+        writer.add_value_length(2 * HEAD_WIDTH)
+        writer.add_key_length_swa(HEAD_WIDTH)
+        writer.add_value_length_swa(HEAD_WIDTH)
+        writer.add_rope_dimension_count(2 * HEAD_WIDTH)
+        writer.add_rope_dimension_count_swa(HEAD_WIDTH)
+        writer.add_rope_freq_base(100_000.0)
+        writer.add_rope_freq_base_swa(10_000.0)
+        writer.add_sliding_window_pattern([index % 2 == 0 for index in range(4)])
+        writer.add_shared_kv_layers(shared)
+        writer.add_embedding_length_per_layer_input(own_width)
+        writer.add_final_logit_softcapping(5.0)
+
+    return describe
+
+
+def _borrowing(writer: gguf.GGUFWriter) -> None:
+    """The last two blocks borrow keys, and are twice as wide inside."""
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(KV_HEADS)
+    writer.add_feed_forward_length([FEED_FORWARD, FEED_FORWARD, 2 * FEED_FORWARD, 2 * FEED_FORWARD])
+
+
+def _few_keys(writer: gguf.GGUFWriter) -> None:
+    """Blocks that see everything have one head of keys."""
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv([KV_HEADS, 1, KV_HEADS, 1])
+    writer.add_feed_forward_length(FEED_FORWARD)
+
+
 def _convolved(writer: gguf.GGUFWriter) -> None:
     writer.add_head_count(HEADS)
     writer.add_head_count_kv([0, KV_HEADS])
@@ -149,6 +187,19 @@ def _stateful(writer: gguf.GGUFWriter) -> None:
 
 
 # --- before and behind the blocks -------------------------------------------------------------------------------------
+
+
+def _gemma4_ends(own_width: int) -> Callable[[Tensors], None]:
+    def ends(tensors: Tensors) -> None:
+        tensors.matrix("token_embd.weight", len(vocabulary()), WIDTH, spread=0.5)
+        _norm(tensors, "output_norm", has_bias=False)
+        tensors.factors("rope_freqs.weight", [1.0] * (HEAD_WIDTH // 4) + [1e30] * (HEAD_WIDTH * 3 // 4))
+        if own_width:
+            tensors.matrix("per_layer_token_embd.weight", len(vocabulary()), 4 * own_width, spread=0.5)
+            tensors.matrix("per_layer_model_proj.weight", 4 * own_width, WIDTH)
+            tensors.norm("per_layer_proj_norm.weight", own_width)
+
+    return ends
 
 
 def _ends(
@@ -286,6 +337,51 @@ def _gpt_oss(tensors: Tensors, name: str, _: int) -> None:
     tensors.numbers(name + "ffn_down_exps.bias", EXPERTS, WIDTH)
 
 
+def _gemma4_block(tensors: Tensors, name: str, index: int, *, kv_heads: int, inner: int, parts: str) -> None:
+    width = HEAD_WIDTH * (1 + index % 2)
+    for norm in ("attn_norm", "post_attention_norm", "ffn_norm", "post_ffw_norm"):
+        _norm(tensors, name + norm, has_bias=False)
+    tensors.matrix(name + "attn_q.weight", HEADS * width, WIDTH)
+    tensors.norm(name + "attn_q_norm.weight", width)
+    if "k" in parts:
+        tensors.norm(name + "attn_k_norm.weight", width)
+    for part in parts:
+        tensors.matrix(f"{name}attn_{part}.weight", kv_heads * width, WIDTH)
+    tensors.matrix(name + "attn_output.weight", WIDTH, HEADS * width)
+    for part, shape in (("gate", (inner, WIDTH)), ("up", (inner, WIDTH)), ("down", (WIDTH, inner))):
+        tensors.matrix(f"{name}ffn_{part}.weight", *shape)
+    tensors.norm(name + "layer_output_scale.weight", 1)
+
+
+def _gemma4(tensors: Tensors, name: str, index: int) -> None:
+    """As the smaller ones: words that come in at each block, keys that are borrowed."""
+    borrows = index >= 2
+    inner = FEED_FORWARD * (2 if borrows else 1)
+    _gemma4_block(tensors, name, index, kv_heads=KV_HEADS, inner=inner, parts="" if borrows else "kv")
+    tensors.matrix(name + "inp_gate.weight", 8, WIDTH)
+    tensors.matrix(name + "proj.weight", WIDTH, 8)
+    _norm(tensors, name + "post_norm", has_bias=False)
+
+
+def _gemma4_31b(tensors: Tensors, name: str, index: int) -> None:
+    """Blocks that see everything have keys for values."""
+    whole = index % 2 == 1
+    _gemma4_block(
+        tensors, name, index, kv_heads=1 if whole else KV_HEADS, inner=FEED_FORWARD, parts="k" if whole else "kv"
+    )
+
+
+def _gemma4_mixture(tensors: Tensors, name: str, index: int) -> None:
+    _gemma4_31b(tensors, name, index)
+    for norm in ("post_ffw_norm_1", "post_ffw_norm_2", "pre_ffw_norm_2"):
+        _norm(tensors, name + norm, has_bias=False)
+    tensors.numbers(name + "ffn_gate_inp.weight", EXPERTS, WIDTH, spread=2.0)
+    tensors.norm(name + "ffn_gate_inp.scale", WIDTH)
+    tensors.matrix(name + "ffn_gate_up_exps.weight", EXPERTS, 2 * EXPERT_WIDTH, WIDTH)
+    tensors.matrix(name + "ffn_down_exps.weight", EXPERTS, WIDTH, EXPERT_WIDTH)
+    tensors.norm(name + "ffn_down_exps.scale", EXPERTS)
+
+
 def _lfm2(tensors: Tensors, name: str, index: int) -> None:
     _norm(tensors, name + "attn_norm", has_bias=False)
     _norm(tensors, name + "ffn_norm", has_bias=False)
@@ -325,6 +421,9 @@ TINY: dict[str, Tiny] = {
         _fused(keys=KEYS, has_bias=False, feed_forward=FEED_FORWARD, norms=("attn_norm", "attn_norm_2")),
         _ends(norm_bias=True),
     ),
+    "gemma4": Tiny(
+        (_sized, _borrowing, _rooted, _windowed, _alternating(shared=2)), _gemma4, _gemma4_ends(own_width=8), layers=4
+    ),
     "gpt-oss": Tiny(
         (_sized, _headed(), _rotated(), _rooted, _mixed, _wide_heads, _windowed, _yarn),
         _gpt_oss,
@@ -361,6 +460,15 @@ VARIANTS: dict[tuple[str, str], Tiny] = {
         (_sized, _headed(), _rotated(), _centred),
         _fused(keys=KEYS, has_bias=False, feed_forward=FEED_FORWARD, norms=("attn_norm",)),
         _ends(norm_bias=True),
+    ),
+    ("gemma4", "31b"): Tiny(
+        (_sized, _few_keys, _rooted, _windowed, _alternating(own_width=0)), _gemma4_31b, _gemma4_ends(0), layers=4
+    ),
+    ("gemma4", "26b-a4b"): Tiny(
+        (_sized, _few_keys, _rooted, _windowed, _alternating(own_width=0), _mixed),
+        _gemma4_mixture,
+        _gemma4_ends(0),
+        layers=4,
     ),
     ("mistral3", "small"): Tiny((_sized, _headed(), _rotated(), _rooted), _mistral3, _ends(norm_bias=False)),
     ("stablelm", "12b"): Tiny((_sized, _headed(), _rotated(4), _centred), _stablelm_12b, _ends(norm_bias=True)),

@@ -94,7 +94,7 @@ def test_quantized_weights_compute_as_llama_cpp_does(
     """Fused matrices and experts too, in the types they come in."""
     path = write_trainable(tmp_path / "base.gguf", architecture, kind=kind)
 
-    assert cosine(logits_of(path, TOKENS), llama_logits(path, TOKENS)) > 0.999
+    assert cosine(logits_of(path, TOKENS), llama_logits(path, TOKENS)) > 0.998
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_an_architecture_that_cannot_be_trained_is_refused_with_those_that_can(
     writer = gguf.GGUFWriter(tmp_path / "other.gguf", architecture)
     save(writer)
 
-    listed = f"'{architecture}', over which no adapter can be trained{reason}; these can: {', '.join(TRAINABLE_ARCHITECTURES)}"
-    with pytest.raises(WrongWeights, match=listed):
+    listed = f"{reason}; these can: {', '.join(TRAINABLE_ARCHITECTURES)}"
+    with pytest.raises(WrongWeights, match=f"'{architecture}', over which no adapter can be trained{listed}"):
         open_base(GgufWeights(tmp_path / "other.gguf"), torch.float32, CPU)
 
 
@@ -119,7 +119,9 @@ def test_a_mixture_of_experts_is_refused_where_its_network_has_none(tmp_path: Pa
     writer.add_expert_count(8)
     save(writer)
 
-    with pytest.raises(WrongWeights, match=r"mixture of experts of the .* 'llama'.*: gpt-oss, qwen2moe, qwen3moe"):
+    with pytest.raises(
+        WrongWeights, match=r"mixture of experts of the .* 'llama'.*: gemma4, gpt-oss, qwen2moe, qwen3moe"
+    ):
         open_base(GgufWeights(tmp_path / "mixtral.gguf"), torch.float32, CPU)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from appliance.domain.errors import InvalidParameter
 from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
 from appliance.domain.training import Hyperparameters
 from appliance.store.lora import Adapter
+from appliance.store.peft_folder import convert
 from appliance.training import generation
 from appliance.training.base import linear_names, open_base
 from appliance.training.evaluation import evaluate
@@ -71,6 +73,22 @@ def test_llama_cpp_computes_with_the_adapter_what_peft_does(trained: Trained, tm
     assert cosine(ours, theirs) >= 0.999
     assert cosine(ours, llama_logits(base, TOKENS)) < 0.97
     assert Adapter(tmp_path / "adapter.gguf").base_digest == gguf_of(str(base)).digest()
+
+
+def test_what_peft_saves_is_imported_as_what_is_exported(trained: Trained, tmp_path: Path) -> None:
+    """A folder by peft itself: every matrix of the base gets the same added to it, fused and transposed ones too."""
+    weights = gguf_of(str(trained.base))
+    trained.candidate.export(tmp_path / "ours.gguf", weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trained.candidate.model.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
+
+    convert(tmp_path / "theirs", weights, tmp_path / "theirs.gguf")
+
+    ours, theirs = Adapter(tmp_path / "ours.gguf"), Adapter(tmp_path / "theirs.gguf")
+    assert ours.targets == theirs.targets
+    for tensor in ours.targets:
+        np.testing.assert_allclose(ours.delta(tensor), theirs.delta(tensor), rtol=1e-4, atol=1e-6)
 
 
 def test_every_factor_learns_and_examples_do_not_see_each_other(trained: Trained, tmp_path: Path) -> None:
