@@ -35,6 +35,16 @@ MIXTURES: Final = frozenset({"gemma4", "gpt-oss", "qwen2moe", "qwen3moe"})
 """Those of them that are mixtures of experts, or may be. Adapters change attention and what every token passes; the
 router and the experts stay as they are."""
 
+TARGETS: Final = {
+    "gemma4": (
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        *("per_layer_input_gate", "per_layer_projection"),
+    ),
+    "mamba": ("in_proj", "x_proj"),
+}
+"""Layers that adapters can change, where they are not all linear layers of the blocks. Others are a router, or layers
+whose matrices the network reads itself, so that it would pass an adapter by."""
+
 ALONE: Final = frozenset({"bloom", "gpt-oss", "lfm2", "mamba"})
 """Those whose networks cannot tell examples of one row apart: each has a row of its own, whatever ``packing`` says."""
 

@@ -38,8 +38,6 @@ class Architecture(Struct, frozen=True, kw_only=True):
     """By the end of the parameter's name, the block's number and all numbers after it left out."""
     norm_offset: float = 0.0
     """What the file's norms have more than transformers' parameters: they multiply with one more."""
-    targets: frozenset[str] | None = None
-    """Linear layers that an adapter can change; None: all of the blocks."""
     in_float32: bool = False
     """Whether 16 bits would lose what it tells positions by."""
 
@@ -105,13 +103,6 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         config="Gemma4TextConfig",
         settings=(configs.sized, configs.gemma4),
         parts=_GEMMA4_PARTS,
-        # all but the router's
-        targets=frozenset(
-            (
-                *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-                *("per_layer_input_gate", "per_layer_projection"),
-            )
-        ),
     ),
     "gpt-oss": Architecture(
         config="GptOssConfig",
@@ -127,8 +118,6 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         settings=(configs.mamba,),
         epsilon="layer_norm_epsilon",
         parts=_STATES,
-        # the network reads the matrices of the others itself, and would pass an adapter by
-        targets=frozenset({"in_proj", "x_proj"}),
         in_float32=True,
     ),
     "mistral3": Architecture(config="Ministral3Config", settings=(*_ROTATING, configs.mistral3)),

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from appliance.domain.errors import WrongWeights
-from appliance.domain.trainable import SCORES_KEPT, untrainable
+from appliance.domain.trainable import SCORES_KEPT, TARGETS, untrainable
 from appliance.store.gguf_layout import TensorNames, as_in_transformers
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import listing
@@ -153,13 +153,13 @@ def linear_names(model: nn.Module, weights: GgufWeights) -> list[str]:
 
     Those are left out that have no matrix of their own in the file.
     """
-    names, targets = TensorNames(weights), architecture_of(weights).targets
+    names, targets = TensorNames(weights), TARGETS.get(weights.architecture)
     found = set()
     for name, _ in _linear_layers(model):
         tensor = names.of_module(name)
         if _BLOCK.search(name) and tensor is not None and weights.is_matrix(f"{tensor}.weight"):
             found.add(name.rsplit(".", 1)[-1])
-    return sorted(found if targets is None else found & targets)
+    return sorted(found if targets is None else found & set(targets))
 
 
 def has_turned_layers(model: nn.Module) -> bool:
