@@ -8,7 +8,6 @@ import pytest
 from msgspec import structs
 
 from appliance.domain.errors import InvalidRequest
-from appliance.domain.models import BackendName
 from appliance.domain.training import Hyperparameters, TrainingKind
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.trainable import kind_of
@@ -20,7 +19,7 @@ from tests.registry import registry_samples as samples
 def kind_over(architecture: str, **extra: Any) -> TrainingKind:
     """Of a text model over such a GGUF."""
     directory = Directory()
-    directory.templates = {"t": structs.replace(template(), backend=BackendName.LLAMA.value)}
+    directory.templates = {"t": template()}
     card = structs.replace(samples.ARTIFACT.card, architecture=architecture, extra=extra)
     directory.artifacts = {"w": structs.replace(samples.ARTIFACT, name="w", card=card)}
     return kind_of(directory, model(name="mine", model_template_id="t", creation_parameters={"weights": "w"}))

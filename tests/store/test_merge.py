@@ -74,15 +74,15 @@ def test_a_merge_computes_what_base_and_adapter_did(kind: str, base: Path, adapt
     ],
 )
 def test_every_layout_is_merged(architecture: str, modules: dict[str, tuple[int, int]], tmp_path: Path) -> None:
-    """Fused rows, experts, states: as Q8_0, which llama.cpp reads convolutions and routers in no more than norms."""
+    """Fused rows, experts, states. What llama.cpp reads in 32 bits only stays so: routers, convolutions, positions."""
     base = write_trainable(tmp_path / "base.gguf", architecture)
     weights = GgufWeights(base)
     factored = {name: factors(*shape) for name, shape in modules.items()}
     write_adapter(tmp_path / "adapter.gguf", weights, factored, alpha=8.0)
-    merge(weights, Adapter(tmp_path / "adapter.gguf"), tmp_path / "merged.gguf", "q8_0")
+    merge(weights, Adapter(tmp_path / "adapter.gguf"), tmp_path / "merged.gguf", "f16")
 
     merged, both = llama_logits(tmp_path / "merged.gguf", TOKENS), llama_logits(base, TOKENS, tmp_path / "adapter.gguf")
-    assert cosine(merged, both) > 0.998
+    assert cosine(merged, both) > 0.999
     assert cosine(merged, llama_logits(base, TOKENS)) < 0.99
 
 
