@@ -99,6 +99,7 @@ def gemma4(weights: GgufWeights) -> Settings:
     wide = {"head_dim": weights.count("attention.key_length")}
     inner = _of_layers(weights, "feed_forward_length")
     own = weights.layers - int(weights.of_architecture("attention.shared_kv_layers") or 0)
+    own_width = int(weights.of_architecture("embedding_length_per_layer_input") or 0)
     cap = weights.of_architecture("final_logit_softcapping")
     experts = int(weights.of_architecture("expert_count") or 0)
     return {
@@ -113,8 +114,8 @@ def gemma4(weights: GgufWeights) -> Settings:
         "num_kv_shared_layers": weights.layers - own,
         "intermediate_size": min(inner),
         "use_double_wide_mlp": max(inner) > min(inner),
-        "hidden_size_per_layer_input": int(weights.of_architecture("embedding_length_per_layer_input") or 0),
-        "vocab_size_per_layer_input": weights.shape("token_embd.weight")[0],
+        "hidden_size_per_layer_input": own_width,
+        "vocab_size_per_layer_input": weights.shape("per_layer_token_embd.weight")[0] if own_width else 1,
         "final_logit_softcapping": float(cap) if cap else None,
         "enable_moe_block": bool(experts),
         "num_experts": experts or None,

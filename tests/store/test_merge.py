@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,14 @@ def test_factors_of_other_weights_are_refused(base: Path, tmp_path: Path) -> Non
         write_adapter(tmp_path / "a.gguf", GgufWeights(base), {"model.layers.0.self_attn.q_proj": factors(48, 64)}, 8.0)
     with pytest.raises(WrongWeights, match=r"has no matrix for model\.layers\.7\.self_attn\.q_proj"):
         write_adapter(tmp_path / "a.gguf", GgufWeights(base), {"model.layers.7.self_attn.q_proj": factors(64, 64)}, 8.0)
+
+
+@pytest.mark.parametrize("module", ["mlp.experts.down_proj", "mlp.shared_expert_gate", "mlp.experts.0.up_proj"])
+def test_experts_take_no_adapter(module: str, tmp_path: Path) -> None:
+    """What is no matrix of its own in the file is named: one that was made elsewhere may have such parts."""
+    base = GgufWeights(write_trainable(tmp_path / "base.gguf", "qwen2moe"))
+    with pytest.raises(WrongWeights, match=rf"\(qwen2moe\) has no matrix for model\.layers\.0\.{re.escape(module)}"):
+        write_adapter(tmp_path / "a.gguf", base, {f"model.layers.0.{module}": factors(64, 32)}, 8.0)
 
 
 def test_a_model_is_no_adapter(base: Path) -> None:
