@@ -65,12 +65,6 @@ _REASONS: Final = {
 }
 """Why some are not trained."""
 
-TRAINABLE_ENCODERS: Final = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta")
-"""Values of ``model_type`` in the config.json of ONNX weights that rerankers and embedders are trained from."""
-
-MERGED_TYPES: Final = ("f16", "bf16", "f32", "q8_0", "keep")
-"""Tensor types that a merge writes; ``keep``: each tensor in the base's own type, as far as it can be written."""
-
 
 def untrainable(architecture: str, expert_count: object = None, rope_scaling: object = None) -> str | None:
     """What is against an adapter over GGUF weights, in words that follow their name; None: nothing."""
@@ -95,3 +89,10 @@ def untrainable(architecture: str, expert_count: object = None, rope_scaling: ob
 def _because(what: object) -> str:
     reason = _REASONS.get(str(what))
     return f" ({reason})" if reason else ""
+
+
+TRAINABLE_ENCODERS: Final = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta")
+"""Values of ``model_type`` in the config.json of ONNX weights that rerankers and embedders are trained from."""
+
+MERGED_TYPES: Final = ("f16", "bf16", "f32", "q8_0", "keep")
+"""Tensor types that a merge writes; ``keep``: each tensor in the base's own type, as far as it can be written."""

@@ -31,9 +31,9 @@ _TYPES: Final[dict[str, tuple[Any, int]]] = {
 }
 _WRITABLE: Final = (_Type.F32, _Type.F16, _Type.BF16, _Type.Q8_0, _Type.Q4_0, _Type.Q4_1, _Type.Q5_0, _Type.Q5_1)
 """Types that the gguf package can write; it reads all."""
+_NOT_COPIED = ("GGUF.", "split.", "general.architecture", "general.file_type", "general.quantization_version")
 _EXACT: Final = ("_norm.", "ffn_gate_inp", "position_embd", "ssm_conv1d", "shortconv.conv")
 """Parts of names of matrices that llama.cpp reads in 32 bits only, as its converters write them."""
-_NOT_COPIED = ("GGUF.", "split.", "general.architecture", "general.file_type", "general.quantization_version")
 
 
 class _Plan(Struct):
