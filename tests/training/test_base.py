@@ -15,6 +15,7 @@ from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
 from appliance.store.gguf_weights import GgufWeights
 from appliance.store.lora import save
 from appliance.training.base import open_base
+from appliance.training.machine import prepare
 from tests.support.tiny_architectures import VARIANTS
 from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 
@@ -24,6 +25,7 @@ STARTER = Path(__file__).parents[2] / "models_store" / "weights" / "starter-chat
 
 
 def logits_of(path: Path, tokens: list[int]) -> np.ndarray:
+    prepare("cpu", 1)  # so small a network is no work to share
     model = open_base(GgufWeights(path), torch.float32, CPU)
     with torch.no_grad():
         return model(input_ids=torch.tensor([tokens])).logits[0].numpy()
