@@ -70,13 +70,12 @@ class _Source:
 def _source(parameter: str, names: TensorNames, architecture: Architecture) -> _Source | None:
     block = _BLOCK.search(parameter)
     if block is not None:
-        rest = parameter[block.end() :]
-        numbers = [int(found["number"]) for found in _NUMBER.finditer(f".{rest}")]
-        parts = architecture.parts.get(_NUMBER.sub("", f".{rest}").lstrip("."))
+        rest = parameter[block.end() - 1 :]
+        parts = architecture.parts.get(_NUMBER.sub("", rest).removeprefix("."))
         if parts is not None:
-            last = numbers[-1] if numbers else 0
+            numbers = [int(found["number"]) for found in _NUMBER.finditer(rest)] or [0]
             tensors = [f"blk.{block['block']}.{end}" for end in parts.tensors]
-            return _Source(tensors, lambda arrays: parts.join(arrays, last))
+            return _Source(tensors, lambda arrays: parts.join(arrays, numbers[-1]))
     tensor = names.of_parameter(parameter)
     return None if tensor is None else _Source([tensor], lambda arrays: arrays[0])
 
