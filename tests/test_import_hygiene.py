@@ -26,6 +26,7 @@ NATIVE = ("libllama", "onnxruntime")
         ("appliance.app", ("llama_cpp", "onnxruntime", "tokenizers", "textual", "torch", "httpx")),
         ("appliance.training.__main__", ("torch", "transformers", "peft", "llama_cpp", "onnxruntime", "numpy")),
         ("appliance.training.prompts", ("torch", "transformers", "peft", "llama_cpp", "onnxruntime")),
+        ("appliance.engines.token_counts", ("torch", "litestar", "llama_cpp", "onnxruntime", "tokenizers", "numpy")),
         ("tui.app", ("litestar", "llama_cpp", "onnxruntime", "numpy", "sqlite3", "torch")),
     ],
 )
@@ -45,12 +46,20 @@ def mapped(server: Server) -> set[str]:
 
 
 def test_a_server_loads_its_engines_on_the_first_call(tmp_path: Path) -> None:
-    """Until somebody calls a model neither llama.cpp nor ONNX Runtime is in the server's memory."""
+    """Until somebody calls a model neither llama.cpp nor ONNX Runtime is in the server's memory; counting a dataset's
+    tokens, which reads the weights' vocabulary, brings neither into it."""
     with running_server(tmp_path / "home") as server, server.client() as client:
         client.get("/v1/models").raise_for_status()
         client.get("/admin/state").raise_for_status()
         path = write_llama(server.home / "import" / "tiny.gguf")
         chain.import_weights(client, path, "tiny")
+        assert mapped(server) == set()
+        form = {"name": "chats", "schema_type": "GENERATION"}
+        file = {"file": ("chats.jsonl", '{"input": "a", "output": "b"}')}
+        dataset = client.post("/v4/training-datasets", data=form, files=file).raise_for_status().json()
+        path = f"/admin/training-datasets/{dataset['id']}/tokens"
+        counted = client.get(path, params={"base_model": "starter-chat"}).raise_for_status().json()
+        assert counted["examples"] == 1
         assert mapped(server) == set()
 
         chain.deploy(client, chain.CHAT, "tiny", "tiny")

@@ -38,6 +38,15 @@ class Schedule(StrEnum):
     COSINE = "cosine"
 
 
+class Precision(StrEnum):
+    """What a base computes in while an adapter over it is trained. The adapter itself is float32."""
+
+    AUTO = "auto"
+    """bfloat16 where the hardware computes it, else float32."""
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+
+
 class Hyperparameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How to train. Ranges are checked where the values enter; None means that the kind of training decides."""
 
@@ -70,6 +79,7 @@ class Hyperparameters(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     checkpoint_steps: int | None = None
     """Steps between two checkpoints. None: about one a minute."""
     seed: int = 0
+    precision: Precision = Precision.AUTO
 
 
 class TrainingTask(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,24 +1,39 @@
-"""What a dataset is to a base model's tokenizer: how long its examples are. No weights are loaded for it."""
+"""What a dataset is to a base model's tokenizer: how long its examples are. No weights are loaded for it.
+
+It is counted in a short process of its own, because nobody may have loaded the base yet: what its file can do to native
+code is then never done to the server.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Mapping
+from itertools import accumulate
+from typing import Any, Final
 
+import msgspec
 from msgspec import Struct
 
-from appliance.domain.errors import InvalidParameter
+from appliance.domain.errors import BadWeights, InvalidParameter, WrongWeights
 from appliance.domain.finetuning import TrainingDataset
 from appliance.domain.models import Artifact, Caller
 from appliance.domain.training import TrainingKind
+from appliance.engines.token_counts import Counted, Counting, NotCounted, Outcome
+from appliance.lifecycle.child_process import Answered, ask
 from appliance.lifecycle.datasets import Datasets
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.trainable import check_schema, kind_of, weights_of
 from appliance.store.importing import Store
 
-UNBOUNDED_TOKENS = 1 << 30
+log = logging.getLogger(__name__)
+
+COUNTING: Final = "appliance.engines.token_counts"
+COUNT_SECONDS: Final = 3600.0
+ANSWER_BYTES: Final = 32 << 20
+RETURNED: Final = {error.code: error for error in (BadWeights, WrongWeights, InvalidParameter)}
 
 
 class TokenStatistics(Struct, frozen=True, kw_only=True):
@@ -38,7 +53,9 @@ class TokenStatistics(Struct, frozen=True, kw_only=True):
 class DatasetTokens:
     """Counts them. One count at a time: each reads all of its dataset."""
 
-    def __init__(self, datasets: Datasets, directory: Directory, store: Store) -> None:
+    def __init__(self, datasets: Datasets, directory: Directory, store: Store, module: str = COUNTING) -> None:
+        """``module``: what counts, as ``python -m module``."""
+        self._module = module
         self._datasets = datasets
         self._directory = directory
         self._store = store
@@ -49,7 +66,8 @@ class DatasetTokens:
     ) -> TokenStatistics:
         """Statistics by the tokenizer of a model, named by its id or name.
 
-        Raises NotFound, InvalidRequest for a model that cannot be trained, InvalidParameter for another schema.
+        Raises NotFound, InvalidRequest for a model that cannot be trained, InvalidParameter for another schema and for
+        a line that the chat template refuses, BadWeights.
         """
         dataset = await self._datasets.get(caller, dataset_id)
         base = self._directory.models.get(base_model) or self._by_name(caller, base_model)
@@ -60,51 +78,66 @@ class DatasetTokens:
         if longest is None:
             raise InvalidParameter(f"'{model.name}' does not say how much it takes; give sequence_length")
         async with self._turn:
-            counts = await asyncio.to_thread(self._counts, dataset, kind, weights)
-        return statistics_of(counts, longest)
+            examples = await self._count(dataset, kind, model.name, weights)
+        return statistics_of(examples, longest)
 
     def _by_name(self, caller: Caller, name: str) -> Any:
         visible = self._directory.visible(caller, self._directory.models.values())
         return next((model for model in visible if model.name == name), None)
 
-    def _counts(self, dataset: TrainingDataset, kind: TrainingKind, weights: Artifact) -> list[int]:
-        path, rows = self._store.path_of(weights.files), self._datasets.examples(dataset)
-        if kind is TrainingKind.GENERATION:
-            from appliance.engines.llama.counting import count_tokens  # here only: native code, on the first use
-
-            return list(count_tokens(path, map(turns_of, rows)))
-        from appliance.engines.onnx.text import Tokenizer
-
-        tokenizer = Tokenizer(path / "tokenizer.json", max_tokens=UNBOUNDED_TOKENS, vocabulary_size=None)
-        return [len(encoded) for pair in _pairs(rows) for encoded in tokenizer.encode_here([pair], "an example")]
-
-
-def turns_of(row: dict[str, Any]) -> Sequence[dict[str, str]]:
-    """A line of a GENERATION dataset as a conversation."""
-    if "messages" in row:
-        turns: list[dict[str, str]] = row["messages"]
-        return turns
-    return [{"role": "user", "content": row["input"]}, {"role": "assistant", "content": row["output"]}]
+    async def _count(
+        self, dataset: TrainingDataset, kind: TrainingKind, base: str, weights: Artifact
+    ) -> dict[int, int]:
+        asked = Counting(
+            kind=kind, base=str(self._store.path_of(weights.files)), dataset=str(self._datasets.path(dataset))
+        )
+        try:
+            answered = await ask(
+                self._module, msgspec.json.encode(asked), seconds=COUNT_SECONDS, answer_bytes=ANSWER_BYTES
+            )
+        except TimeoutError:
+            raise InvalidParameter(
+                f"counting the tokens of '{dataset.name}' took more than {COUNT_SECONDS:.0f} s and was ended; "
+                "count a part of it"
+            ) from None
+        return _examples(answered, base)
 
 
-def _pairs(rows: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
-    return ((row["question"], row["chunk"]) for row in rows)
+def _examples(answered: Answered, base: str) -> dict[int, int]:
+    """What the process has counted. Raises what it has said, and BadWeights for one that has said nothing."""
+    try:
+        outcome: Outcome = msgspec.json.decode(answered.output, type=Outcome)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        outcome = Counted(examples={})
+    if isinstance(outcome, NotCounted):
+        raise RETURNED.get(outcome.code, BadWeights)(outcome.message)
+    if min(outcome.examples.values(), default=0) < 1:
+        log.warning("counting tokens for '%s' %s: %s", base, answered.how, answered.last_words)
+        raise BadWeights(
+            f"the process that read the tokenizer of '{base}' {answered.how} before it had counted anything; "
+            "import these weights again from where they come from, or take others"
+        )
+    return outcome.examples
 
 
-def statistics_of(counts: Sequence[int], sequence_length: int) -> TokenStatistics:
-    """The figures, of at least one example; percentiles are those of an example that is there."""
-    ordered = sorted(counts)
+def statistics_of(examples: Mapping[int, int], sequence_length: int) -> TokenStatistics:
+    """The figures, of at least one example; percentiles are those of an example that is there.
+
+    ``examples``: how many there are of each length.
+    """
+    lengths = sorted(examples)
+    up_to = list(accumulate(examples[length] for length in lengths))
 
     def at(share: float) -> int:
-        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+        return lengths[bisect_left(up_to, max(1, math.ceil(share * up_to[-1])))]
 
     return TokenStatistics(
-        examples=len(ordered),
-        min_tokens=ordered[0],
+        examples=up_to[-1],
+        min_tokens=lengths[0],
         median_tokens=at(0.5),
         p95_tokens=at(0.95),
-        max_tokens=ordered[-1],
-        total_tokens=sum(ordered),
+        max_tokens=lengths[-1],
+        total_tokens=sum(length * examples[length] for length in lengths),
         sequence_length=sequence_length,
-        longer=sum(count > sequence_length for count in ordered),
+        longer=sum(examples[length] for length in lengths if length > sequence_length),
     )

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Parameter
-from appliance.domain.training import Hyperparameters, Schedule
+from appliance.domain.training import Hyperparameters, Precision, Schedule
 from appliance.lifecycle.parameters import coerce
 
 WHERE = ("vendor_configuration", "hyperparameters")
@@ -140,6 +140,12 @@ SETTINGS = (
         description="steps between two checkpoints; null: about one a minute",
     ),
     Setting(name="seed", type="int", low=0, high=2**31 - 1, description="same seed, same training"),
+    Setting(
+        name="precision",
+        type="str",
+        choices=tuple(precision.value for precision in Precision),
+        description="that the base computes in; `auto`: bfloat16 where the hardware has it; adapters are float32",
+    ),
 )
 _BY_NAME = {setting.name: setting for setting in SETTINGS}
 

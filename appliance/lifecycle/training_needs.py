@@ -59,7 +59,7 @@ class TrainingSize(Struct, frozen=True, kw_only=True):
             self.dataset_digest,
             self.device,
             *(chosen.batch_size, chosen.micro_batch_size, chosen.sequence_length, chosen.packing),
-            *(chosen.rank, chosen.target_modules),
+            *(chosen.rank, chosen.target_modules, chosen.precision),
         ]
         return hashlib.sha256(msgspec.json.encode(parts)).hexdigest()
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,19 +18,21 @@ from msgspec import Struct
 
 from appliance.domain.errors import NotInstalled
 from appliance.domain.training import TrainingReport
-from appliance.lifecycle import tether
+from appliance.lifecycle.child_process import (
+    LAST_WORDS_BYTES,
+    PIECE_BYTES,
+    environment,
+    how_it_ended,
+    signal_process,
+    tethered,
+)
 
 log = logging.getLogger(__name__)
 
-NICENESS = 10
 SILENT_SECONDS = 3600.0
 """Who has not reported anything for so long hangs."""
 CLOSE_SECONDS = 10.0
-PIECE_BYTES = 64 * 1024
 LINE_BYTES = 1024 * 1024
-LAST_WORDS_BYTES = 4096
-"""Of standard error that is kept to explain a bad end."""
-PASSED_ON = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "CUDA_HOME")
 
 
 class TrainingProgram(Struct, frozen=True, kw_only=True):
@@ -72,9 +72,7 @@ class Ended(Struct, frozen=True, kw_only=True):
     @property
     def how(self) -> str:
         """For people."""
-        if self.status < 0:
-            return f"was ended by {signal.Signals(-self.status).name}"
-        return f"ended with status {self.status}"
+        return how_it_ended(self.status)
 
 
 class TrainingProcess:
@@ -92,11 +90,8 @@ class TrainingProcess:
         cls, program: TrainingProgram, folder: Path, threads: int, *, silent_seconds: float = SILENT_SECONDS
     ) -> TrainingProcess:
         """Start it on a folder that holds its task."""
-        bound = [sys.executable, "-I", "-S", str(tether.__file__), str(os.getpid()), str(NICENESS)]
         process = await asyncio.create_subprocess_exec(
-            *bound,
-            *program.command,
-            str(folder),
+            *tethered([*program.command, str(folder)]),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -145,12 +140,8 @@ class TrainingProcess:
         self._signal(signal.SIGKILL, with_all=True)
 
     def _signal(self, number: signal.Signals, *, with_all: bool = False) -> None:
-        """Not by asyncio's methods: those look whether it has ended, and then nobody learns how any more."""
-        if self._process.returncode is not None:
-            return
-        with suppress(ProcessLookupError):
-            leads = with_all and os.getpgid(self.pid) == self.pid  # not before its first moments are over
-            (os.killpg if leads else os.kill)(self.pid, number)
+        if self._process.returncode is None:
+            signal_process(self.pid, number, with_all=with_all)
 
     async def end(self) -> Ended:
         """How it ended. Who has closed its output has a moment to end by itself, then it is killed. Twice is fine."""
@@ -183,16 +174,10 @@ def _read(line: bytes) -> TrainingReport | None:
 
 
 def _environment(folder: Path, threads: int) -> dict[str, str]:
-    """Nothing of the server's secrets, no network, and no more threads than it may have."""
-    counts = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     return {
-        **{name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        **counts,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "LC_ALL": "C.UTF-8",
+        **environment(threads),
         "HOME": str(folder),
         "TMPDIR": str(folder),
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
     }

@@ -35,6 +35,11 @@ class GgufWeights:
         self.architecture = str(self.field("general.architecture") or "")
         self.name = str(self.field("general.name") or path.name)
 
+    @property
+    def size_bytes(self) -> int:
+        """Of all its files."""
+        return sum(shard.stat().st_size for shard in _shards(self.path))
+
     def field(self, key: str) -> Any:
         """A metadata value, or None."""
         found = self._readers[0].get_field(key)

@@ -21,6 +21,7 @@ from appliance.domain.errors import Internal, InvalidParameter, WrongWeights
 from appliance.domain.training import (
     Evaluation,
     Hyperparameters,
+    Precision,
     TrainingEnded,
     TrainingKind,
     TrainingMemory,
@@ -31,7 +32,7 @@ from appliance.encoders.folder import MODEL, write_encoder
 from appliance.engines.base import CPU
 from appliance.engines.onnx.session import Session
 from appliance.engines.onnx.tasks import POOLINGS, Floats, pad, relevance, unit, unpad
-from appliance.training import encoder_embedder, encoder_metrics, encoder_ranker
+from appliance.training import encoder_metrics
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.encoder_base import Text, open_base
 from appliance.training.encoder_data import (
@@ -45,6 +46,7 @@ from appliance.training.encoder_data import (
 )
 from appliance.training.encoder_embedder import Embedder
 from appliance.training.encoder_ranker import Ranker
+from appliance.training.encoder_trainee import LEARNING_RATE
 from appliance.training.loop import Loop, Outcome, Surroundings
 from appliance.training.machine import peak_bytes, prepare
 from appliance.training.schedule import learning_rate
@@ -66,11 +68,10 @@ def run(task: TrainingTask, around: Surroundings) -> TrainingEnded | None:
     ranks = task.kind is TrainingKind.RERANKING
     trainee = (Ranker if ranks else Embedder)(base, training, validation, tasks, task, device)
     _check_reading(trainee, training, task.threads)
-    default = encoder_ranker.LEARNING_RATE if ranks else encoder_embedder.LEARNING_RATE
     loop = Loop(
         trainee,
         task.hyperparameters,
-        partial(learning_rate, task.hyperparameters, default),
+        partial(learning_rate, task.hyperparameters, LEARNING_RATE),
         Checkpoints(Path(task.checkpoint_folder)),
         around,
         _fingerprint(task),
@@ -151,11 +152,13 @@ def _questions(task: TrainingTask) -> tuple[list[Question], list[Question]]:
 
 
 def _check_hyperparameters(asked: Hyperparameters) -> None:
-    """Raise InvalidParameter for wishes that only adapters have: the whole encoder is trained here."""
+    """Raise InvalidParameter for wishes that only adapters have: the whole encoder is trained here, in float32."""
     plain = Hyperparameters()
     wrong = [name for name in _OF_ADAPTERS if getattr(asked, name) != getattr(plain, name)]
     if wrong:
         raise InvalidParameter(f"{', '.join(wrong)}: only adapters of generation have them; leave them out")
+    if asked.precision is Precision.BFLOAT16:
+        raise InvalidParameter("precision: encoders are trained in float32, only text models in bfloat16; leave it out")
 
 
 def _check_reading(trainee: Ranker | Embedder, training: Sequence[Question], threads: int) -> None:

@@ -9,7 +9,7 @@ it is known what each vector's gradient is (Gao et al. 2021, "Scaling Deep Contr
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -24,10 +24,9 @@ from appliance.domain.training import TrainingTask
 from appliance.engines.onnx.tasks import EncodedText
 from appliance.training.encoder_base import Base, by_length
 from appliance.training.encoder_data import Question, RankingTask
-from appliance.training.encoder_trainee import Network, Texts, places, shuffled
+from appliance.training.encoder_trainee import EncoderTrainee, places, shuffled
 from appliance.training.loop import Pass
 
-LEARNING_RATE: Final = 5e-5
 TEMPERATURE: Final = 0.05
 HARD_NEGATIVES: Final = 4
 """Of a question in one step. Of more, each epoch takes others."""
@@ -55,8 +54,8 @@ class Comparison(Struct, frozen=True):
         return functional.cross_entropy(similarities.masked_fill(self.excluded, -torch.inf), self.own, reduction="sum")
 
 
-class Embedder:
-    """A trainee."""
+class Embedder(EncoderTrainee[_Example]):
+    """Learns from right chunks, each with its question."""
 
     def __init__(
         self,
@@ -78,21 +77,9 @@ class Embedder:
             for text in (question.text, *question.positives, *question.negatives)
         ]
         texts += [text for ranked in tasks for text in (ranked.question, *ranked.chunks)]
-        self.network = Network(base, Texts(base, texts), task, device)
-        self._asked = task.hyperparameters
-        self.examples, self.validation_examples = len(self._examples), len(self._validation)
-        self.steps_per_epoch = -(-len(self._examples) // self._asked.batch_size)
+        super().__init__(base, texts, task, device)
+        self._count(self._examples, self._validation)
         self.tokens = sum(self._tokens(self._comparison(self._of(step), step)) for step in range(self.steps_per_epoch))
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.network.device
-
-    @property
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        """All of the network's."""
-        return self.network.parameters
 
     def passes(self, step: int) -> list[Pass]:
         """One, or one for each group of texts that fits; the gradients are the same."""
@@ -112,19 +99,12 @@ class Embedder:
             for place, group in enumerate(whole.groups)
         ]
 
-    def validation_loss(self) -> float | None:
+    def _held_out_loss(self) -> tuple[float, float]:
         """Of steps over the held-out examples, in their order."""
-        if not self._validation:
-            return None
         size = self._asked.batch_size
-        self.network.model.eval()
-        with torch.inference_mode():
-            losses = [
-                float(self._loss(self._comparison(self._validation[start : start + size], 0)))
-                for start in range(0, len(self._validation), size)
-            ]
-        self.network.model.train()
-        return sum(losses) / len(self._validation)
+        starts = range(0, len(self._validation), size)
+        parts = [self._comparison(self._validation[start : start + size], 0) for start in starts]
+        return sum(float(self._loss(part)) for part in parts), len(self._validation)
 
     def scores(self, task: RankingTask) -> list[float]:
         """Cosines of the question with the chunks."""
@@ -134,10 +114,8 @@ class Embedder:
 
     base_scores = scores
 
-    def _of(self, step: int) -> list[_Example]:
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = shuffled(len(self._examples), epoch, self._asked.seed)
-        return [self._examples[i] for i in np.array_split(order, self.steps_per_epoch)[place]]
+    def _in_order(self, epoch: int) -> list[_Example]:
+        return [self._examples[i] for i in shuffled(len(self._examples), epoch, self._asked.seed)]
 
     def _comparison(self, examples: Sequence[_Example], step: int) -> Comparison:
         epoch = step // self.steps_per_epoch

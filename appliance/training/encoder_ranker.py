@@ -7,9 +7,8 @@ chunks apart then shows within a step, and is learnt in half of the steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 import numpy as np
 import torch
@@ -21,10 +20,8 @@ from appliance.domain.training import TrainingTask
 from appliance.engines.onnx.tasks import EncodedText, max_similarity, unit
 from appliance.training.encoder_base import Base, Text, by_length
 from appliance.training.encoder_data import Question, RankingTask
-from appliance.training.encoder_trainee import Network, Texts, shuffled
+from appliance.training.encoder_trainee import EncoderTrainee, Texts, shuffled
 from appliance.training.loop import Pass
-
-LEARNING_RATE: Final = 5e-5
 
 
 class _Row(Struct, frozen=True):
@@ -33,8 +30,8 @@ class _Row(Struct, frozen=True):
     weight: float
 
 
-class Ranker:
-    """A trainee."""
+class Ranker(EncoderTrainee[_Row]):
+    """Learns from rows of a question and a chunk."""
 
     def __init__(
         self,
@@ -50,32 +47,23 @@ class Ranker:
         texts += [(ranked.question, chunk) for ranked in tasks for chunk in ranked.chunks]
         if base.has_new_head:  # the base ranks by late interaction, which reads them apart
             texts += [text for ranked in tasks for text in (ranked.question, *ranked.chunks)]
-        self.network = Network(base, Texts(base, texts), task, device)
-        self._seed = task.hyperparameters.seed
+        super().__init__(base, texts, task, device)
         self._questions = _weighted(training, self.network.texts)
         self._rows = [row for rows in self._questions for row in rows]
         self._validation = [row for rows in _weighted(validation, self.network.texts) for row in rows]
-        self.examples, self.validation_examples = len(self._rows), len(self._validation)
+        self._count(self._rows, self._validation)
         self.tokens = sum(len(row.text) for row in self._rows)
-        self.steps_per_epoch = -(-len(self._rows) // task.hyperparameters.batch_size)
-
-    @property
-    def device(self) -> torch.device:
-        """Where it computes."""
-        return self.network.device
-
-    @property
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        """All of the network's."""
-        return self.network.parameters
 
     def passes(self, step: int) -> list[Pass]:
         """Of a step: rows of like length together."""
-        epoch, place = divmod(step, self.steps_per_epoch)
-        order = [row for i in shuffled(len(self._questions), epoch, self._seed) for row in self._questions[i]]
-        rows = [order[i] for i in np.array_split(np.arange(len(order)), self.steps_per_epoch)[place]]
+        rows = self._of(step)
         groups = by_length([row.text for row in rows], self.network.limit_rows or len(rows))
         return [self._pass([rows[i] for i in group]) for group in groups]
+
+    def _in_order(self, epoch: int) -> list[_Row]:
+        """Question by question."""
+        order = shuffled(len(self._questions), epoch, self._asked.seed)
+        return [row for i in order for row in self._questions[i]]
 
     def _pass(self, rows: Sequence[_Row]) -> Pass:
         return Pass(
@@ -93,16 +81,10 @@ class Ranker:
         )
         return functional.binary_cross_entropy_with_logits(scores, labels, weights, reduction="sum")
 
-    def validation_loss(self) -> float | None:
-        """On the held-out rows."""
-        if not self._validation:
-            return None
+    def _held_out_loss(self) -> tuple[float, float]:
         groups = by_length([row.text for row in self._validation], self.network.group_rows)
-        self.network.model.eval()
-        with torch.inference_mode():
-            losses = [float(self._loss([self._validation[i] for i in group])) for group in groups]
-        self.network.model.train()
-        return sum(losses) / sum(row.weight for row in self._validation)
+        loss = sum(float(self._loss([self._validation[i] for i in group])) for group in groups)
+        return loss, sum(row.weight for row in self._validation)
 
     def scores(self, task: RankingTask) -> list[float]:
         """By the head."""

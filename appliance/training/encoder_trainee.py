@@ -1,12 +1,13 @@
 """What rerankers and embedders have in common as trainees: the network, its words, the order of examples.
 
-The two kinds, ``encoder_ranker`` and ``encoder_embedder``, say what a step's passes are.
+The two kinds, ``encoder_ranker`` and ``encoder_embedder``, say what an example is and what a step's passes are.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +18,14 @@ from appliance.encoders.weights import WORDS, Weights
 from appliance.engines.onnx.tasks import EncodedText
 from appliance.training.encoder_base import Base, Text, by_length, rows_of_a_pass
 from appliance.training.encoder_model import EncoderModel, TokenRectangle, Vocabulary
+from appliance.training.loop import Pass
+
+LEARNING_RATE: Final = 5e-5
 
 GROUP_ROWS: Final = 16
 """Rows of like length that go through the network together where more would fit: what they save of padding is more
 than a pass costs."""
+ExampleT = TypeVar("ExampleT")
 
 
 class Texts:
@@ -99,6 +104,64 @@ class Network:
         groups = by_length(texts, self.group_rows)
         found = [self.model.scores(self.rectangle([texts[i] for i in group])) for group in groups]
         return torch.cat(found)[places(groups)]
+
+
+class EncoderTrainee(ABC, Generic[ExampleT]):
+    """``loop.Trainee`` over an encoder."""
+
+    examples: int
+    """Of an epoch."""
+    validation_examples: int
+    steps_per_epoch: int
+    tokens: int
+    """Of an epoch, padding left out."""
+
+    def __init__(self, base: Base, texts: Sequence[Text], task: TrainingTask, device: torch.device) -> None:
+        """``texts``: all that it will meet. Raises InvalidParameter, CannotFit."""
+        self.network = Network(base, Texts(base, texts), task, device)
+        self._asked = task.hyperparameters
+
+    def _count(self, training: Sequence[ExampleT], validation: Sequence[ExampleT]) -> None:
+        self.examples, self.validation_examples = len(training), len(validation)
+        self.steps_per_epoch = -(-len(training) // self._asked.batch_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.network.device
+
+    @property
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        """All of the network's."""
+        return self.network.parameters
+
+    @abstractmethod
+    def passes(self, step: int) -> Sequence[Pass]:
+        """Of a step."""
+
+    def validation_loss(self) -> float | None:
+        """On what is held out."""
+        if not self.validation_examples:
+            return None
+        self.network.model.eval()
+        with torch.inference_mode():
+            loss, weight = self._held_out_loss()
+        self.network.model.train()
+        return loss / weight
+
+    @abstractmethod
+    def _held_out_loss(self) -> tuple[float, float]:
+        """Summed over what is held out, and what that counts; there is some."""
+
+    @abstractmethod
+    def _in_order(self, epoch: int) -> Sequence[ExampleT]:
+        """Everything that is learnt from, as it comes in an epoch."""
+
+    def _of(self, step: int) -> list[ExampleT]:
+        """A step's part of its epoch."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        order = self._in_order(epoch)
+        return [order[i] for i in np.array_split(np.arange(len(order)), self.steps_per_epoch)[place]]
 
 
 def places(groups: Sequence[Sequence[int]]) -> torch.Tensor:

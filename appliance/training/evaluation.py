@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from appliance.domain.training import Evaluation
-from appliance.training.prompts import Example, Examples, Ints
+from appliance.engines.llama.examples import Example, Ints
+from appliance.training.prompts import Examples
 
 ASKED_EXAMPLES = 32
 """Answers that are written out and compared; the loss is over all."""

@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.trainable import ALONE, SCORES_KEPT
-from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
+from appliance.domain.training import Precision, TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
+from appliance.engines.llama.examples import Example
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
 from appliance.training.architectures import architecture_of
@@ -27,8 +28,8 @@ from appliance.training.checkpoints import Checkpoints
 from appliance.training.configs import inner_width
 from appliance.training.evaluation import evaluate
 from appliance.training.loop import Loop, Pass, Surroundings
-from appliance.training.machine import half_precision_pays, peak_bytes, prepare
-from appliance.training.prompts import Example, Examples
+from appliance.training.machine import computes_in_half, peak_bytes, prepare
+from appliance.training.prompts import Examples
 from appliance.training.prompts import prepare as prepare_examples
 from appliance.training.rows import IGNORED, Row, alone, held_out, laid_out, packed, shuffled
 from appliance.training.schedule import learning_rate
@@ -131,7 +132,7 @@ class Adapted:
         asked = task.hyperparameters
         self.device = device
         self.packs = weights.architecture not in ALONE
-        self.is_half = half_precision_pays(device) and not architecture_of(weights).in_float32
+        self.is_half = _in_half(asked.precision, weights, device)
         base = open_base(weights, torch.bfloat16 if self.is_half else torch.float32, device)
         self.sizes = _Sizes.of(weights)
         targets = _targets(base, weights, task)
@@ -172,6 +173,18 @@ class Adapted:
                 up = self.parameters[name.replace(".lora_A.", ".lora_B.")]
                 found[module.removeprefix("base_model.model.")] = Factors(_array(down), _array(up), self._scale)
         return found
+
+
+def _in_half(asked: Precision, weights: GgufWeights, device: torch.device) -> bool:
+    """Raises InvalidParameter where 16 bits are asked for and would not do."""
+    if not architecture_of(weights).in_float32:
+        return computes_in_half(asked, device)
+    if asked is Precision.BFLOAT16:
+        raise InvalidParameter(
+            f"precision: '{weights.name}' ({weights.architecture}) loses its positions in bfloat16; "
+            "leave it at auto, or say float32"
+        )
+    return False
 
 
 class _Sizes(Struct, frozen=True, kw_only=True):

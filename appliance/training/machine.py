@@ -8,6 +8,7 @@ import resource
 import torch
 
 from appliance.domain.errors import CannotFit
+from appliance.domain.training import Precision
 
 
 def prepare(device: str, threads: int) -> torch.device:
@@ -30,6 +31,11 @@ def prepare(device: str, threads: int) -> torch.device:
 def seed_step(seed: int, step: int) -> None:
     """Every step draws its own randomness, so that none of it need be kept in a checkpoint."""
     torch.manual_seed((seed * 1_000_003 + step) % (1 << 63))
+
+
+def computes_in_half(asked: Precision, device: torch.device) -> bool:
+    """Whether the base is held and computed in bfloat16 there."""
+    return half_precision_pays(device) if asked is Precision.AUTO else asked is Precision.BFLOAT16
 
 
 def half_precision_pays(device: torch.device) -> bool:

@@ -10,7 +10,7 @@ import torch
 from msgspec import Struct
 from torch import Tensor
 
-from appliance.training.prompts import Example
+from appliance.engines.llama.examples import Example
 
 IGNORED = -100
 

@@ -25,13 +25,14 @@ from msgspec import structs
 
 from appliance.domain.clock import SystemClock
 from appliance.domain.training import Hyperparameters, TrainingKind, TrainingReport, TrainingTask
+from appliance.engines.llama.examples import Example
 from appliance.training import generation
 from appliance.training.base import linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.generation import Adapted, Trainee, gguf_of
 from appliance.training.loop import Loop, Surroundings
 from appliance.training.machine import prepare
-from appliance.training.prompts import Example, Examples
+from appliance.training.prompts import Examples
 from appliance.training.schedule import learning_rate
 from appliance.training.stopping import StopSignal
 from tests.benchmarks.report import table, where_and_when, write_section

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,37 @@ def test_what_cannot_be_merged_is_said(home: Path, tmp_path: Path, arguments: li
 
     assert complaint in f"{done.output} {done.exception}"
     assert not list(tmp_path.glob("x.gguf*"))
+
+
+def test_a_smaller_type(home: Path, tmp_path: Path) -> None:
+    """In letters of any size; the result is imported, and its card has the type."""
+    done = CliRunner().invoke(
+        merge, ["lora", str(tmp_path / "small.gguf"), "--type", "Q4_K_M", "--import", "small", "--home", str(home)]
+    )
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["small.gguf"]
+    listed = invoke("models", "list", "--json", home=home)
+    assert "Q4_K_M" in listed.output
+
+
+def test_a_type_that_needs_more_is_refused_with_the_reason(home: Path, tmp_path: Path) -> None:
+    """Before anything is done; unknown ones with those that there are."""
+    for kind, words in (("iq2_xxs", "needs an importance matrix"), ("q9", "'q4_k_m'")):
+        done = CliRunner().invoke(merge, ["lora", str(tmp_path / "x.gguf"), "--type", kind, "--home", str(home)])
+        assert done.exit_code == 2
+        assert words in done.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_of_a_process_that_crashed(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double of one that llama.cpp has aborted: how it ended is said, and what it had written goes."""
+    crashing = tmp_path / "crashing"
+    crashing.write_text('#!/bin/sh\n: > "$6.partial"\n: > "$6.f16.partial"\nkill -ABRT $$\n')
+    crashing.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(crashing))
+    done = CliRunner().invoke(merge, ["lora", str(tmp_path / "x.gguf"), "--type", "q4_0", "--home", str(home)])
+    assert "the merge was ended by SIGABRT; nothing is left of it" in f"{done.output} {done.exception}"
+    assert list(tmp_path.iterdir()) == [crashing]
 
 
 def test_an_adapter_of_peft_needs_its_base(home: Path) -> None:

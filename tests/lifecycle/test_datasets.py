@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,10 +123,10 @@ async def test_a_dataset_that_a_job_names_stays(home):
 
 def test_statistics():
     """Percentiles are those of examples that are there."""
-    found = statistics_of([5, 1, 9, 3], 4)
+    found = statistics_of(Counter([5, 1, 9, 3]), 4)
     assert (found.min_tokens, found.median_tokens, found.p95_tokens, found.max_tokens) == (1, 3, 9, 9)
     assert (found.examples, found.total_tokens, found.longer) == (4, 18, 2)
-    assert statistics_of([7], 7).longer == 0
+    assert statistics_of({7: 1}, 7).longer == 0
 
 
 async def test_needs_learn_upwards(home):

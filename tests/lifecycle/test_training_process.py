@@ -16,7 +16,8 @@ import pytest
 from appliance.domain.errors import NotInstalled
 from appliance.domain.training import TrainingCheckpoint, TrainingReport
 from appliance.lifecycle import tether
-from appliance.lifecycle.training_process import LAST_WORDS_BYTES, Ended, TrainingProcess, TrainingProgram
+from appliance.lifecycle.child_process import LAST_WORDS_BYTES
+from appliance.lifecycle.training_process import Ended, TrainingProcess, TrainingProgram
 
 
 def program(source: str) -> TrainingProgram:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from appliance.domain.errors import InvalidParameter, WrongWeights
-from appliance.domain.trainable import MERGED_TYPES
+from appliance.domain.trainable import PLAIN_TYPES
 from appliance.store.gguf_layout import as_in_file, as_in_transformers
 from appliance.store.gguf_weights import GgufWeights
 from appliance.store.inspection import inspect
 from appliance.store.lora import Adapter, Factors, write_adapter
-from appliance.store.merge import merge
+from appliance.store.merge import merge, merged_bytes
 from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 
 TOKENS = [0, 40, 41, 42, 100, 101, 7]
@@ -43,7 +43,7 @@ def adapter(tmp_path: Path, base: Path) -> Path:
     return tmp_path / "adapter.gguf"
 
 
-@pytest.mark.parametrize("kind", MERGED_TYPES)
+@pytest.mark.parametrize("kind", PLAIN_TYPES)
 def test_a_merge_computes_what_base_and_adapter_did(kind: str, base: Path, adapter: Path, tmp_path: Path) -> None:
     """In llama.cpp, without the adapter; the file is sound, and keeps tokenizer, template and name of the base."""
     place = tmp_path / "merged.gguf"
@@ -58,6 +58,7 @@ def test_a_merge_computes_what_base_and_adapter_did(kind: str, base: Path, adapt
     if kind != "keep":
         assert card.quantization == kind.upper()
     assert told[-1][0] == told[-1][1] == len(GgufWeights(base).tensors)
+    assert merged_bytes(GgufWeights(base), Adapter(adapter), kind) == pytest.approx(place.stat().st_size, abs=4096)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from appliance.domain.errors import Conflict, InvalidParameter, WrongWeights
 from appliance.domain.models import ModelType
 from appliance.domain.training import (
     PAUSED_STATUS,
+    Precision,
     TrainingCheckpoint,
     TrainingEnded,
     TrainingKind,
@@ -168,6 +169,11 @@ class TestRefused:
         """The whole encoder is trained: a rank would be a wish that nobody hears."""
         with pytest.raises(InvalidParameter, match="rank, target_modules: only adapters of generation have them"):
             Here().run(task_of(tmp_path, TrainingKind.EMBEDDING, base, dataset, rank=8, target_modules=("query",)))
+
+    def test_half_precision(self, base: Path, dataset: Path, tmp_path: Path) -> None:
+        """It is what adapters' bases compute in."""
+        with pytest.raises(InvalidParameter, match="precision: encoders are trained in float32"):
+            Here().run(task_of(tmp_path, TrainingKind.RERANKING, base, dataset, precision=Precision.BFLOAT16))
 
     def test_a_cross_encoder_is_no_embedding_model(self, dataset: Path, tmp_path: Path) -> None:
         """Its vectors end in a score."""

@@ -14,7 +14,8 @@ import torch
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
-from appliance.domain.training import Hyperparameters
+from appliance.domain.training import Hyperparameters, Precision
+from appliance.engines.llama.examples import Example
 from appliance.store.lora import Adapter
 from appliance.store.peft_folder import convert
 from appliance.training import generation
@@ -22,7 +23,7 @@ from appliance.training.base import linear_names, open_base
 from appliance.training.evaluation import evaluate
 from appliance.training.generation import Adapted, Trainee, gguf_of
 from appliance.training.machine import prepare
-from appliance.training.prompts import Example, Examples
+from appliance.training.prompts import Examples
 from appliance.training.rows import Row, alone, held_out, packed
 from tests.support.tiny_trainable import cosine, llama_logits, write_trainable
 from tests.training.tasks import write_task
@@ -87,6 +88,17 @@ def test_an_adapter_over_quantized_weights_computes_as_in_llama_cpp(architecture
 
     assert cosine(ours, llama_logits(base, TOKENS, tmp_path / "adapter.gguf")) > 0.998
     assert cosine(ours, llama_logits(base, TOKENS)) < 0.97
+
+
+def test_16_bits_are_refused_where_they_lose_positions(tmp_path: Path) -> None:
+    """And not taken without being asked for."""
+    base = write_trainable(tmp_path / "base.gguf", "bloom")
+
+    assert not adapted(tmp_path / "task", base, rank=4).is_half
+    with pytest.raises(
+        InvalidParameter, match=r"precision: .*\(bloom\) loses its positions in bfloat16; leave it at auto"
+    ):
+        adapted(tmp_path / "other", base, rank=4, precision=Precision.BFLOAT16)
 
 
 def test_what_peft_saves_is_imported_as_what_is_exported(trained: Trained, tmp_path: Path) -> None:

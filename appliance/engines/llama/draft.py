@@ -30,6 +30,7 @@ DOUBT = 2.0
 """A new generation's guesses count as if so many had been looked at, ..."""
 FIRST_CONFIDENCE = 0.7
 """... and so many of them had been right."""
+_NOTHING: Ints = np.empty(0, dtype=np.int32)
 MEMORY = 0.9
 """What was seen of a generation's guesses counts so much less with each one seen after it."""
 
@@ -57,8 +58,12 @@ def lookup(known: Ints, most: int) -> Ints:
 class Guesser:
     """The guesses of one generation, and how good they were, tried or not."""
 
+    LONGEST_PAUSE_STEPS = 8
+
     def __init__(self) -> None:
-        self.guess: Ints = np.empty(0, dtype=np.int32)
+        self.guess: Ints = _NOTHING
+        self._pause_steps = 1
+        self._steps_to_pause = 0
         self._right = FIRST_CONFIDENCE * DOUBT
         self._seen = DOUBT
 
@@ -68,8 +73,20 @@ class Guesser:
         return self._right / self._seen
 
     def look(self, known: Ints, most: int) -> None:
-        """Make a guess about what follows the known tokens."""
+        """Make a guess about what follows the known tokens; less often the longer there was none to make.
+
+        Looking takes time, and most texts say nothing twice.
+        """
+        if self._steps_to_pause:
+            self._steps_to_pause -= 1
+            return
         self.guess = lookup(known, most)
+        self._pause_steps = 1 if len(self.guess) else min(2 * self._pause_steps, self.LONGEST_PAUSE_STEPS)
+        self._steps_to_pause = self._pause_steps - 1
+
+    def forget(self) -> None:
+        """The step is over: the guess is about tokens that are known now."""
+        self.guess = _NOTHING
 
     def note(self, place: int, token: int) -> bool:
         """The token came at this place of the guess; whether it was guessed."""
@@ -86,6 +103,8 @@ class StepTimes:
 
     FORGOTTEN_AFTER = 4096
     """Steps."""
+    LOOKED_THROUGH_EVERY = 64
+    """Steps."""
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
@@ -98,8 +117,12 @@ class StepTimes:
         known = self._seconds.get(tokens, seconds)
         self._seconds[tokens] = 0.7 * known + 0.3 * seconds
         self._seen[tokens] = self._steps
-        for other in [each for each, seen in self._seen.items() if self._steps - seen > self.FORGOTTEN_AFTER]:
-            del self._seconds[other], self._seen[other]
+        if self._steps % self.LOOKED_THROUGH_EVERY == 0:
+            self._forget_old()
+
+    def _forget_old(self) -> None:
+        for tokens in [each for each, seen in self._seen.items() if self._steps - seen > self.FORGOTTEN_AFTER]:
+            del self._seconds[tokens], self._seen[tokens]
 
     def cost(self, few: int, many: int) -> float:
         """How much longer a step of ``many`` tokens takes than one of ``few``; 1 where it is unknown."""
@@ -123,9 +146,13 @@ class Prospect(Struct, frozen=True):
         return 1.0 + sum(self.confidence**place for place in range(1, self.drafted(length) + 1))
 
 
-def may_pay(streams: int, times: StepTimes) -> bool:
-    """Whether guesses could be worth their time if all of them were right. If not they need not even be made."""
-    return any(1 + length >= LEAST_GAIN * times.cost(streams, streams * (1 + length)) for length in LENGTHS)
+def may_pay(streams: int, times: StepTimes, room_tokens: int) -> bool:
+    """Whether guesses could be worth their time if all of them were right. If not they need not even be made.
+
+    ``room_tokens``: all that may be guessed. Where it is less than a guess for everybody, some have none.
+    """
+    totals = {min(streams * length, room_tokens) for length in LENGTHS}
+    return any(1 + total / streams >= LEAST_GAIN * times.cost(streams, streams + total) for total in totals)
 
 
 def best_length(prospects: Sequence[Prospect], times: StepTimes, room_tokens: int) -> int:

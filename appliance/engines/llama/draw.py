@@ -25,12 +25,13 @@ Places: TypeAlias = npt.NDArray[np.intp]
 LEAST_TEMPERATURE = 1e-9
 """Below it no two logits that differ in float32 are drawn for each other, and float32 runs out of numbers."""
 _LINES = 64
-_EACH_LINE = np.arange(_LINES)[:, np.newaxis]
 _FEW_GROUPS = 64
 """Of a row with fewer groups every weight is computed."""
-_NEAR_GROUP_NATS = 3.0
+_NEAR_WEIGHT = np.float32(0.05)
+"""A group whose peak has so much of the best's weight is computed exactly, ..."""
 _MOST_NEAR_GROUPS = 32
-"""Groups this near to the best are computed exactly, if there are not more; otherwise none stands out."""
+"""... if there are not more of them; otherwise none stands out."""
+_NO_SUMS: Doubles = np.empty(0)
 _PROPOSALS = 64
 """Places proposed at once; the first that is accepted counts."""
 _FIRST_GUESSES = (256, 4096)
@@ -69,12 +70,19 @@ class Row:
         """The logits at the end."""
         return self.logits[self.groups * _LINES :]
 
-    def places(self, groups: Places) -> Places:
-        """Those of these groups, and those of no group."""
-        ungrouped = np.arange(self.groups * _LINES, len(self.logits))
-        if not len(groups):
-            return ungrouped
-        return np.append((_EACH_LINE * self.groups + groups).ravel(), ungrouped)
+    def of(self, groups: Places) -> Floats:
+        """The logits of these groups, line by line, and those of no group."""
+        lines = self.logits[: self.groups * _LINES].reshape(_LINES, self.groups)
+        grouped: Floats = lines.take(groups, axis=1).ravel()
+        ungrouped = self.ungrouped
+        return np.concatenate([grouped, ungrouped]) if len(ungrouped) else grouped
+
+    def place(self, groups: Places, index: int) -> int:
+        """Where in the row the value stands that is at this index of ``of``."""
+        line, column = divmod(index, len(groups)) if len(groups) else (_LINES, index)
+        if line < _LINES:
+            return int(line * self.groups + groups[column])
+        return self.groups * _LINES + index - _LINES * len(groups)
 
 
 class Draw:
@@ -85,6 +93,7 @@ class Draw:
         self._top_p = sampling.top_p
         self._min_p = sampling.min_p
         self._temperature = max(sampling.temperature, LEAST_TEMPERATURE)
+        self._steepness = np.float32(1 / self._temperature)
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed & (2**64 - 1)
         self._random = np.random.Generator(np.random.PCG64(seed))
 
@@ -116,13 +125,18 @@ class Draw:
         """A place by its probability."""
         if row.groups >= _FEW_GROUPS:
             return self._pick_by_rejection(row)
-        sums = self._weights(row.logits, row.best).cumsum()
-        place = sums.searchsorted(self._random.random() * sums[-1], side="right")
-        return int(min(place, sums.searchsorted(sums[-1])))  # rounding may carry the point to the very end
+        sums = self._sums(row.logits, row.best)
+        return _place_at(sums, self._random.random() * sums[-1])
 
-    def _weights(self, logits: Floats, best: Floats | np.float32) -> Doubles:
+    def _weights(self, logits: Floats, best: Floats | np.float32) -> Floats:
         """Probabilities against that of the best."""
-        return np.asarray(np.exp((logits.astype(np.float64) - best) / self._temperature))
+        exponents: Floats = logits - best
+        exponents *= self._steepness
+        return np.exp(exponents, out=exponents)
+
+    def _sums(self, logits: Floats, best: np.float32) -> Doubles:
+        """Weights, each with all before it."""
+        return self._weights(logits, best).cumsum(dtype=np.float64) if len(logits) else _NO_SUMS
 
     def _pick_by_rejection(self, row: Row) -> int:
         """Like ``_pick``, with exponentials of peaks and of few places.
@@ -131,28 +145,33 @@ class Draw:
         line as likely as the other, and accepted as often as its weight is of the peak's.
         """
         bounds = self._weights(row.peaks, row.best)
-        near_groups = np.flatnonzero(bounds >= math.exp(-_NEAR_GROUP_NATS))
+        near_groups = np.flatnonzero(bounds >= _NEAR_WEIGHT)
         if len(near_groups) > _MOST_NEAR_GROUPS:
             near_groups = near_groups[:0]
-        places = row.places(near_groups)
-        near = self._weights(row.logits[places], row.best).cumsum()
         bounds[near_groups] = 0.0
-        far = bounds.cumsum() * _LINES
+        near = self._sums(row.of(near_groups), row.best)
         near_weight = float(near[-1]) if len(near) else 0.0
+        far = bounds.cumsum(dtype=np.float64)
         while True:
             points, lines, chances = self._random.random((3, _PROPOSALS))
-            points *= near_weight + far[-1]
+            points *= near_weight + far[-1] * _LINES
             if points[0] < near_weight:  # as most often where the model is sure
-                return int(places[near.searchsorted(points[0], side="right")])
-            groups = np.minimum(far.searchsorted(points - near_weight, side="right"), row.groups - 1)
+                return row.place(near_groups, _place_at(near, float(points[0])))
+            groups = np.minimum(far.searchsorted((points - near_weight) / _LINES, side="right"), row.groups - 1)
             proposed = (lines * _LINES).astype(np.intp) * row.groups + groups
             accepted = chances < self._weights(row.logits[proposed], row.peaks[groups])
             is_near = points < near_weight
             first = int((accepted | is_near).argmax())
             if is_near[first]:
-                return int(places[near.searchsorted(points[first], side="right")])
+                return row.place(near_groups, _place_at(near, float(points[first])))
             if accepted[first]:
                 return int(proposed[first])
+
+
+def _place_at(sums: Doubles, point: float) -> int:
+    """The place whose weight carries the sum beyond the point; rounding may bring the point to the very end."""
+    place = sums.searchsorted(point, side="right")
+    return int(place if place < len(sums) else sums.searchsorted(sums[-1]))
 
 
 _scratch = threading.local()

@@ -278,9 +278,11 @@ class TextStepper:
 
     def _with_drafts(self, plan: Plan) -> Plan:
         """Guess on for streams that have a step to themselves, if that is worth its time."""
-        if not self._draft_tokens or any(share.tokens > 1 for share in plan.shares):
+        is_streaming = bool(plan.shares) and all(share.tokens == 1 for share in plan.shares)
+        if not self._draft_tokens or not is_streaming:
             return plan
-        if not may_pay(len(plan.shares), self._step_times):
+        spare = min(self._context.results, self._ledger.free_cells) - len(plan.shares)
+        if not may_pay(len(plan.shares), self._step_times, spare):
             return plan
         by_arrival = {sequence.arrival: sequence for sequence in self._running}
         sequences = [by_arrival[share.key] for share in plan.shares]
@@ -288,7 +290,6 @@ class TextStepper:
             room = sequence.limit_tokens - sequence.length - 1 if sequence.owed == 1 else 0
             sequence.guesser.look(sequence.known, min(self._draft_tokens, room))
         prospects = [Prospect(len(each.guesser.guess), each.guesser.confidence) for each in sequences]
-        spare = min(self._context.results, self._ledger.free_cells) - len(plan.shares)
         length = best_length(prospects, self._step_times, spare)
         if not length:
             return plan
@@ -392,6 +393,7 @@ class TextStepper:
             place += 1
         for each in ready:
             self._drop_wrong(each)
+            each.sequence.guesser.forget()
 
     def _guessed_right(self, ready: Ready, place: int) -> bool:
         """Whether the token just sampled was computed already, as a guess; it needs not be computed again then."""
@@ -463,8 +465,9 @@ class TextStepper:
         tokens = sequence.known[: sequence.computed]
         if len(tokens) < LEAST_KEPT_TOKENS or self._prefixes.has(sequence.scope, tokens):
             return
-        if self._prefixes.has_room_for(self._context.state_bytes(number)):
-            state = self._context.state(number)
+        size_bytes = self._context.state_bytes(number)
+        if self._prefixes.has_room_for(size_bytes):
+            state = self._context.state(number, size_bytes)
             self._prefixes.keep(Kept(sequence.scope, tokens.copy(), state, self._context.model.is_divisible))
 
     def _publish(self) -> None:

@@ -151,7 +151,8 @@ class FakeContext:
     def state_bytes(self, sequence: int) -> int:
         return 8 * len(self.held_by(sequence))
 
-    def state(self, sequence: int) -> npt.NDArray[np.uint8]:
+    def state(self, sequence: int, size_bytes: int) -> npt.NDArray[np.uint8]:
+        assert size_bytes == self.state_bytes(sequence), "a state has the size that was asked for before"
         held = [(cell.position, cell.token) for cell in self.held_by(sequence)]
         return np.array(held, dtype=np.int32).reshape(-1).view(np.uint8)
 

@@ -90,9 +90,43 @@ def test_cheap_tokens_are_guessed_and_dear_ones_are_not() -> None:
 
 def test_where_guesses_cannot_pay_none_is_made() -> None:
     """Not even if all of them would be right; as long as a cost is unknown they could."""
-    assert not may_pay(1, times({1: 1.0, 3: 3.0, 5: 5.0, 9: 9.0}))
-    assert may_pay(1, times({1: 1.0, 3: 2.5, 5: 5.0, 9: 9.0}))
-    assert may_pay(1, times({1: 1.0, 3: 3.0, 9: 9.0}))
+    assert not may_pay(1, times({1: 1.0, 3: 3.0, 5: 5.0, 9: 9.0}), 8)
+    assert may_pay(1, times({1: 1.0, 3: 2.5, 5: 5.0, 9: 9.0}), 8)
+    assert may_pay(1, times({1: 1.0, 3: 3.0, 9: 9.0}), 8)
+
+
+def test_costs_beyond_the_room_are_not_waited_for() -> None:
+    """Sixteen streams with room for eight guesses never make a step of 48 tokens; one of 24 says it all."""
+    learned = times({16: 1.0})
+    assert may_pay(16, learned, 8)
+    learned.learn(24, 1.5)
+    assert not may_pay(16, learned, 8)
+    assert not may_pay(16, StepTimes(), 0)
+
+
+def test_who_finds_nothing_looks_less_often() -> None:
+    """After ever more steps, at most eight; from the first find on in every step again."""
+    guesser, new, again = Guesser(), ints(*range(20)), ints(1, 2, 3, 8, 9, 1, 2, 3)
+    for pause in (1, 3, 7, 7):
+        guesser.look(new, 2)
+        for _ in range(pause):
+            guesser.look(again, 2)
+            assert not len(guesser.guess)
+    for _ in range(3):
+        guesser.look(again, 2)
+        assert guesser.guess.tolist() == [8, 9]
+        guesser.forget()
+
+
+def test_an_old_guess_says_nothing_about_later_tokens() -> None:
+    """A step without a guess leaves the confidence as it was."""
+    guesser = Guesser()
+    guesser.look(ints(1, 2, 3, 8, 9, 1, 2, 3), 2)
+    guesser.note(0, 8)
+    guesser.forget()
+    sure = guesser.confidence
+    assert not guesser.note(0, 7)
+    assert guesser.confidence == sure
 
 
 def test_unsure_guesses_are_left_alone() -> None:
@@ -122,6 +156,6 @@ def test_what_was_not_seen_for_long_is_looked_at_again() -> None:
     """A machine that was busy when it was measured may be quiet now."""
     learned = times({1: 1.0, 9: 9.0})
     assert learned.cost(1, 9) == 9.0
-    for _ in range(StepTimes.FORGOTTEN_AFTER + 1):
+    for _ in range(StepTimes.FORGOTTEN_AFTER + StepTimes.LOOKED_THROUGH_EVERY):
         learned.learn(1, 1.0)
     assert learned.cost(1, 9) == 1.0

@@ -79,6 +79,7 @@ ROWS = {
     "ordinary": row(20_011, 3, 2.0),
     "sure": np.where(np.arange(20_011) % 5000 == 17, np.float32(14), row(20_011, 3, 1.0)),
     "lonely peaks": np.where(np.arange(20_011) % 401 == 3, np.float32(30), row(20_011, 3, 1.0)),
+    "flat, and more at the end": np.where(np.arange(20_011) >= 20_000, np.float32(2), row(20_011, 3, 0.1)),
     "best at the end": np.where(np.arange(20_011) >= 20_008, np.float32(9), row(20_011, 3, 1.0)),
 }
 

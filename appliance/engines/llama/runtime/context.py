@@ -208,9 +208,9 @@ class Context:
         """Size of what ``state`` returns."""
         return int(c.llama_state_seq_get_size(self._context, sequence))
 
-    def state(self, sequence: int) -> Bytes:
-        """A copy in RAM of all that was computed of a sequence."""
-        state = np.empty(self.state_bytes(sequence), dtype=np.uint8)
+    def state(self, sequence: int, size_bytes: int) -> Bytes:
+        """A copy in RAM of all that was computed of a sequence, of the size that ``state_bytes`` says."""
+        state = np.empty(size_bytes, dtype=np.uint8)
         written = c.llama_state_seq_get_data(self._context, bytes_of(state), len(state), sequence)
         return state[:written]
 

@@ -6,7 +6,7 @@ import ctypes
 import logging
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ Bytes = npt.NDArray[np.uint8]
 
 LIBRARY: Any = c._lib
 _GGML_PATH: Final = Path(LIBRARY._name).with_name("libggml.so.0")
-_GGML: Any = ctypes.CDLL(str(_GGML_PATH)) if _GGML_PATH.exists() else LIBRARY
+GGML: Any = ctypes.CDLL(str(_GGML_PATH)) if _GGML_PATH.exists() else LIBRARY
 """The copy of ggml that libllama is linked to."""
 _HOLDING: Any = ctypes.PyDLL(LIBRARY._name, handle=LIBRARY._handle)
 _ERROR: Final = 4
@@ -51,9 +51,9 @@ def _on_log(level: int, text: bytes, _: Any) -> None:
     line = text.decode("utf-8", "replace").strip()
     if not line:
         return
-    heard = getattr(_listeners, "lines", None)
-    if heard is not None:
-        heard.append(line)
+    hear = getattr(_listeners, "hear", None)
+    if hear is not None:
+        hear(line)
     if level == _ERROR:
         _complaints.last = line
     log.log(_LEVELS.get(level, logging.DEBUG), "%s", line)
@@ -79,19 +79,27 @@ def forget_complaints() -> None:
 
 
 @contextmanager
+def hearing(hear: Callable[[str], object]) -> Iterator[None]:
+    """Has ``hear``, which must not raise, called with each line that llama.cpp logs on this thread meanwhile."""
+    _listeners.hear = hear
+    try:
+        yield
+    finally:
+        _listeners.hear = None
+
+
+@contextmanager
 def listening() -> Iterator[list[str]]:
     """What llama.cpp logs on this thread meanwhile: its only account of where a model is."""
-    _listeners.lines = []
-    try:
-        yield _listeners.lines
-    finally:
-        _listeners.lines = None
+    lines: list[str] = []
+    with hearing(lines.append):
+        yield lines
 
 
 def gpus() -> dict[str, int]:
     """The GPUs that this build of llama.cpp can use: ``gpu0`` → ggml's handle. None is ordinary."""
     initialise()
-    return gpus_of(_GGML) if c.llama_supports_gpu_offload() else {}
+    return gpus_of(GGML) if c.llama_supports_gpu_offload() else {}
 
 
 def initialise() -> None:
@@ -107,8 +115,8 @@ def initialise() -> None:
             return
         c.llama_log_set(_log_callback, None)
         variants = Path(sysconfig.get_paths()["platlib"]) / "bin"
-        if _GGML is not LIBRARY and any(variants.glob("libggml-cpu*.so")):
-            load = _GGML.ggml_backend_load_all_from_path
+        if GGML is not LIBRARY and any(variants.glob("libggml-cpu*.so")):
+            load = GGML.ggml_backend_load_all_from_path
             load.restype, load.argtypes = None, [ctypes.c_char_p]
             load(str(variants).encode())
         c.llama_backend_init()
