@@ -24,6 +24,7 @@ from appliance.app import ROUTES
 from appliance.cli import main
 from appliance.domain import errors
 from appliance.domain.models import Parameter
+from appliance.domain.trainable import ALONE, MIXTURES, TARGETS, TRAINABLE_ARCHITECTURES
 from appliance.domain.training import Hyperparameters
 from appliance.engines.llama import ranges, schema
 from appliance.lifecycle.hyperparameters import SETTINGS
@@ -223,6 +224,18 @@ def hyperparameters() -> str:
         for s in SETTINGS
     )
     return table(["hyperparameter", "type", "default", "range", "meaning"], rows)
+
+
+def trainable() -> str:
+    """Architectures over which adapters are trained."""
+    rows = ((f"`{name}`", _changed(name), "no" if name in ALONE else "yes") for name in TRAINABLE_ARCHITECTURES)
+    return table(["architecture", "what an adapter changes", "examples share rows"], rows)
+
+
+def _changed(architecture: str) -> str:
+    targets = TARGETS.get(architecture)
+    what = ", ".join(f"`{name}`" for name in targets) if targets else "all linear layers of the blocks"
+    return f"{what}; of mixtures no router and no expert" if architecture in MIXTURES else what
 
 
 def remote_parameters() -> str:

@@ -5,12 +5,92 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-TRAINABLE_ARCHITECTURES: Final = ("gemma", "gemma2", "gemma3", "llama", "phi3", "qwen2", "qwen3")
+TRAINABLE_ARCHITECTURES: Final = (
+    "bloom",
+    "falcon",
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma4",
+    "gpt-oss",
+    "gpt2",
+    "lfm2",
+    "llama",
+    "mamba",
+    "mistral3",
+    "nemotron",
+    "phi3",
+    "qwen2",
+    "qwen2moe",
+    "qwen3",
+    "qwen3moe",
+    "stablelm",
+    "starcoder2",
+)
 """GGUF architectures over which a LoRA adapter is trained, each proved against llama.cpp's logits in the tests.
 
-``llama`` is also what Mistral and many others are called in GGUF. Mixtures of experts are not among them, whatever
-their architecture.
+``llama`` is also what Mistral and many others are called in GGUF.
 """
+
+MIXTURES: Final = frozenset({"gemma4", "gpt-oss", "qwen2moe", "qwen3moe"})
+"""Those of them that are mixtures of experts, or may be. Adapters change attention and what every token passes; the
+router and the experts stay as they are."""
+
+TARGETS: Final = {
+    "gemma4": (
+        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
+        *("per_layer_input_gate", "per_layer_projection"),
+    ),
+    "mamba": ("in_proj", "x_proj"),
+}
+"""Layers that adapters can change, where they are not all linear layers of the blocks. Others are a router, or layers
+whose matrices the network reads itself, so that it would pass an adapter by."""
+
+ALONE: Final = frozenset({"bloom", "gpt-oss", "lfm2", "mamba"})
+"""Those whose networks cannot tell examples of one row apart: each has a row of its own, whatever ``packing`` says."""
+
+SCORES_KEPT: Final = frozenset({"bloom", "gemma2", "gpt-oss"})
+"""Those whose attention keeps the scores of all pairs of tokens while it is trained."""
+
+ROPE_SCALINGS: Final = ("none", "linear", "yarn")
+"""Scalings of rotations that are trained as llama.cpp computes them."""
+
+_REASONS: Final = {
+    "t5": "encoder-decoders are not served here",
+    "dream": "diffusion models are not served here",
+    "llada": "diffusion models are not served here",
+    "llada-moe": "diffusion models are not served here",
+    "rnd1": "diffusion models are not served here",
+    "deci": "transformers has no such network",
+    "longrope": "llama.cpp chooses its factors by the context that a deployment is given",
+}
+"""Why some are not trained."""
+
+
+def untrainable(architecture: str, expert_count: object = None, rope_scaling: object = None) -> str | None:
+    """What is against an adapter over GGUF weights, in words that follow their name; None: nothing."""
+    if architecture not in TRAINABLE_ARCHITECTURES:
+        return (
+            f"is of the architecture '{architecture}', over which no adapter can be trained{_because(architecture)}; "
+            f"these can: {', '.join(TRAINABLE_ARCHITECTURES)}"
+        )
+    if expert_count and architecture not in MIXTURES:
+        return (
+            f"is a mixture of experts of the architecture '{architecture}', over which no adapter can be trained; "
+            f"of mixtures these can: {', '.join(sorted(MIXTURES))}"
+        )
+    if rope_scaling is not None and rope_scaling not in ROPE_SCALINGS:
+        return (
+            f"scales its rotations by '{rope_scaling}'{_because(rope_scaling)}; an adapter can be trained with: "
+            f"{', '.join(ROPE_SCALINGS)}"
+        )
+    return None
+
+
+def _because(what: object) -> str:
+    reason = _REASONS.get(str(what))
+    return f" ({reason})" if reason else ""
+
 
 TRAINABLE_ENCODERS: Final = ("bert", "camembert", "distilbert", "roberta", "xlm-roberta")
 """Values of ``model_type`` in the config.json of ONNX weights that rerankers and embedders are trained from."""

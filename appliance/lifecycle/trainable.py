@@ -5,7 +5,7 @@ from __future__ import annotations
 from appliance.domain.errors import InvalidParameter, InvalidRequest
 from appliance.domain.finetuning import SchemaType
 from appliance.domain.models import Artifact, BackendName, Model, ModelType, Template
-from appliance.domain.trainable import TRAINABLE_ARCHITECTURES, TRAINABLE_ENCODERS
+from appliance.domain.trainable import TRAINABLE_ARCHITECTURES, TRAINABLE_ENCODERS, untrainable
 from appliance.domain.training import TrainingKind
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.remote import is_external
@@ -42,9 +42,13 @@ def kind_of(directory: Directory, model: Model) -> TrainingKind:
     weights = weights_of(directory, model)
     template: Template | None = directory.templates.get(model.model_template_id or "")
     kind = _KIND_OF.get((template.backend, model.model_type)) if template is not None else None
-    known = TRAINABLE_ARCHITECTURES if kind is TrainingKind.GENERATION else TRAINABLE_ENCODERS
-    if kind is None or weights.card.architecture not in known:
-        what = f"{weights.card.architecture} over {weights.card.format.value} as {model.model_type.value}"
+    card = weights.card
+    if kind is TrainingKind.GENERATION:
+        against = untrainable(card.architecture, card.extra.get("expert_count"), card.extra.get("rope_scaling"))
+        if against is not None:
+            raise InvalidRequest(f"'{model.name}' cannot be fine-tuned: '{weights.name}' {against}")
+    elif kind is None or card.architecture not in TRAINABLE_ENCODERS:
+        what = f"{card.architecture} over {card.format.value} as {model.model_type.value}"
         raise InvalidRequest(f"'{model.name}' ({what}) cannot be fine-tuned. These can: {TRAINABLE}")
     if (model.creation_parameters or {}).get("adapter"):
         raise InvalidRequest(

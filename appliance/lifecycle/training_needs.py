@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from appliance.domain.clock import Clock
 from appliance.domain.models import Card, LearnedNeed
+from appliance.domain.trainable import SCORES_KEPT
 from appliance.domain.training import Hyperparameters, TrainingKind
 from appliance.registry.database import Database
 from appliance.registry.needs import needs as rows
@@ -27,6 +28,10 @@ EXPORTED_BYTES_OF_PARAMETER = 24
 """Of a model that is trained as a whole, at the end: as it was, as it has become, as it is written, and tried."""
 ACTIVATION_VALUES = 40
 """Of one token in one layer, by the layer's width: what the way back needs."""
+STATE_VALUES = 10
+"""Of one token in one layer, by the layer's width, for each number of a state that fades."""
+KEPT_SCORES = 3
+"""Copies of all scores of attention, where they are kept."""
 MATRICES_OF_LAYER = 7
 GUESSED_SEQUENCE_TOKENS = 1024
 GUESSED_WIDTH, GUESSED_LAYERS, GUESSED_VOCABULARY = 4096, 32, 32_000
@@ -74,7 +79,7 @@ def estimated_bytes(size: TrainingSize, card: Card) -> int:
     else:
         trained, logits_bytes = parameters, 0
     held_bytes = BASE_BYTES_OF_PARAMETER if size.kind is TrainingKind.GENERATION else EXPORTED_BYTES_OF_PARAMETER
-    activations_bytes = tokens * layers * width * ACTIVATION_VALUES * 4
+    activations_bytes = tokens * layers * _kept_values(card, width, chosen.sequence_length or longest) * 4
     return (
         LIBRARIES_BYTES
         + parameters * held_bytes
@@ -82,6 +87,13 @@ def estimated_bytes(size: TrainingSize, card: Card) -> int:
         + activations_bytes
         + logits_bytes
     )
+
+
+def _kept_values(card: Card, width: int, row_tokens: int) -> int:
+    """Of one token in one layer."""
+    scores = KEPT_SCORES * (card.head_count or 0) * row_tokens if card.architecture in SCORES_KEPT else 0
+    states = int(card.extra.get("ssm_state_size") or 0)
+    return width * (ACTIVATION_VALUES + states * STATE_VALUES) + scores
 
 
 class TrainingNeeds:

@@ -79,6 +79,10 @@ class GgufWeights:
         """Rows first, as numpy has it."""
         return tuple(int(length) for length in reversed(self.tensors[name].shape))
 
+    def is_matrix(self, name: str) -> bool:
+        """Whether there is such a tensor, and it has rows and columns: those of experts have one number more."""
+        return name in self.tensors and len(self.tensors[name].shape) == 2
+
     def numbers(self, name: str) -> Array:
         """A tensor as float32."""
         tensor = self.tensors[name]
@@ -106,50 +110,3 @@ def _shards(path: Path) -> list[Path]:
         return [path]
     count = int(match["count"])
     return [path.with_name(f"{match['prefix']}-{number:05d}-of-{count:05d}.gguf") for number in range(1, count + 1)]
-
-
-def interleaved(weight: Array, heads: int) -> Array:
-    """Rows of a query or key matrix as llama.cpp orders them for architectures that rotate neighbours (2i, 2i + 1).
-
-    Transformers rotates (i, i + half); the two are the same network with rows in another order.
-    """
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, 2, rows // heads // 2, columns)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))
-
-
-def halved(weight: Array, heads: int) -> Array:
-    """The inverse of ``interleaved``."""
-    rows, columns = weight.shape
-    pairs = weight.reshape(heads, rows // heads // 2, 2, columns)
-    return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))
-
-
-def rotated_heads(weights: GgufWeights, name: str) -> int | None:
-    """Of a tensor whose rows llama.cpp has in another order than transformers: its heads."""
-    if weights.architecture != "llama":
-        return None
-    if ".attn_q." in name:
-        return weights.heads
-    return weights.kv_heads if ".attn_k." in name else None
-
-
-class TensorNames:
-    """From transformers' module names to GGUF's."""
-
-    def __init__(self, weights: GgufWeights) -> None:
-        kinds = {name: kind for kind, name in gguf.MODEL_ARCH_NAMES.items()}
-        if weights.architecture not in kinds:
-            raise WrongWeights(f"the architecture '{weights.architecture}' is not known to the gguf package")
-        self._map = gguf.get_tensor_name_map(kinds[weights.architecture], weights.layers)
-
-    def of_module(self, module: str) -> str | None:
-        """``model.layers.0.self_attn.q_proj`` → ``blk.0.attn_q``; None for one that GGUF has no name for."""
-        found = self._map.get_name(module)
-        return None if found is None else str(found)
-
-    def of_parameter(self, parameter: str) -> str | None:
-        """The same with ``.weight`` or ``.bias`` behind it."""
-        module, _, kind = parameter.rpartition(".")
-        found = self.of_module(module)
-        return None if found is None else f"{found}.{kind}"

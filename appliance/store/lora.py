@@ -14,7 +14,8 @@ import numpy as np
 from msgspec import Struct
 
 from appliance.domain.errors import BadWeights, InvalidParameter, WrongWeights
-from appliance.store.gguf_weights import Array, GgufWeights, TensorNames, interleaved, rotated_heads
+from appliance.store.gguf_layout import TensorNames, as_in_file
+from appliance.store.gguf_weights import Array, GgufWeights
 
 BASE_DIGEST = "appliance.base_digest"
 """Metadata key of an adapter: SHA-256 of the file it was made for."""
@@ -37,7 +38,7 @@ def write_adapter(
     """``modules``: by transformers' module name. Raises WrongWeights naming what the base has no place for."""
     names = TensorNames(base)
     placed = {module: names.of_module(module) for module in modules}
-    lost = [module for module, tensor in placed.items() if tensor is None or f"{tensor}.weight" not in base.tensors]
+    lost = [module for module, tensor in placed.items() if tensor is None or not base.is_matrix(f"{tensor}.weight")]
     if lost:
         raise WrongWeights(f"'{base.name}' ({base.architecture}) has no matrix for {listing(lost)}")
     writer = gguf.GGUFWriter(path, base.architecture)
@@ -61,12 +62,9 @@ def _add(writer: gguf.GGUFWriter, base: GgufWeights, tensor: str, factors: Facto
             f"{tensor} of '{base.name}' is {outputs} x {inputs}; the adapter is for {up.shape[0]} x {down.shape[1]}: "
             "it was made for other weights"
         )
-    heads = rotated_heads(base, tensor)
-    if heads is not None:
-        up = interleaved(up, heads)
     rank = down.shape[0]
     writer.add_tensor(tensor + _DOWN, np.ascontiguousarray(down, dtype=np.float32))
-    scaled = up * np.float32(factors.scale * rank / alpha)
+    scaled = as_in_file(base, tensor, up) * np.float32(factors.scale * rank / alpha)
     writer.add_tensor(tensor + _UP, np.ascontiguousarray(scaled, dtype=np.float32))
 
 

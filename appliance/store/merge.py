@@ -36,6 +36,8 @@ _WRITABLE: Final = (_Type.F32, _Type.F16, _Type.BF16, _Type.Q8_0, _Type.Q4_0, _T
 _RAISED: Final = ("token_embd.", "output.", "attn_v.", "attn_qkv.", "attn_kv_b.", "attn_output.", "ffn_down")
 """Tensors that llama.cpp's mixtures give more bits than the rest, by a part of their names."""
 _NOT_COPIED = ("GGUF.", "split.", "general.architecture", "general.file_type", "general.quantization_version")
+_EXACT: Final = ("_norm.", "ffn_gate_inp", "position_embd", "ssm_conv1d", "shortconv.conv")
+"""Parts of names of matrices that llama.cpp reads in 32 bits only, as its converters write them."""
 
 
 class _Plan(Struct):
@@ -97,7 +99,7 @@ def quantized_bytes(base: GgufWeights, kind: str) -> int:
 def _quantized_type(base: GgufWeights, name: str, kind: str) -> Any:
     """The largest type that the mixture may have for a tensor."""
     shape = base.shape(name)
-    if len(shape) < 2:
+    if len(shape) < 2 or _is_exact(name):
         return _Type.F32
     if shape[-1] % 256:
         return _Type.F16 if shape[-1] % 32 else _Type.Q8_0
@@ -124,11 +126,15 @@ def _plan(base: GgufWeights, name: str, kind: str, quantizer: Quantizer | None, 
         return _Plan(name, own if can else _Type.F16, is_copied=not changed)
     wanted = _TYPES[kind][0]
     shape = base.shape(name)
-    if len(shape) < 2:
+    if len(shape) < 2 or _is_exact(name):
         wanted = _Type.F32
     elif wanted is _Type.Q8_0 and shape[-1] % 32:
         wanted = _Type.F16
     return _Plan(name, wanted, is_copied=not changed and own == wanted)
+
+
+def _is_exact(name: str) -> bool:
+    return not name.endswith(".weight") or any(part in name for part in _EXACT)
 
 
 def _copy_fields(writer: gguf.GGUFWriter, base: GgufWeights, kind: str) -> None:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from msgspec import Struct
 
 from appliance.domain.errors import BadWeights, WrongWeights
+from appliance.store.gguf_layout import TRANSPOSED
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, listing, write_adapter
 from appliance.store.members import ADAPTER_CONFIG, ADAPTER_WEIGHTS
@@ -49,11 +50,11 @@ def convert(folder: Path, base: GgufWeights, place: Path) -> None:
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if (folder / name).is_symlink():
             raise BadWeights(f"'{name}' in the folder is a link; copy its file to the folder instead")
-    config = _config(folder / ADAPTER_CONFIG)
+    config = _config(folder / ADAPTER_CONFIG, base)
     write_adapter(place, base, _factors(folder / ADAPTER_WEIGHTS, config), config.lora_alpha, name=folder.name)
 
 
-def _config(path: Path) -> _Config:
+def _config(path: Path, base: GgufWeights) -> _Config:
     if path.stat().st_size > _CONFIG_BYTES_LIMIT:
         raise BadWeights(f"{path.name} has {path.stat().st_size} bytes; at most {_CONFIG_BYTES_LIMIT} are accepted")
     try:
@@ -63,7 +64,8 @@ def _config(path: Path) -> _Config:
     refused = {
         f"peft_type {config.peft_type}": config.peft_type != "LORA",
         "use_dora": config.use_dora,
-        "fan_in_fan_out": config.fan_in_fan_out,
+        # of matrices that transformers keeps transposed; factors lie as all others do
+        "fan_in_fan_out": config.fan_in_fan_out and base.architecture not in TRANSPOSED,
         f"bias {config.bias}": config.bias != "none",
         f"modules_to_save ({', '.join(config.modules_to_save or ())})": bool(config.modules_to_save),
         "trainable_token_indices": bool(config.trainable_token_indices),

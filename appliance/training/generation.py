@@ -8,20 +8,24 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import torch
+from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.training import TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
+from appliance.domain.trainable import ALONE, SCORES_KEPT
+from appliance.domain.training import Precision, TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
 from appliance.engines.llama.examples import Example
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
-from appliance.training.base import check_trainable, gguf_of, linear_names, open_base
+from appliance.training.architectures import architecture_of
+from appliance.training.base import check_trainable, gguf_of, has_turned_layers, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
+from appliance.training.configs import inner_width
 from appliance.training.evaluation import evaluate
 from appliance.training.loop import Loop, Pass, Surroundings
 from appliance.training.machine import computes_in_half, peak_bytes, prepare
@@ -127,9 +131,12 @@ class Adapted:
     def __init__(self, task: TrainingTask, weights: GgufWeights, device: torch.device) -> None:
         asked = task.hyperparameters
         self.device = device
-        self.is_half = computes_in_half(asked.precision, device)
+        self.packs = weights.architecture not in ALONE
+        self.is_half = _in_half(asked.precision, weights, device)
         base = open_base(weights, torch.bfloat16 if self.is_half else torch.float32, device)
-        self.model = _with_adapter(base, asked.rank, asked.alpha, asked.dropout, _targets(base, task), asked.seed)
+        self.sizes = _Sizes.of(weights)
+        targets = _targets(base, weights, task)
+        self.model = _with_adapter(base, asked.rank, asked.alpha, asked.dropout, targets, asked.seed)
         self._scale, self._alpha = asked.alpha / asked.rank, asked.alpha
         self.parameters: dict[str, nn.Parameter] = {
             name: value for name, value in self.model.named_parameters() if value.requires_grad
@@ -168,14 +175,52 @@ class Adapted:
         return found
 
 
+def _in_half(asked: Precision, weights: GgufWeights, device: torch.device) -> bool:
+    """Raises InvalidParameter where 16 bits are asked for and would not do."""
+    if not architecture_of(weights).in_float32:
+        return computes_in_half(asked, device)
+    if asked is Precision.BFLOAT16:
+        raise InvalidParameter(
+            f"precision: '{weights.name}' ({weights.architecture}) loses its positions in bfloat16; "
+            "leave it at auto, or say float32"
+        )
+    return False
+
+
+class _Sizes(Struct, frozen=True, kw_only=True):
+    """What decides how much a token takes on its way."""
+
+    layers: int
+    width: int
+    inner: int
+    kept_heads: int
+    """Whose scores are kept for the way back."""
+    vocabulary: int
+
+    @classmethod
+    def of(cls, weights: GgufWeights) -> Self:
+        return cls(
+            layers=weights.layers,
+            width=weights.count("embedding_length"),
+            inner=inner_width(weights),
+            kept_heads=weights.heads if weights.architecture in SCORES_KEPT else 0,
+            vocabulary=weights.shape("token_embd.weight")[0],
+        )
+
+    def token_bytes(self, row_tokens: int) -> int:
+        """What a pass keeps for its way back, from above: float32 numbers of each layer, and the scores."""
+        layer = 14 * self.width + 5 * self.inner + 3 * self.kept_heads * row_tokens
+        return 4 * (self.layers * layer + 3 * self.vocabulary)
+
+
 def _array(parameter: nn.Parameter) -> Array:
     found: Array = parameter.detach().float().cpu().numpy()
     return found
 
 
-def _targets(base: nn.Module, task: TrainingTask) -> list[str]:
+def _targets(base: nn.Module, weights: GgufWeights, task: TrainingTask) -> list[str]:
     """Raises InvalidParameter for a module that the base does not have."""
-    known = linear_names(base)
+    known = linear_names(base, weights)
     if unknown := sorted(set(task.hyperparameters.target_modules) - set(known)):
         raise InvalidParameter(f"target_modules: this base has no '{unknown[0]}'; it has {', '.join(known)}")
     return list(task.hyperparameters.target_modules) or known
@@ -185,7 +230,14 @@ def _with_adapter(base: nn.Module, rank: int, alpha: float, dropout: float, targ
     from peft import LoraConfig, get_peft_model
 
     torch.manual_seed(seed)
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, bias="none")
+    config = LoraConfig(
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=targets,
+        fan_in_fan_out=has_turned_layers(base),
+        bias="none",
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft asks transformers by a name that is going away
         return get_peft_model(base, config)
@@ -254,7 +306,8 @@ class Trainee:
         return sum(losses) / max(sum(row.learnt for row in ordered), 1)
 
     def _as_rows(self, given: Examples) -> list[Row]:
-        return packed(given.examples, self._row_tokens) if self._asked.packing else alone(given.examples)
+        share = self._asked.packing and self._adapted.packs
+        return packed(given.examples, self._row_tokens) if share else alone(given.examples)
 
     def described(self, steps: int, resumed_step: int) -> TrainingStarted:
         """The first report."""
@@ -276,10 +329,4 @@ def micro_batch_size(task: TrainingTask, adapted: Adapted, row_tokens: int) -> i
     held_bytes = sum(value.numel() * value.element_size() for value in adapted.model.parameters())
     held_bytes += sum(value.numel() for value in adapted.parameters.values()) * 12  # gradient and two moments
     room_bytes = task.memory_bytes - held_bytes - peak_bytes(torch.device("cpu")) // 4
-    return max(1, min(int(room_bytes // (row_bytes_per_token(adapted.model.config) * row_tokens)), 64))
-
-
-def row_bytes_per_token(config: Any) -> int:
-    """What a pass keeps for its way back, from above: float32 numbers of each layer, and the scores."""
-    width, inner = config.hidden_size, config.intermediate_size
-    return int(4 * (config.num_hidden_layers * (14 * width + 5 * inner) + 3 * config.vocab_size))
+    return max(1, min(int(room_bytes // (adapted.sizes.token_bytes(row_tokens) * row_tokens)), 64))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.engines.llama.runtime import Context, ContextOptions, Model
+from tests.support.tiny_architectures import TINY, VARIANTS, Tensors, Tiny
 from tests.support.tiny_models import CHAT_TEMPLATE, CONTROL, MARKS, MERGES, vocabulary
 
 Floats = npt.NDArray[np.float32]
@@ -20,9 +21,14 @@ _GEMMA = ("gemma", "gemma2", "gemma3")
 
 def write_trainable(
     path: Path, architecture: str, *, seed: int = 1, chat_template: str | None = CHAT_TEMPLATE, half: bool = False,
-    rope_scaling: tuple[gguf.RopeScalingType, float] | None = None, rotated: int = 16,
+    rope_scaling: tuple[gguf.RopeScalingType, float] | None = None, rotated: int = 16, variant: str = "",
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> Path:  # fmt: skip
-    """Random weights. ``half``: matrices as F16; ``rotated``: numbers of a head that phi3 rotates."""
+    """Random weights. ``half``: matrices as F16; ``rotated``: numbers of a head that phi3 rotates; ``variant``, and
+    ``kind`` of matrices: of those in ``tiny_architectures``."""
+    tiny = VARIANTS[architecture, variant] if variant else TINY.get(architecture)
+    if tiny is not None:
+        return _write_tiny(path, architecture, tiny, seed, gguf.GGMLQuantizationType.F16 if half else kind)
     layers = 6 if architecture == "gemma3" else LAYERS
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(f"tiny {architecture[:3]}")  # of a name with phi3 in it llama.cpp expects Phi's vocabulary
@@ -40,6 +46,24 @@ def write_trainable(
         writer.add_tensor("rope_freqs.weight", np.linspace(1.0, 4.0, HEAD_WIDTH // 2, dtype=np.float32))
     for layer in range(layers):
         _layer(weights, architecture, f"blk.{layer}.")
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _write_tiny(path: Path, architecture: str, tiny: Tiny, seed: int, kind: gguf.GGMLQuantizationType) -> Path:
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(f"tiny {architecture[:3]}")
+    writer.add_block_count(tiny.layers)
+    for describe in tiny.describe:
+        describe(writer)
+    _spell(writer, CHAT_TEMPLATE)
+    tensors = Tensors(writer, seed, kind)
+    tiny.ends(tensors)
+    for layer in range(tiny.layers):
+        tiny.layer(tensors, f"blk.{layer}.", layer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import gguf
 import msgspec
 import numpy as np
 import pytest
@@ -12,10 +14,12 @@ import torch
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
-from appliance.domain.training import Hyperparameters
+from appliance.domain.training import Hyperparameters, Precision
 from appliance.engines.llama.examples import Example
 from appliance.store.lora import Adapter
+from appliance.store.peft_folder import convert
 from appliance.training import generation
+from appliance.training.base import linear_names, open_base
 from appliance.training.evaluation import evaluate
 from appliance.training.generation import Adapted, Trainee, gguf_of
 from appliance.training.machine import prepare
@@ -45,18 +49,109 @@ def scores(candidate: Adapted, tokens: list[int]) -> np.ndarray:
         return candidate.logits(ids, torch.arange(len(tokens))[None], torch.arange(len(tokens)))[0].float().numpy()
 
 
-@pytest.mark.parametrize("architecture", TRAINABLE_ARCHITECTURES)
-def test_llama_cpp_computes_with_the_adapter_what_peft_does(architecture: str, tmp_path: Path) -> None:
-    """Over F16 weights and every linear layer: cosine of the scores at least 0.999, and far from the base's."""
-    base = write_trainable(tmp_path / "base.gguf", architecture, half=True)
-    candidate = adapted(tmp_path / "task", base, rank=4, alpha=8.0)
-    candidate.export(tmp_path / "adapter.gguf", gguf_of(str(base)))
+class Trained(NamedTuple):
+    """An adapter over tiny weights of an architecture."""
 
-    ours, theirs = scores(candidate, TOKENS), llama_logits(base, TOKENS, tmp_path / "adapter.gguf")
+    architecture: str
+    base: Path
+    candidate: Adapted
+
+
+@pytest.fixture(scope="module", params=TRAINABLE_ARCHITECTURES)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """Over F16 weights and every linear layer that can have one."""
+    folder = tmp_path_factory.mktemp("trained")
+    base = write_trainable(folder / "base.gguf", request.param, half=True)
+    return Trained(request.param, base, adapted(folder / "task", base, rank=4, alpha=8.0))
+
+
+def test_llama_cpp_computes_with_the_adapter_what_peft_does(trained: Trained, tmp_path: Path) -> None:
+    """Over F16 weights and every linear layer: cosine of the scores at least 0.999, and far from the base's."""
+    base = trained.base
+    trained.candidate.export(tmp_path / "adapter.gguf", gguf_of(str(base)))
+
+    ours, theirs = scores(trained.candidate, TOKENS), llama_logits(base, TOKENS, tmp_path / "adapter.gguf")
 
     assert cosine(ours, theirs) >= 0.999
     assert cosine(ours, llama_logits(base, TOKENS)) < 0.97
     assert Adapter(tmp_path / "adapter.gguf").base_digest == gguf_of(str(base)).digest()
+
+
+@pytest.mark.parametrize("architecture", ["falcon", "gemma4"])
+def test_an_adapter_over_quantized_weights_computes_as_in_llama_cpp(architecture: str, tmp_path: Path) -> None:
+    """Over Q8_0, whose products llama.cpp rounds: nearer to the adapter's scores than to the base's by far."""
+    base = write_trainable(tmp_path / "base.gguf", architecture, kind=gguf.GGMLQuantizationType.Q8_0)
+    candidate = adapted(tmp_path / "task", base, rank=4, alpha=8.0)
+    candidate.export(tmp_path / "adapter.gguf", gguf_of(str(base)))
+
+    ours = scores(candidate, TOKENS)
+
+    assert cosine(ours, llama_logits(base, TOKENS, tmp_path / "adapter.gguf")) > 0.998
+    assert cosine(ours, llama_logits(base, TOKENS)) < 0.97
+
+
+def test_16_bits_are_refused_where_they_lose_positions(tmp_path: Path) -> None:
+    """And not taken without being asked for."""
+    base = write_trainable(tmp_path / "base.gguf", "bloom")
+
+    assert not adapted(tmp_path / "task", base, rank=4).is_half
+    with pytest.raises(
+        InvalidParameter, match=r"precision: .*\(bloom\) loses its positions in bfloat16; leave it at auto"
+    ):
+        adapted(tmp_path / "other", base, rank=4, precision=Precision.BFLOAT16)
+
+
+def test_what_peft_saves_is_imported_as_what_is_exported(trained: Trained, tmp_path: Path) -> None:
+    """A folder by peft itself: every matrix of the base gets the same added to it, fused and transposed ones too."""
+    weights = gguf_of(str(trained.base))
+    trained.candidate.export(tmp_path / "ours.gguf", weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trained.candidate.model.save_pretrained(tmp_path / "theirs", save_embedding_layers=False)
+
+    convert(tmp_path / "theirs", weights, tmp_path / "theirs.gguf")
+
+    ours, theirs = Adapter(tmp_path / "ours.gguf"), Adapter(tmp_path / "theirs.gguf")
+    assert ours.targets == theirs.targets
+    for tensor in ours.targets:
+        np.testing.assert_allclose(ours.delta(tensor), theirs.delta(tensor), rtol=1e-4, atol=1e-6)
+
+
+def test_every_factor_learns_and_examples_do_not_see_each_other(trained: Trained, tmp_path: Path) -> None:
+    """The loss of all rows is the sum of the losses of their examples alone, and has a gradient for every factor.
+
+    Where a network cannot tell examples apart, each has a row of its own, though packing was asked for.
+    """
+    candidate = trained.candidate
+    examples = Examples((example(1, 20, 5), example(2, 13, 4), example(3, 9, 2)), frozenset())
+    task = write_task(tmp_path, tmp_path, [], packing=True, sequence_length=40)
+
+    (only,) = Trainee(task, candidate, examples, Examples((), frozenset())).passes(0)
+    together = only.loss()
+    together.backward()
+
+    with torch.no_grad():
+        apart = sum(float(candidate.loss([row])) for row in alone(examples.examples))
+    assert float(together.detach()) == pytest.approx(apart, rel=1e-4)
+    assert all(factor.grad is not None and factor.grad.abs().sum() > 0 for factor in candidate.parameters.values())
+    candidate.model.eval()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layers"),
+    [
+        ("gpt2", "c_attn, c_fc, c_proj"),
+        ("bloom", "dense, dense_4h_to_h, dense_h_to_4h, query_key_value"),
+        ("qwen2moe", "down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"),
+        ("qwen3moe", "k_proj, o_proj, q_proj, v_proj"),
+        ("mamba", "in_proj, x_proj"),
+    ],
+)
+def test_layers_that_an_adapter_may_change(architecture: str, layers: str, tmp_path: Path) -> None:
+    """Of mixtures attention and what all tokens pass, no experts; of a state only what the network asks a layer for."""
+    weights = gguf_of(str(write_trainable(tmp_path / "base.gguf", architecture)))
+
+    assert ", ".join(linear_names(open_base(weights, torch.float32, torch.device("cpu")), weights)) == layers
 
 
 @pytest.fixture(scope="module")
