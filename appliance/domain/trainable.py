@@ -49,6 +49,9 @@ whose matrices the network reads itself, so that it would pass an adapter by."""
 ALONE: Final = frozenset({"bloom", "gpt-oss", "lfm2", "mamba"})
 """Those whose networks cannot tell examples of one row apart: each has a row of its own, whatever ``packing`` says."""
 
+IN_FLOAT32: Final = frozenset({"bloom", "mamba"})
+"""Those that 16 bits would take what they tell positions by."""
+
 SCORES_KEPT: Final = frozenset({"bloom", "gemma2", "gpt-oss"})
 """Those whose attention keeps the scores of all pairs of tokens while it is trained."""
 
@@ -65,6 +68,13 @@ _REASONS: Final = {
     "longrope": "llama.cpp chooses its factors by the context that a deployment is given",
 }
 """Why some are not trained."""
+
+
+def against_half(architecture: str) -> str | None:
+    """Why a base is not computed in bfloat16, in words that follow its name; None: it can be."""
+    if architecture not in IN_FLOAT32:
+        return None
+    return f"({architecture}) loses its positions in bfloat16; leave it at auto, or say float32"
 
 
 def untrainable(architecture: str, expert_count: object = None, rope_scaling: object = None) -> str | None:

@@ -162,8 +162,10 @@ class FineTuning:
         _refuse_elsewhere(configuration)
         kind = kind_of(self._directory, base)
         chosen = hyperparameters.check(configuration.hyperparameters)
+        weights = weights_of(self._directory, base)
         hyperparameters.check_kind(kind, chosen)
-        return _Order(base=base, weights=weights_of(self._directory, base), kind=kind, chosen=chosen)
+        hyperparameters.check_precision(chosen, base.name, weights.card.architecture)
+        return _Order(base=base, weights=weights, kind=kind, chosen=chosen)
 
     async def _check_datasets(self, caller: Caller, order: _Order, body: FineTuningJobCreate) -> None:
         training = await self._datasets.get(caller, body.training_dataset_id)

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Parameter
+from appliance.domain.trainable import against_half
 from appliance.domain.training import OF_ADAPTERS, Hyperparameters, Precision, Schedule, TrainingKind
 from appliance.lifecycle.parameters import coerce
 
@@ -185,6 +186,16 @@ def check_kind(kind: TrainingKind, checked: Mapping[str, Any]) -> None:
         raise InvalidParameter(
             "precision: encoders are trained in float32, only text models in bfloat16; leave it out",
             errors=[((*WHERE, "precision"), "only text models are trained in bfloat16")],
+        )
+
+
+def check_precision(checked: Mapping[str, Any], base: str, architecture: str) -> None:
+    """Raise InvalidParameter where 16 bits are asked for and would not do."""
+    against = against_half(architecture)
+    if checked.get("precision") == Precision.BFLOAT16 and against is not None:
+        raise InvalidParameter(
+            f"precision: '{base}' {against}",
+            errors=[((*WHERE, "precision"), f"{architecture} is trained in float32 only")],
         )
 
 

@@ -38,8 +38,6 @@ class Architecture(Struct, frozen=True, kw_only=True):
     """By the end of the parameter's name, the block's number and all numbers after it left out."""
     norm_offset: float = 0.0
     """What the file's norms have more than transformers' parameters: they multiply with one more."""
-    in_float32: bool = False
-    """Whether 16 bits would lose what it tells positions by."""
 
 
 def architecture_of(weights: GgufWeights) -> Architecture:
@@ -90,9 +88,7 @@ _HEAD_NORMS: Final = {
 _STATES: Final = {"mixer.A_log": Parts(("ssm_a",), lambda arrays, _: np.log(-arrays[0]))}
 
 ARCHITECTURES: Final[Mapping[str, Architecture]] = {
-    "bloom": Architecture(
-        config="BloomConfig", settings=(configs.bloom,), epsilon="layer_norm_epsilon", in_float32=True
-    ),
+    "bloom": Architecture(config="BloomConfig", settings=(configs.bloom,), epsilon="layer_norm_epsilon"),
     "falcon": Architecture(
         config="FalconConfig", settings=(configs.sized, configs.falcon), epsilon="layer_norm_epsilon"
     ),
@@ -118,7 +114,6 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         settings=(configs.mamba,),
         epsilon="layer_norm_epsilon",
         parts=_STATES,
-        in_float32=True,
     ),
     "mistral3": Architecture(config="Ministral3Config", settings=(*_ROTATING, configs.mistral3)),
     "nemotron": Architecture(

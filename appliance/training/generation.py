@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.trainable import ALONE, SCORES_KEPT
+from appliance.domain.trainable import ALONE, SCORES_KEPT, against_half
 from appliance.domain.training import Precision, TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
 from appliance.engines.llama.examples import Example
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
-from appliance.training.architectures import architecture_of
 from appliance.training.base import check_trainable, gguf_of, has_turned_layers, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
 from appliance.training.configs import inner_width
@@ -177,14 +176,10 @@ class Adapted:
 
 def _in_half(asked: Precision, weights: GgufWeights, device: torch.device) -> bool:
     """Raises InvalidParameter where 16 bits are asked for and would not do."""
-    if not architecture_of(weights).in_float32:
-        return computes_in_half(asked, device)
-    if asked is Precision.BFLOAT16:
-        raise InvalidParameter(
-            f"precision: '{weights.name}' ({weights.architecture}) loses its positions in bfloat16; "
-            "leave it at auto, or say float32"
-        )
-    return False
+    against = against_half(weights.architecture)
+    if against is not None and asked is Precision.BFLOAT16:
+        raise InvalidParameter(f"precision: '{weights.name}' {against}")
+    return against is None and computes_in_half(asked, device)
 
 
 class _Sizes(Struct, frozen=True, kw_only=True):

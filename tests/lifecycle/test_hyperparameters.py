@@ -7,7 +7,7 @@ import pytest
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.training import Hyperparameters, Schedule, TrainingKind
-from appliance.lifecycle.hyperparameters import SETTINGS, check, check_kind, complete
+from appliance.lifecycle.hyperparameters import SETTINGS, check, check_kind, check_precision, complete
 
 
 def test_the_table_is_the_contract():
@@ -42,6 +42,14 @@ def test_encoders_are_trained_in_float32() -> None:
     check_kind(TrainingKind.EMBEDDING, {"precision": "auto"})
     with pytest.raises(InvalidParameter, match="float32"):
         check_kind(TrainingKind.EMBEDDING, {"precision": "bfloat16"})
+
+
+def test_half_precision_is_refused_where_it_would_lose_positions() -> None:
+    """By the base's architecture, with what to say instead."""
+    check_precision({"precision": "bfloat16"}, "base", "llama")
+    check_precision({"precision": "float32"}, "base", "bloom")
+    with pytest.raises(InvalidParameter, match=r"'base' \(bloom\) loses its positions"):
+        check_precision({"precision": "bfloat16"}, "base", "bloom")
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
