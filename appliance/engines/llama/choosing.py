@@ -1,4 +1,4 @@
-"""Chooses the tokens of one step. What takes long is done beside each other, in threads.
+"""Chooses the tokens of one step. What takes long is done beside each other, in threads; what chance decides, together.
 
 A free choice takes a fraction of a millisecond, less than handing it to a thread. A constrained one can mean that a
 grammar looks at the whole vocabulary, which takes tens of milliseconds, all of them in C and without the interpreter.
@@ -7,11 +7,12 @@ grammar looks at the whole vocabulary, which takes tens of milliseconds, all of 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeAlias
 
 from appliance.domain.errors import ApplianceError
+from appliance.engines.llama.draw import Draw, draw_each
 from appliance.engines.llama.runtime import Candidates, Floats
 from appliance.engines.llama.sampler import Sampler
 
@@ -27,8 +28,14 @@ class Chooser:
         self._workers = ThreadPoolExecutor(threads, "llama-choose")  # starts none before there is work for it
         self._scratch = threading.local()
 
-    def choose(self, samplers: Sequence[Sampler], rows: Sequence[Floats]) -> list[Choice]:
-        """A token for each row of logits, in their order; the rows are changed."""
+    def choose(self, samplers: Sequence[Sampler], logits: Floats) -> list[Choice]:
+        """A token for each row of logits (rows x vocabulary), in their order; the rows are changed."""
+        draws = [draw for sampler in samplers if (draw := sampler.free_draw) is not None]
+        if len(draws) == len(samplers):
+            return _draw_together(samplers, draws, logits)
+        return self._choose_apart(samplers, logits)
+
+    def _choose_apart(self, samplers: Sequence[Sampler], rows: Iterable[Floats]) -> list[Choice]:
         constrained = sum(sampler.is_constrained for sampler in samplers)
         if constrained < 2:
             return [self._pick(sampler, row) for sampler, row in zip(samplers, rows, strict=True)]
@@ -58,3 +65,13 @@ class Chooser:
     def close(self) -> None:
         """End the threads. Twice is fine."""
         self._workers.shutdown()
+
+
+def _draw_together(samplers: Sequence[Sampler], draws: Sequence[Draw], logits: Floats) -> list[Choice]:
+    for sampler, row in zip(samplers, logits, strict=True):
+        sampler.prepare(row)
+    choices = draw_each(draws, logits)
+    for sampler, choice in zip(samplers, choices, strict=True):
+        if not isinstance(choice, ApplianceError):
+            sampler.note(choice)
+    return [*choices]

@@ -1,8 +1,9 @@
 """Choosing a token by chance: top-k, top-p, min-p, temperature and the draw, in llama.cpp's default order.
 
-Pure numpy over one row of logits, written for vocabularies of a hundred thousand tokens: nothing is sorted but the few
+Pure numpy over rows of logits, written for vocabularies of a hundred thousand tokens: nothing is sorted but the few
 tokens that a cut can keep, and exponentials are taken of those that matter. The distribution is the textbook's: a draw
-without cuts is rejection sampling, where most tokens are known by the best of their group only.
+without cuts is rejection sampling, where most tokens are known by the best of their group only. Rows that are drawn
+from together take less time than one after the other, and each has the token that it would have had alone.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 import secrets
 import threading
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +34,9 @@ _NEAR_WEIGHT = np.float32(0.05)
 _MOST_NEAR_GROUPS = 32
 """... if there are not more of them; otherwise none stands out."""
 _NO_SUMS: Doubles = np.empty(0)
+_NO_PLACES: Places = np.empty(0, dtype=np.intp)
+_ROWS_TOGETHER = 8
+"""So that what is computed of them stays in the processor's caches."""
 _PROPOSALS = 64
 """Places proposed at once; the first that is accepted counts."""
 _FIRST_GUESSES = (256, 4096)
@@ -47,42 +52,60 @@ def no_number() -> Internal:
     return Internal("the model computed no number for the next token; its weights or its context are damaged")
 
 
-class Row:
-    """Logits, and the peaks of their groups.
+class Rows:
+    """Logits, a row for each generation, and the peaks of their groups.
 
-    A group is a column of the row laid out in 64 lines, not a stretch of it: numpy compares whole lines quickly. What
-    no line is full of, at the end, belongs to no group.
+    A group is a column of a row laid out in 64 lines, not a stretch of it: numpy compares whole lines quickly. What no
+    line is full of, at the end, belongs to no group.
     """
 
     __slots__ = ("best", "groups", "logits", "peaks")
 
     def __init__(self, logits: Floats) -> None:
-        """Raises Internal when the best of them is no finite number."""
         self.logits = logits
-        self.groups = len(logits) // _LINES
-        self.peaks: Floats = logits[: self.groups * _LINES].reshape(_LINES, self.groups).max(axis=0)
-        self.best: np.float32 = np.maximum(self.peaks.max(initial=-np.inf), self.ungrouped.max(initial=-np.inf))
-        if not np.isfinite(self.best):
-            raise no_number()
+        self.groups: int = logits.shape[1] // _LINES
+        self.peaks: Floats = self._lines().max(axis=1)
+        self.best: Floats = np.maximum(
+            self.peaks.max(axis=1, initial=-np.inf), self.ungrouped.max(axis=1, initial=-np.inf)
+        )
+
+    def _lines(self) -> Floats:
+        """A view: each row's groups are what stands below each other in its lines."""
+        return self.logits[:, : self.groups * _LINES].reshape(len(self.logits), _LINES, self.groups)
 
     @property
     def ungrouped(self) -> Floats:
         """The logits at the end."""
-        return self.logits[self.groups * _LINES :]
+        return self.logits[:, self.groups * _LINES :]
 
-    def of(self, groups: Places) -> Floats:
-        """The logits of these groups, line by line, and those of no group."""
-        lines = self.logits[: self.groups * _LINES].reshape(_LINES, self.groups)
-        grouped: Floats = lines.take(groups, axis=1).ravel()
-        ungrouped = self.ungrouped
+    def of(self, row: int, groups: Places) -> Floats:
+        """The logits of these groups of a row, line by line, and those of no group."""
+        grouped: Floats = self._lines()[row].take(groups, axis=1).ravel()
+        ungrouped = self.ungrouped[row]
         return np.concatenate([grouped, ungrouped]) if len(ungrouped) else grouped
 
-    def place(self, groups: Places, index: int) -> int:
-        """Where in the row the value stands that is at this index of ``of``."""
+    def place_of(self, groups: Places, index: int) -> int:
+        """Where in its row the value stands that is at this index of ``of``."""
         line, column = divmod(index, len(groups)) if len(groups) else (_LINES, index)
         if line < _LINES:
-            return int(line * self.groups + groups[column])
+            return line * self.groups + int(groups[column])
         return self.groups * _LINES + index - _LINES * len(groups)
+
+
+class Row:
+    """A single row."""
+
+    __slots__ = ("best", "groups", "logits", "peaks")
+
+    def __init__(self, logits: Floats) -> None:
+        """Raises Internal when the best of them is no finite number."""
+        rows = Rows(logits[np.newaxis])
+        self.logits = logits
+        self.groups = rows.groups
+        self.peaks: Floats = rows.peaks[0]
+        self.best: np.float32 = rows.best[0]
+        if not np.isfinite(self.best):
+            raise no_number()
 
 
 class Draw:
@@ -93,7 +116,7 @@ class Draw:
         self._top_p = sampling.top_p
         self._min_p = sampling.min_p
         self._temperature = max(sampling.temperature, LEAST_TEMPERATURE)
-        self._steepness = np.float32(1 / self._temperature)
+        self.steepness = np.float32(1 / self._temperature)
         seed = secrets.randbits(64) if sampling.seed is None else sampling.seed & (2**64 - 1)
         self._random = np.random.Generator(np.random.PCG64(seed))
 
@@ -102,13 +125,17 @@ class Draw:
         """Nats are worth this much less: the temperature, but at least the 1 at which the cuts are made."""
         return max(self._temperature, 1.0)
 
+    @property
+    def is_whole(self) -> bool:
+        """Without cuts: every token has its chance."""
+        return self._top_k <= 0 and self._top_p >= 1 and self._min_p <= 0
+
     def choose(self, logits: Floats) -> int:
         """A place in the row. Raises Internal when its largest value is no finite number."""
-        row = Row(logits)
-        if self._top_k <= 0 and self._top_p >= 1 and self._min_p <= 0:
-            return self._pick(row)
-        kept = self._kept(row)
-        return int(kept[self._pick(Row(logits[kept]))])
+        if self.is_whole:
+            return self._pick(logits)
+        kept = self._kept(Row(logits))
+        return int(kept[self._pick(logits[kept])])
 
     def _kept(self, row: Row) -> Places:
         """The places that the cuts leave."""
@@ -121,51 +148,116 @@ class Draw:
         assert kept is not None, "called without a cut"
         return kept
 
-    def _pick(self, row: Row) -> int:
+    def _pick(self, logits: Floats) -> int:
         """A place by its probability."""
-        if row.groups >= _FEW_GROUPS:
-            return self._pick_by_rejection(row)
-        sums = self._sums(row.logits, row.best)
-        return _place_at(sums, self._random.random() * sums[-1])
+        (choice,) = draw_each([self], logits[np.newaxis])
+        if isinstance(choice, Internal):
+            raise choice
+        return choice
 
-    def _weights(self, logits: Floats, best: Floats | np.float32) -> Floats:
+    def weights(self, logits: Floats, best: Floats | np.float32) -> Floats:
         """Probabilities against that of the best."""
-        exponents: Floats = logits - best
-        exponents *= self._steepness
-        return np.exp(exponents, out=exponents)
+        return _relative(logits, best, self.steepness)
 
-    def _sums(self, logits: Floats, best: np.float32) -> Doubles:
+    def sums(self, logits: Floats, best: np.float32) -> Doubles:
         """Weights, each with all before it."""
-        return self._weights(logits, best).cumsum(dtype=np.float64) if len(logits) else _NO_SUMS
+        return self.weights(logits, best).cumsum(dtype=np.float64) if len(logits) else _NO_SUMS
 
-    def _pick_by_rejection(self, row: Row) -> int:
-        """Like ``_pick``, with exponentials of peaks and of few places.
+    def point(self) -> float:
+        """A chance between 0 and 1."""
+        return self._random.random()
 
-        A place near the best is proposed by its weight and accepted. A far one is proposed by its group's peak, one
-        line as likely as the other, and accepted as often as its weight is of the peak's.
-        """
-        bounds = self._weights(row.peaks, row.best)
-        near_groups = np.flatnonzero(bounds >= _NEAR_WEIGHT)
-        if len(near_groups) > _MOST_NEAR_GROUPS:
-            near_groups = near_groups[:0]
-        bounds[near_groups] = 0.0
-        near = self._sums(row.of(near_groups), row.best)
-        near_weight = float(near[-1]) if len(near) else 0.0
-        far = bounds.cumsum(dtype=np.float64)
+    def points(self) -> Doubles:
+        """Chances for as many proposals as are made at once: of what is proposed, of the line, of being accepted."""
+        return self._random.random((3, _PROPOSALS))
+
+
+def draw_each(draws: Sequence[Draw], logits: Floats) -> list[int | Internal]:
+    """A place in each row of logits, as the draw of that row has it; ``Internal`` for a row whose best is no number.
+
+    ``logits``: rows x vocabulary. Cuts are no part of it.
+    """
+    found: list[int | Internal] = []
+    for start in range(0, len(draws), _ROWS_TOGETHER):
+        found += _draw_each(draws[start : start + _ROWS_TOGETHER], Rows(logits[start : start + _ROWS_TOGETHER]))
+    return found
+
+
+def _draw_each(draws: Sequence[Draw], rows: Rows) -> list[int | Internal]:
+    if not np.isfinite(rows.best).all():
+        return [_draw_alone(draw, rows.logits[row : row + 1]) for row, draw in enumerate(draws)]
+    if rows.groups < _FEW_GROUPS:
+        sums = [draw.sums(rows.logits[row], rows.best[row]) for row, draw in enumerate(draws)]
+        return [_place_at(each, draw.point() * float(each[-1])) for draw, each in zip(draws, sums, strict=True)]
+    steepness = np.array([draw.steepness for draw in draws], dtype=np.float32)
+    bounds = _relative(rows.peaks, rows.best[:, np.newaxis], steepness[:, np.newaxis])
+    return [_Hat(rows, row, bounds[row], draw).draw_place() for row, draw in enumerate(draws)]
+
+
+def _draw_alone(draw: Draw, logits: Floats) -> int | Internal:
+    rows = Rows(logits)
+    return _draw_each([draw], rows)[0] if np.isfinite(rows.best[0]) else no_number()
+
+
+class _Hat:
+    """What places of a row are proposed by (rejection sampling).
+
+    A place near the best is proposed by its weight and accepted. A far one is proposed by its group's peak, one line as
+    likely as the other, and accepted as often as its weight is of the peak's.
+    """
+
+    __slots__ = ("_bounds", "_draw", "_near", "_near_groups", "_near_weight", "_row", "_rows")
+
+    def __init__(self, rows: Rows, row: int, bounds: Floats, draw: Draw) -> None:
+        """``bounds``: the weights of the groups' peaks; they are changed."""
+        self._rows, self._row, self._draw, self._bounds = rows, row, draw, bounds
+        self._near_groups, self._near = _NO_PLACES, _NO_SUMS
+        stand_out = bounds >= _NEAR_WEIGHT
+        if np.count_nonzero(stand_out) <= _MOST_NEAR_GROUPS:
+            self._near_groups = np.flatnonzero(stand_out)
+            bounds[self._near_groups] = 0.0
+        if len(self._near_groups) or rows.ungrouped.shape[1]:
+            self._near = draw.sums(rows.of(row, self._near_groups), rows.best[row])
+        self._near_weight = float(self._near[-1]) if len(self._near) else 0.0
+
+    def draw_place(self) -> int:
+        """A place by its probability."""
+        if not self._near_weight:
+            return self._propose(0.0, self._bounds.cumsum(dtype=np.float64))
+        point = self._draw.point() * (self._near_weight + float(self._bounds.sum(dtype=np.float64)) * _LINES)
+        if point < self._near_weight:  # as most often where the model is sure
+            return self._near_place(point)
+        return self._propose(point, self._bounds.cumsum(dtype=np.float64))
+
+    def _near_place(self, point: float) -> int:
+        return self._rows.place_of(self._near_groups, _place_at(self._near, point))
+
+    def _propose(self, point: float, far: Doubles) -> int:
+        """Many at once; the first that is accepted counts. ``point``: the first, if it was drawn already."""
+        logits, peaks, groups_count = self._rows.logits[self._row], self._rows.peaks[self._row], self._rows.groups
         while True:
-            points, lines, chances = self._random.random((3, _PROPOSALS))
-            points *= near_weight + far[-1] * _LINES
-            if points[0] < near_weight:  # as most often where the model is sure
-                return row.place(near_groups, _place_at(near, float(points[0])))
-            groups = np.minimum(far.searchsorted((points - near_weight) / _LINES, side="right"), row.groups - 1)
-            proposed = (lines * _LINES).astype(np.intp) * row.groups + groups
-            accepted = chances < self._weights(row.logits[proposed], row.peaks[groups])
-            is_near = points < near_weight
-            first = int((accepted | is_near).argmax())
-            if is_near[first]:
-                return row.place(near_groups, _place_at(near, float(points[first])))
+            points, lines, chances = self._draw.points()
+            points *= self._near_weight + float(far[-1]) * _LINES
+            if point:
+                points[0], point = point, 0.0
+            groups = far.searchsorted((points - self._near_weight) / _LINES, side="right")
+            np.minimum(groups, groups_count - 1, out=groups)
+            places = (lines * _LINES).astype(np.intp) * groups_count + groups
+            accepted = chances < self._draw.weights(logits[places], peaks[groups])
+            if self._near_weight:
+                accepted |= points < self._near_weight
+            first = int(accepted.argmax())
+            if points[first] < self._near_weight:
+                return self._near_place(float(points[first]))
             if accepted[first]:
-                return int(proposed[first])
+                return int(places[first])
+
+
+def _relative(logits: Floats, best: Floats | np.float32, steepness: Floats | np.float32) -> Floats:
+    """Probabilities against that of the best."""
+    exponents: Floats = logits - best
+    exponents *= steepness
+    return np.exp(exponents, out=exponents)
 
 
 def _place_at(sums: Doubles, point: float) -> int:

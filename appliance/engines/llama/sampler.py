@@ -41,6 +41,8 @@ class Sampler:
         self._bias = _Bias({**sampling.logit_bias, **dict.fromkeys(banned, -np.inf)})
         self._penalties = _Penalties(sampling, prompt) if _has_penalties(sampling) else None
         self._draw = Draw(sampling) if sampling.temperature > 0 else None
+        self.free_draw = self._draw if self._draw is not None and self._draw.is_whole and law is None else None
+        """What chooses where nothing but chance does, so that the choice can be made together with others'."""
 
     @property
     def is_constrained(self) -> bool:
@@ -49,16 +51,24 @@ class Sampler:
 
     def pick(self, logits: Floats, candidates: Candidates) -> int:
         """The next token. ``logits`` is changed. Raises InvalidParameter when the grammar admits no token at all."""
-        self._bias.apply(logits)
-        if self._penalties is not None:
-            self._penalties.apply(logits)
+        self.prepare(logits)
         token = self._choose(logits)
         if self._law is not None:
             token = self._lawful(token, self._law, logits, candidates)
             self._law.accept(token)
+        self.note(token)
+        return token
+
+    def prepare(self, logits: Floats) -> None:
+        """Add biases and penalties. ``pick`` does; it is called for who chooses by ``free_draw`` itself."""
+        self._bias.apply(logits)
+        if self._penalties is not None:
+            self._penalties.apply(logits)
+
+    def note(self, token: int) -> None:
+        """The token was chosen. ``pick`` says so itself."""
         if self._penalties is not None:
             self._penalties.accept(token)
-        return token
 
     def _choose(self, logits: Floats) -> int:
         if self._draw is not None:

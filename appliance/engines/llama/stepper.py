@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Many
+from itertools import pairwise
 from typing import TypeAlias
 
 import numpy as np
@@ -388,7 +389,7 @@ class TextStepper:
         logits = self._context.logits(ready[-1].row + ready[-1].drafted + 1)
         asking, place = list(ready), 0
         while asking:
-            self._sample([each.sequence for each in asking], [logits[each.row + place] for each in asking])
+            self._sample([each.sequence for each in asking], _rows(logits, [each.row + place for each in asking]))
             asking = [each for each in asking if self._guessed_right(each, place)]
             place += 1
         for each in ready:
@@ -412,7 +413,7 @@ class TextStepper:
             self._context.forget(ready.sequence.id, ready.sequence.computed)
             self.drafted_tokens += ready.drafted
 
-    def _sample(self, sequences: Many[Sequence], rows: Many[Floats]) -> None:
+    def _sample(self, sequences: Many[Sequence], rows: Floats) -> None:
         # before choosing, which changes the rows
         log_probs = [
             None if sequence.logprobs is None else log_probabilities(row)
@@ -477,3 +478,9 @@ class TextStepper:
             cache_used_tokens=self._ledger.used_cells,
             cache_total_tokens=self._ledger.total_cells,
         )
+
+
+def _rows(logits: Floats, numbers: list[int]) -> Floats:
+    """These rows, in ascending order; not copied where they are equally far apart, as nearly always."""
+    steps = {after - before for before, after in pairwise(numbers)} or {1}
+    return logits[numbers[0] : numbers[-1] + 1 : steps.pop()] if len(steps) == 1 else logits[numbers]

@@ -11,7 +11,7 @@ import pytest
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.inference import Sampling
 from appliance.engines.llama.choosing import Chooser
-from appliance.engines.llama.runtime import Grammar, Ints, Model
+from appliance.engines.llama.runtime import Floats, Grammar, Ints, Model
 from appliance.engines.llama.sampler import Law, Sampler
 from appliance.engines.llama.text import Pieces
 
@@ -42,9 +42,8 @@ def samplers(model: Model, *, greedy: bool = False) -> list[Sampler]:
     return [Sampler(sampling, NO_PROMPT, law=law) for law in laws]
 
 
-def rows(model: Model, seed: int) -> list[np.ndarray[tuple[int], np.dtype[np.float32]]]:
-    made = np.random.default_rng(seed).standard_normal((len(GRAMMARS) + 1, model.vocabulary.size), dtype=np.float32)
-    return list(made)
+def rows(model: Model, seed: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal((len(GRAMMARS) + 1, model.vocabulary.size), dtype=np.float32)
 
 
 @pytest.mark.parametrize("greedy", [True, False])
@@ -53,9 +52,20 @@ def test_together_they_choose_what_each_chooses_alone(model: Model, chooser: Cho
     together, alone = samplers(model, greedy=greedy), samplers(model, greedy=greedy)
     for step in range(2):
         chosen = chooser.choose(together, rows(model, step))
-        assert chosen == [chooser.choose([s], [row])[0] for s, row in zip(alone, rows(model, step), strict=True)]
+        lone = zip(alone, rows(model, step), strict=True)
+        assert chosen == [chooser.choose([sampler], row[np.newaxis])[0] for sampler, row in lone]
     for sampler in together + alone:
         sampler.close()
+
+
+def test_what_chance_decides_is_the_same_in_company(model: Model, chooser: Chooser) -> None:
+    """Free choices of a step are made together, and penalties follow them."""
+    sampling = [Sampling(temperature=0.5 + seed, seed=seed, presence_penalty=1.5) for seed in range(4)]
+    together, alone = ([Sampler(each, NO_PROMPT) for each in sampling] for _ in range(2))
+    for step in range(6):
+        chosen = chooser.choose(together, rows(model, step))
+        lone = zip(alone, rows(model, step), strict=True)
+        assert chosen == [chooser.choose([sampler], row[np.newaxis])[0] for sampler, row in lone]
 
 
 def test_a_grammar_without_a_way_out_fails_its_own_generation_only(model: Model, chooser: Chooser) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from appliance.domain.errors import Internal
 from appliance.domain.inference import Sampling
 from appliance.engines.llama import draw as draw_module
-from appliance.engines.llama.draw import Draw, best_places
+from appliance.engines.llama.draw import Draw, best_places, draw_each
 
 Floats = npt.NDArray[np.float32]
 
@@ -100,6 +100,28 @@ def test_frequencies_of_a_large_row_are_the_probabilities(logits: Floats, temper
         counts = np.bincount(parts[drawn], minlength=len(logits))[places]
         tolerance = 5 * np.sqrt(draws * expected * (1 - expected)) + 1
         assert (np.abs(counts - draws * expected) <= tolerance).all()
+
+
+def test_rows_together_have_the_places_that_each_has_alone() -> None:
+    """Whatever company a row is in: sure and flat ones, of all temperatures, also a view of every other row."""
+    kinds = list(ROWS.values())
+    logits = np.array([each for each in kinds for _ in range(2)])[::2]
+    sampling = [Sampling(temperature=0.2 + 0.4 * number, seed=number) for number in range(len(kinds))]
+    together, alone = ([Draw(each) for each in sampling] for _ in range(2))
+    for _ in range(40):
+        assert draw_each(together, logits) == [
+            draw.choose(each.copy()) for draw, each in zip(alone, logits, strict=True)
+        ]
+
+
+def test_a_row_without_a_number_fails_alone() -> None:
+    """The others of its step have their tokens."""
+    logits = np.array([row(10_000, seed) for seed in range(3)])
+    logits[1, 7] = np.nan
+    draws = [Draw(Sampling(temperature=1.0, seed=seed)) for seed in range(3)]
+    first, broken, last = draw_each(draws, logits)
+    assert isinstance(broken, Internal)
+    assert [first, last] == [Draw(Sampling(temperature=1.0, seed=seed)).choose(logits[seed]) for seed in (0, 2)]
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
