@@ -17,6 +17,7 @@ TRAINABLE_ARCHITECTURES: Final = (
     "lfm2",
     "llama",
     "mamba",
+    "minimax-m2",
     "mistral3",
     "nemotron",
     "phi3",
@@ -32,7 +33,7 @@ TRAINABLE_ARCHITECTURES: Final = (
 ``llama`` is also what Mistral and many others are called in GGUF.
 """
 
-MIXTURES: Final = frozenset({"gemma4", "gpt-oss", "qwen2moe", "qwen3moe"})
+MIXTURES: Final = frozenset({"gemma4", "gpt-oss", "minimax-m2", "qwen2moe", "qwen3moe"})
 """Those of them that are mixtures of experts, or may be. Adapters change attention and what every token passes; the
 router and the experts stay as they are."""
 

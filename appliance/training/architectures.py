@@ -115,6 +115,11 @@ ARCHITECTURES: Final[Mapping[str, Architecture]] = {
         epsilon="layer_norm_epsilon",
         parts=_STATES,
     ),
+    "minimax-m2": Architecture(
+        config="MiniMaxM2Config",
+        settings=(*_PARTLY_ROTATING, configs.minimax_m2),
+        parts=_EXPERTS | {"mlp.e_score_correction_bias": _same("exp_probs_b.bias")},
+    ),
     "mistral3": Architecture(config="Ministral3Config", settings=(*_ROTATING, configs.mistral3)),
     "nemotron": Architecture(
         config="NemotronConfig",

@@ -10,6 +10,9 @@ from appliance.domain.errors import WrongWeights
 from appliance.store.gguf_weights import GgufWeights
 from appliance.training.rotations import Settings, head_width, original_context, rotated_share, rotations
 
+_SIGMOID = 2
+"""As GGUF numbers the functions by which experts are chosen."""
+
 
 def every(weights: GgufWeights) -> Settings:
     """What all configs have."""
@@ -223,6 +226,18 @@ def qwen2moe(weights: GgufWeights) -> Settings:
 def qwen3moe(weights: GgufWeights) -> Settings:
     """What the chosen experts count adds up to one."""
     return _qwen_experts(weights) | {"norm_topk_prob": True}
+
+
+def minimax_m2(weights: GgufWeights) -> Settings:
+    """Experts are chosen by a sigmoid; what the chosen ones count adds up to one."""
+    gating = weights.of_architecture("expert_gating_func")
+    if gating != _SIGMOID:
+        raise WrongWeights(f"'{weights.name}' chooses its experts by the function {gating}; {_SIGMOID} can be trained")
+    return {
+        "num_local_experts": weights.count("expert_count"),
+        "num_experts_per_tok": weights.count("expert_used_count"),
+        "intermediate_size": weights.shape("blk.0.ffn_gate_exps.weight")[1],
+    }
 
 
 def _qwen_experts(weights: GgufWeights) -> Settings:

@@ -48,7 +48,11 @@ def test_what_can_be_trained_is_an_adapter(architecture: str, extra: dict[str, A
             {},
             r"'t5', over which no adapter can be trained \(encoder-decoders are not served here\); these can: bloom",
         ),
-        ("llama", {"expert_count": 8}, "a mixture of experts of the architecture 'llama'.*: gemma4, gpt-oss, qwen2moe"),
+        (
+            "llama",
+            {"expert_count": 8},
+            "a mixture of experts of the architecture 'llama'.*: gemma4, gpt-oss, minimax-m2, qwen2moe",
+        ),
         ("phi3", {"rope_scaling": "longrope"}, r"rotations by 'longrope' \(llama.cpp chooses .*: none, linear, yarn"),
     ],
 )

@@ -109,6 +109,10 @@ def _shared(writer: gguf.GGUFWriter) -> None:
     writer.add_expert_shared_feed_forward_length(SHARED_WIDTH)
 
 
+def _chosen_by_sigmoid(writer: gguf.GGUFWriter) -> None:
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+
+
 def _wide_heads(writer: gguf.GGUFWriter) -> None:
     writer.add_key_length(HEAD_WIDTH)
     writer.add_value_length(HEAD_WIDTH)
@@ -325,6 +329,16 @@ def _qwen3moe(tensors: Tensors, name: str, _: int) -> None:
     _experts(tensors, name)
 
 
+def _minimax_m2(tensors: Tensors, name: str, _: int) -> None:
+    _norm(tensors, name + "attn_norm", has_bias=False)
+    _norm(tensors, name + "ffn_norm", has_bias=False)
+    _attention(tensors, name, has_bias=False, output_bias=False)
+    tensors.norm(name + "attn_q_norm.weight", QUERIES)
+    tensors.norm(name + "attn_k_norm.weight", KEYS)
+    _experts(tensors, name)
+    tensors.numbers(name + "exp_probs_b.bias", EXPERTS)
+
+
 def _gpt_oss(tensors: Tensors, name: str, _: int) -> None:
     _norm(tensors, name + "attn_norm", has_bias=False)
     _norm(tensors, name + "post_attention_norm", has_bias=False)
@@ -438,6 +452,11 @@ TINY: dict[str, Tiny] = {
         (_sized, _convolved, _rotated(), _rooted), _lfm2, _ends(norm_bias=False, is_tied=True, norm="token_embd_norm")
     ),
     "mamba": Tiny((_sized, _stateful, _rooted), _mamba, _ends(norm_bias=False)),
+    "minimax-m2": Tiny(
+        (_sized, _headed(feed_forward=EXPERT_WIDTH), _rotated(8), _rooted, _mixed, _wide_heads, _chosen_by_sigmoid),
+        _minimax_m2,
+        _ends(norm_bias=False),
+    ),
     "mistral3": Tiny((_sized, _headed(), _rotated(), _rooted, _stretched), _mistral3, _ends(norm_bias=False)),
     "nemotron": Tiny((_sized, _headed(), _rotated(8), _centred), _nemotron, _ends(norm_bias=True)),
     "qwen2moe": Tiny((_sized, _headed(), _rotated(), _rooted, _mixed, _shared), _qwen2moe, _ends(norm_bias=False)),

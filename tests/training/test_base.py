@@ -122,7 +122,7 @@ def test_a_mixture_of_experts_is_refused_where_its_network_has_none(tmp_path: Pa
     save(writer)
 
     with pytest.raises(
-        WrongWeights, match=r"mixture of experts of the .* 'llama'.*: gemma4, gpt-oss, qwen2moe, qwen3moe"
+        WrongWeights, match=r"mixture of experts of the .* 'llama'.*: gemma4, gpt-oss, minimax-m2, qwen2moe, qwen3moe"
     ):
         open_base(GgufWeights(tmp_path / "mixtral.gguf"), torch.float32, CPU)
 
