@@ -22,9 +22,10 @@ from appliance.domain.clock import Clock
 from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import Delta, FinishReason
 from appliance.engines.base import EngineStats
-from appliance.engines.llama.batcher import Budget, Debt, Passes, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit, plan_step
 from appliance.engines.llama.choosing import Chooser
 from appliance.engines.llama.draft import Prospect, StepTimes, best_length, may_pay
+from appliance.engines.llama.passes import Passes, parts
 from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities
@@ -137,9 +138,9 @@ class TextStepper:
         return bool(self._running or self._waiting)
 
     def _advance(self, plan: Plan) -> None:
-        apart = self._passes.apart(plan)
+        way = self._passes.way(plan)
         computed_tokens, seconds = 0, 0.0
-        for part in plan.parts if apart else (plan.shares,):
+        for part in parts(plan, way):
             if computed_tokens and not self._may_go_on(computed_tokens, part):
                 break
             tokens, took = self._pass(part)
@@ -147,7 +148,7 @@ class TextStepper:
             seconds += took
         self._budget.learn(computed_tokens, seconds)
         if computed_tokens == plan.tokens:
-            self._passes.learn(plan, apart, seconds)
+            self._passes.learn(plan, way, seconds)
             if all(share.known_tokens == 1 for share in plan.shares):
                 self._step_times.learn(plan.tokens, seconds)
 
