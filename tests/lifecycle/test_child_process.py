@@ -10,10 +10,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from appliance.lifecycle.child_process import LAST_WORDS_BYTES, Answered, ask
+from tests.support.processes import nothing_left_running
 
 MOST_BYTES = 1_000
 Module = Callable[[str], object]
@@ -64,9 +64,8 @@ async def test_one_that_says_too_much_is_ended(module: Module) -> None:
 async def test_one_that_takes_too_long_is_ended(module: Module) -> None:
     """And it is said to whoever asked."""
     module("import time; time.sleep(600)")
-    with pytest.raises(TimeoutError):
+    with nothing_left_running(), pytest.raises(TimeoutError):
         await asked(seconds=0.5)
-    assert not psutil.Process(os.getpid()).children()
 
 
 async def test_it_goes_with_whoever_asked(module: Module, tmp_path: Path) -> None:
@@ -74,9 +73,9 @@ async def test_it_goes_with_whoever_asked(module: Module, tmp_path: Path) -> Non
     there = tmp_path / "there"
     os.mkfifo(there)
     module(f"import time; open({str(there)!r}, 'w'); time.sleep(600)")
-    asking = asyncio.create_task(asked())
-    (await asyncio.to_thread(there.open)).close()  # it has opened the other end
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    assert not psutil.Process(os.getpid()).children()
+    with nothing_left_running():
+        asking = asyncio.create_task(asked())
+        (await asyncio.to_thread(there.open)).close()  # it has opened the other end
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from appliance.domain.errors import ApplianceError, BadWeights, InvalidParameter
@@ -26,6 +24,7 @@ from appliance.store.importing import Store
 from tests.lifecycle import things
 from tests.support.altered_gguf import write_crashing
 from tests.support.fake_engine import FakeClock
+from tests.support.processes import nothing_left_running
 from tests.support.tiny_trainable import CONTEXT, write_trainable
 
 MINE = things.caller("mine")
@@ -101,9 +100,9 @@ async def test_what_a_template_refuses_is_said_with_its_line(home: Home, tmp_pat
 async def test_a_count_that_takes_too_long_is_ended(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a word on what to do; nothing goes on behind it."""
     monkeypatch.setattr(dataset_tokens, "COUNT_SECONDS", 0.0)
-    with pytest.raises(InvalidParameter, match="'examples' took more than 0 s and was ended; count a part"):
+    complaint = "'examples' took more than 0 s and was ended; count a part"
+    with nothing_left_running(), pytest.raises(InvalidParameter, match=complaint):
         await home.count("sound")
-    assert not psutil.Process(os.getpid()).children()
 
 
 @pytest.mark.parametrize(
