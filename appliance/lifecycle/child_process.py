@@ -100,12 +100,17 @@ async def ask(module: str, question: bytes, *, seconds: float, answer_bytes: int
             if len(output) > answer_bytes:
                 log.error("%s wrote more than %d bytes and was ended", module, answer_bytes)
                 signal_process(process.pid, signal.SIGKILL, with_all=True)
+                await _drained(process.stdout)
             status = await process.wait()
             last_words = await listening
     finally:
         listening.cancel()
         if process.returncode is None:
             signal_process(process.pid, signal.SIGKILL, with_all=True)
+            with suppress(asyncio.CancelledError):
+                await listening
+            await _drained(process.stdout)
+            await _drained(process.stderr)
             await process.wait()
     return Answered(status=status, output=output, last_words=last_words)
 
@@ -116,6 +121,14 @@ async def _all(stream: asyncio.StreamReader, most_bytes: int) -> bytes:
     while len(found) <= most_bytes and (piece := await stream.read(PIECE_BYTES)):
         found += piece
     return bytes(found[: most_bytes + 1])
+
+
+async def _drained(stream: asyncio.StreamReader) -> None:
+    """Read what is left of an ended process. A reader that is full pauses, and then asyncio never sees the pipe's end,
+    which ``wait`` waits for.
+    """
+    while await stream.read(PIECE_BYTES):
+        pass
 
 
 async def _last(stream: asyncio.StreamReader) -> str:
