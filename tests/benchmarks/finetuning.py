@@ -81,8 +81,10 @@ def bare(task: TrainingTask, examples: Examples, steps: int) -> Callable[[], flo
     from peft import LoraConfig, get_peft_model
 
     device = torch.device(task.device)
-    base = open_base(gguf_of(task.base_path), torch.float32, device)
-    model: Any = get_peft_model(base, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=linear_names(base)))
+    weights = gguf_of(task.base_path)
+    base = open_base(weights, torch.float32, device)
+    layers = linear_names(base, weights)
+    model: Any = get_peft_model(base, LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules=layers))
     optimizer = torch.optim.AdamW([value for value in model.parameters() if value.requires_grad], lr=1e-3)
 
     def batch(some: list[Example]) -> dict[str, torch.Tensor]:
