@@ -36,8 +36,8 @@ DEFAULT_CACHE_PER_SLOT_TOKENS = 2048
 DEFAULT_CACHE_TOKENS = 32_768
 CELL_STEP_TOKENS = 256
 BATCH_TOKENS = 512
-MAX_SLOTS = 256
-"""llama.cpp numbers so many sequences at most."""
+MAX_SLOTS = 255
+"""llama.cpp numbers 256 sequences at most; through one of them copied states go back into cells."""
 KEPT_CELL_BYTES = 16
 """Of a kept token beside its keys and values: its number, and what llama.cpp writes of its cell."""
 MAX_THREADS = 512

@@ -103,7 +103,7 @@ class LlamaTextEngine:
         outbox = Outbox()
         budget = Budget(options.batch_tokens, options.step_seconds)
         self._context = context = Context(model, _context_options(options))
-        prefixes = PrefixStore(options.prefix_bytes)
+        prefixes = PrefixStore(options.prefix_bytes, is_divisible=model.is_divisible)
         self._stepper = TextStepper(
             context, self._pieces, options.slots, budget, prefixes, outbox, self._clock, options.draft_tokens
         )

@@ -62,7 +62,7 @@ def _tiles(prompts: Sequence[Share]) -> list[Part]:
 
 def ways(plan: Plan) -> list[Way]:
     """Those that differ for this plan, the one whose tokens come soonest first."""
-    if len(plan.shares) < 2:
+    if len(plan.shares) < 2 or all(share.known_tokens == 1 for share in plan.shares):
         return [Way.TOGETHER]
     found: dict[int, Way] = {}
     for way in Way:

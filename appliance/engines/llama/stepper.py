@@ -23,10 +23,11 @@ from appliance.domain.errors import ApplianceError, Internal
 from appliance.domain.inference import Delta, FinishReason
 from appliance.engines.base import EngineStats
 from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.cells import CellLedger
 from appliance.engines.llama.choosing import Chooser
 from appliance.engines.llama.draft import Prospect, StepTimes, best_length, may_pay
 from appliance.engines.llama.passes import Passes, parts
-from appliance.engines.llama.prefix import CellLedger, Kept, PrefixStore
+from appliance.engines.llama.prefix import Kept, Match, PrefixStore
 from appliance.engines.llama.runtime import Context, Floats
 from appliance.engines.llama.sampler import log_probabilities
 from appliance.engines.llama.sequence import Cancel, Look, Sequence, Start
@@ -195,7 +196,7 @@ class TextStepper:
         while self._waiting and len(self._running) < self._slots:
             sequence = self._waiting[0]
             match = self._prefixes.find(sequence.scope, sequence.known, self._sources())
-            needed = sequence.length - match.tokens_of_running
+            needed = sequence.length - match.tokens_without_cells
             if not may_admit(needed, len(self._running), self._ledger.free_cells):
                 return
             self._waiting.popleft()
@@ -224,34 +225,48 @@ class TextStepper:
             assert isinstance(match.awaited, Sequence), "only running sequences are awaited"
             sequence.awaited, sequence.awaited_tokens = match.awaited, match.awaited_tokens
             sequence.is_placed = False
-        elif match.kept is not None:
-            self._restore(match.kept, sequence, sequence.whole(match.tokens))
-        elif match.running is not None:
-            assert isinstance(match.running, Sequence), "only running sequences are shared"
-            self._share(match.running, sequence, sequence.whole(match.tokens))
+        elif match.tokens:
+            self._reuse(match, sequence)
 
     def _sources(self) -> list[Sequence]:
         """Those whose cells others can share. A recurrent state is one sequence's own."""
         return [] if self._context.model.is_recurrent else self._running
 
-    def _share(self, source: Sequence, sequence: Sequence, tokens: int) -> None:
+    def _reuse(self, match: Match, sequence: Sequence) -> None:
+        """Share what a running sequence has in cells; fill cells with what else is kept."""
+        tokens, reached = sequence.whole(match.tokens), 0
+        if isinstance(match.running, Sequence):
+            reached = self._share(match.running, sequence, min(tokens, match.tokens_of_running))
+        if match.kept is not None:
+            reached = self._restore(match.kept, sequence, reached, tokens)
+        if reached:
+            self._note_cached(sequence, reached)
+
+    def _share(self, source: Sequence, sequence: Sequence, tokens: int) -> int:
         assert source.id is not None, "a sequence without cells cannot be shared"
         assert sequence.id is not None, "a sequence without a slot cannot share"
-        if self._is_whole(source.id):
-            self._context.share(source.id, sequence.id, tokens)
-            self._ledger.share(source.id, sequence.id, tokens)
-            self._note_cached(sequence, tokens)
+        if not self._is_whole(source.id):
+            return 0
+        self._context.share(source.id, sequence.id, tokens)
+        self._ledger.share(source.id, sequence.id, tokens)
+        return tokens
 
-    def _restore(self, kept: Kept, sequence: Sequence, tokens: int) -> None:
-        """Fill cells with a kept prefix, as far as it is wanted. For lack of room it is computed after all."""
+    def _restore(self, kept: Kept, sequence: Sequence, reached: int, tokens: int) -> int:
+        """Go on with what is kept, up to ``tokens``; how far it went. For lack of room the rest is computed after all.
+
+        Of windows and recurrent states, which go to an empty sequence whole, ``tokens`` is all there is.
+        """
         assert sequence.id is not None, "a sequence without a slot has no cells"
-        if len(kept.tokens) > self._ledger.free_cells or not self._context.restore(kept.state, sequence.id):
-            return
-        if tokens < len(kept.tokens):
-            self._context.forget(sequence.id, tokens)
-        self._ledger.extend(sequence.id, tokens)
+        for piece in kept.pieces(tokens):
+            if piece.stop <= reached:
+                continue
+            has_room = piece.cells <= self._ledger.free_cells
+            if not has_room or not self._context.restore(piece.state, sequence.id, reached, piece.stop):
+                return reached
+            self._ledger.extend(sequence.id, piece.stop - reached)
+            reached = piece.stop
         self._prefixes.touch(kept)
-        self._note_cached(sequence, tokens)
+        return reached
 
     def _note_cached(self, sequence: Sequence, tokens: int) -> None:
         sequence.computed = tokens
@@ -464,13 +479,19 @@ class TextStepper:
         self._ended.clear()
 
     def _keep(self, sequence: Sequence, number: int) -> None:
+        """Copy what is not kept of it already. It loses the cells before that, and is to be released."""
         tokens = sequence.known[: sequence.computed]
-        if len(tokens) < LEAST_KEPT_TOKENS or self._prefixes.has(sequence.scope, tokens):
+        if len(tokens) < LEAST_KEPT_TOKENS:
             return
+        place = self._prefixes.place_for(sequence.scope, tokens)
+        if place is None:
+            return
+        if place.start:
+            self._context.forget(number, 0, place.start)
         size_bytes = self._context.state_bytes(number)
-        if self._prefixes.has_room_for(size_bytes):
-            state = self._context.state(number, size_bytes)
-            self._prefixes.keep(Kept(sequence.scope, tokens.copy(), state, self._context.model.is_divisible))
+        if self._prefixes.has_room_for(size_bytes, place):
+            own, state = tokens[place.start :].copy(), self._context.state(number, size_bytes)
+            self._prefixes.keep(Kept(sequence.scope, own, state, place.base, place.start))
 
     def _publish(self) -> None:
         self.stats = EngineStats(

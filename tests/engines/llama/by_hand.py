@@ -75,7 +75,7 @@ class Harness:
         options = ContextOptions(
             cells_tokens=cells, sequences=slots, batch_tokens=batch, threads=1, drafted_tokens=draft_tokens
         )
-        self.prefixes = PrefixStore(prefix_bytes)
+        self.prefixes = PrefixStore(prefix_bytes, is_divisible=self.model.is_divisible)
         self.context = Context(self.model, options)
         self.outbox = Outbox()
         self.stepper = TextStepper(

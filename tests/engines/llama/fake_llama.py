@@ -134,10 +134,11 @@ class FakeContext:
         logits[np.arange(rows), self._rows] = 1.0
         return logits
 
-    def forget(self, sequence: int, from_position: int = 0) -> None:
-        assert from_position == 0 or self.model.is_divisible, "a state was cut that has only its end"
+    def forget(self, sequence: int, from_position: int = 0, stop_position: int = -1) -> None:
+        is_cut = from_position != 0 or stop_position != -1
+        assert not is_cut or self.model.is_divisible, "a state was cut that has only its end"
         for cell in self.held_by(sequence):
-            if cell.position >= from_position:
+            if cell.position >= from_position and (stop_position < 0 or cell.position < stop_position):
                 cell.holders.discard(sequence)
         self.cells = [cell for cell in self.cells if cell.holders]
 
@@ -156,15 +157,18 @@ class FakeContext:
         held = [(cell.position, cell.token) for cell in self.held_by(sequence)]
         return np.array(held, dtype=np.int32).reshape(-1).view(np.uint8)
 
-    def restore(self, state: npt.NDArray[np.uint8], sequence: int) -> bool:
-        assert not self.held_by(sequence), "the target holds cells of its own"
+    def restore(self, state: npt.NDArray[np.uint8], sequence: int, start: int, stop: int) -> bool:
         pairs = state.view(np.int32).reshape(-1, 2).tolist()
+        assert len(self.held_by(sequence)) == start, "a gap or a double in the target's cells"
+        assert pairs[0][0] <= start < stop <= pairs[-1][0] + 1, "the state has not all that is wanted"
         assert len(self.cells) + len(pairs) <= self.cells_tokens, "more cells than there are"
         if self.refusals:
             self.refusals -= 1
             self.refused += 1
             return False
-        self.cells += [FakeCell(position, token, {sequence}) for position, token in pairs]
+        if not self.model.is_divisible:
+            assert (start, stop) == (pairs[0][0], pairs[-1][0] + 1), "a state was cut that has only its end"
+        self.cells += [FakeCell(position, token, {sequence}) for position, token in pairs if start <= position < stop]
         return True
 
     def first_position(self, sequence: int) -> int:

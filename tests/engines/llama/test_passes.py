@@ -101,7 +101,7 @@ def test_the_ways_are_those_that_differ() -> None:
     assert ways(step(2, 100)) == [APART, RIDING]
     assert ways(step(2, 100, 100)) == [APART, RIDING, TOGETHER]
     assert ways(step(0, 100, 100)) == [APART, TOGETHER]
-    assert ways(step(2)) == [APART]
+    assert ways(step(2)) == [TOGETHER]
 
 
 def test_the_parts_of_a_step_are_its_streams_and_its_prompts() -> None:

@@ -193,6 +193,45 @@ def test_a_kept_prefix_survives_many_others(make_harness: Make, weights: Path) -
         assert reference(weights, prompt + " and more", 6).agrees(reader.text)
 
 
+def test_a_common_beginning_is_copied_once(make_harness: Make, weights: Path) -> None:
+    """Conversations after the same instructions add their own tokens only, and each goes on from all of its own."""
+    harness = make_harness(slots=1)
+    names = ("ann", "ben", "eve", "tom")
+    grown = []
+    for name in names:
+        before = harness.prefixes.used_bytes
+        harness.start(f"{LONG}{name} said", 6)
+        harness.finish()
+        grown.append(harness.prefixes.used_bytes - before)
+    own = len(harness.tokens("ann said")) + 7
+    assert max(grown[1:]) < grown[0] * 2 * own / len(harness.tokens(LONG))
+    for name in reversed(names):
+        prompt = f"{LONG}{name} said more"
+        reader = harness.start(prompt, 8)
+        harness.finish()
+        assert reader.usage.cached_tokens >= len(harness.tokens(f"{LONG}{name} sai"))
+        assert reference(weights, prompt, 8).agrees(reader.text)
+
+
+def test_the_beginning_of_what_is_kept_is_shared_with_who_runs(make_harness: Make, weights: Path) -> None:
+    """A conversation goes on beside another one with the same instructions: these are in the cache once."""
+    harness = make_harness(slots=2)
+    kept = f"{LONG}ben said that it was the age of foolishness and went"
+    harness.start(kept, 4)
+    harness.finish()
+    other = harness.start(LONG + "ann", 40)
+    harness.step(3)
+    before = harness.stepper.stats.cache_used_tokens
+    reader = harness.start(kept + " on", 6)
+    harness.step()
+    shared, whole = len(harness.tokens(LONG)) - 1, len(harness.tokens(kept))
+    assert harness.stepper.stats.cache_used_tokens <= before + whole - shared + 4
+    harness.finish()
+    assert reader.usage.cached_tokens >= whole - 1
+    assert reference(weights, kept + " on", 6).agrees(reader.text)
+    assert reference(weights, LONG + "ann", 40).agrees(other.text)
+
+
 def test_a_closed_engine_keeps_nothing(make_harness: Make) -> None:
     """Its RAM is free for others, whoever still holds the engine."""
     harness = make_harness()

@@ -102,7 +102,7 @@ class StepperMachine(RuleBasedStateMachine):
         self.budget = RecordingBudget(batch, STEP_SECONDS)
         self.outbox = Outbox()
         context: Any = self.context
-        self.prefixes = PrefixStore(8 * kept)
+        self.prefixes = PrefixStore(8 * kept, is_divisible=self.context.model.is_divisible)
         self.stepper = TextStepper(context, PIECES, slots, self.budget, self.prefixes, self.outbox, self.clock, drafted)
         self.asked: list[Asked] = []
         self.still_steps = 0

@@ -196,9 +196,9 @@ class Context:
             raise Internal("llama.cpp gave no embedding for a sequence of the batch")
         return floats_at(address, width).copy()
 
-    def forget(self, sequence: int, from_position: int = 0) -> None:
-        """Drop a sequence's hold on its cells from a position on."""
-        _seq_rm(self._memory, sequence, from_position, -1)
+    def forget(self, sequence: int, from_position: int = 0, stop_position: int = -1) -> None:
+        """Drop a sequence's hold on its cells from a position on, or between two."""
+        _seq_rm(self._memory, sequence, from_position, stop_position)
 
     def share(self, source: int, target: int, stop_position: int) -> None:
         """Let ``target`` hold the source's cells before ``stop_position`` too. Nothing is copied."""
@@ -209,13 +209,26 @@ class Context:
         return int(c.llama_state_seq_get_size(self._context, sequence))
 
     def state(self, sequence: int, size_bytes: int) -> Bytes:
-        """A copy in RAM of all that was computed of a sequence, of the size that ``state_bytes`` says."""
+        """A copy in RAM of all cells that a sequence holds, of the size that ``state_bytes`` says."""
         state = np.empty(size_bytes, dtype=np.uint8)
         written = c.llama_state_seq_get_data(self._context, bytes_of(state), len(state), sequence)
         return state[:written]
 
-    def restore(self, state: Bytes, sequence: int) -> bool:
-        """Fill cells of a sequence that has none with a copied state. False: no room, and nothing changed."""
+    def restore(self, state: Bytes, sequence: int, start: int, stop: int) -> bool:
+        """Fill cells with a copied state; the sequence holds those from ``start`` until before ``stop`` too.
+
+        What is no plain cache is restored whole, to a sequence that holds nothing. False: no room, and nothing changed.
+        """
+        if not self.model.is_divisible:
+            return self._fill(state, sequence)
+        between = c.llama_max_parallel_sequences() - 1  # nobody's: llama.cpp drops all that a state's target held
+        if not self._fill(state, between):
+            return False
+        _seq_cp(self._memory, between, sequence, start, stop)
+        self.forget(between)
+        return True
+
+    def _fill(self, state: Bytes, sequence: int) -> bool:
         return bool(c.llama_state_seq_set_data(self._context, bytes_of(state), len(state), sequence))
 
     def first_position(self, sequence: int) -> int:
