@@ -33,8 +33,8 @@ class Way(Enum):
 def parts(plan: Plan, way: Way) -> tuple[Part, ...]:
     """The passes of a step, in their order.
 
-    Streams are those that compute one token. A prompt that fills a tile is a part of its own; smaller ones fill one
-    together.
+    Streams are those that compute one token. Prompts that fill no tile fill one together, and who has room in a tile
+    that would stay half empty comes along: an empty place costs as much attention as a query.
     """
     streams = tuple(share for share in plan.shares if share.known_tokens == 1)
     prompts = _tiles([share for share in plan.shares if share.known_tokens > 1])
@@ -47,13 +47,14 @@ def parts(plan: Plan, way: Way) -> tuple[Part, ...]:
 
 def _tiles(prompts: Sequence[Share]) -> list[Part]:
     groups: list[Part] = []
-    filled = TILE_TOKENS
+    filled = 0
     for share in prompts:
-        if filled >= TILE_TOKENS:
-            groups.append(())
-            filled = 0
-        groups[-1] = (*groups[-1], share)
-        filled += share.tokens
+        if groups and (filled < TILE_TOKENS or share.tokens <= -filled % TILE_TOKENS):
+            groups[-1] = (*groups[-1], share)
+            filled += share.tokens
+        else:
+            groups.append((share,))
+            filled = share.tokens
     if filled < TILE_TOKENS and len(groups) > 1:
         rest = groups.pop()
         groups[-1] = (*groups[-1], *rest)

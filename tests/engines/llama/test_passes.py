@@ -116,9 +116,15 @@ def test_the_parts_of_a_step_are_its_streams_and_its_prompts() -> None:
         (hundreds[2],),
     )
     thirties = [Share(key, 30) for key in range(7)]
-    assert parts(Plan(tuple(thirties)), APART) == (tuple(thirties[:3]), tuple(thirties[3:]))
+    assert parts(Plan(tuple(thirties)), APART) == (tuple(thirties[:4]), tuple(thirties[4:]))
     assert parts(Plan((Share(9, 1), *thirties[:2])), APART) == ((Share(9, 1),), tuple(thirties[:2]))
     assert parts(plan, TOGETHER) == (plan.shares,)
+
+
+def test_a_tile_is_not_left_half_empty() -> None:
+    """Who has room in it comes along; who has not begins the next."""
+    shares = [Share(key, tokens) for key, tokens in enumerate((100, 28, 100, 29, 99))]
+    assert parts(Plan(tuple(shares)), APART) == (tuple(shares[:2]), (shares[2],), tuple(shares[3:]))
 
 
 def test_drafted_tokens_are_part_of_their_stream() -> None:
