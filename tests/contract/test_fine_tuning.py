@@ -393,6 +393,16 @@ WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
         ("'epoch'", "there are: alpha"),
     ),
     "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1,024")),
+    "a layer that the base does not have": (
+        {"vendor_configuration": {"hyperparameters": {"target_modules": ["q_proj", "query_key_value"]}}},
+        422,
+        ("'starter-chat' (llama) has no 'query_key_value'; it has q_proj,",),
+    ),
+    "a quantized encoder": (
+        {"base_model_id": "starter-embed-int8"},
+        400,
+        ("'starter-embed-int8' is quantized (I8, U8); fine-tune the float32 export of the same model",),
+    ),
     "rows longer than the base was made for": (
         {"vendor_configuration": {"hyperparameters": {"sequence_length": 9000}}},
         422,
@@ -418,7 +428,7 @@ def test_a_wrong_order_is_refused(admin: httpx.Client, upload: Upload, what: str
     """Before anything is stored, with what would be right."""
     body, status, words = WRONG[what]
     body = {"training_dataset_id": upload().id, "base_model_id": "starter-chat", **body}
-    if body["base_model_id"] in {"starter-chat", "starter-embed"}:
+    if body["base_model_id"] in {"starter-chat", "starter-embed", "starter-embed-int8"}:
         body["base_model_id"] = base_id(admin, body["base_model_id"])
     before = len(admin.get("/v3/fine-tuning-jobs").json())
     answer = admin.post("/v4/fine-tuning-jobs", json=body)

@@ -14,7 +14,7 @@ import torch
 from msgspec import structs
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
+from appliance.domain.trainable import TARGETS, TRAINABLE_ARCHITECTURES
 from appliance.domain.training import Hyperparameters, Precision, TrainingKind
 from appliance.engines.llama.examples import Example
 from appliance.lifecycle import training_needs
@@ -196,6 +196,12 @@ def test_packing_fills_rows(tmp_path: Path) -> None:
     assert all(row.tokens <= 32 for row in rows)
     assert sorted(len(one.tokens) for row in rows for one in row.examples) == [3, 4, 5, 9, 12, 17, 30]
     assert len(rows) == 3
+
+
+def test_the_table_names_the_layers_that_are_trained(trained: Trained) -> None:
+    """What may be named in an order is what the network has, of every architecture."""
+    found = {name.rsplit(".", 1)[-1] for name in trained.candidate.factors()}
+    assert found == set(TARGETS[trained.architecture])
 
 
 def test_a_token_takes_no_more_than_was_booked_for_it(trained: Trained) -> None:
