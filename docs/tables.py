@@ -233,8 +233,7 @@ def trainable() -> str:
 
 
 def _changed(architecture: str) -> str:
-    targets = TARGETS.get(architecture)
-    what = ", ".join(f"`{name}`" for name in targets) if targets else "all linear layers of the blocks"
+    what = ", ".join(f"`{name}`" for name in TARGETS[architecture])
     return f"{what}; of mixtures no router and no expert" if architecture in MIXTURES else what
 
 

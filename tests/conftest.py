@@ -44,6 +44,13 @@ def member(server: Server) -> Iterator[httpx.Client]:
         yield client
 
 
+def pytest_unconfigure() -> None:
+    """Close what llama-cpp-python opens when it is imported and never closes, or the end of the run warns of it."""
+    if opened := sys.modules.get("llama_cpp._utils"):
+        opened.outnull_file.close()
+        opened.errnull_file.close()
+
+
 # --- which test covers what: see tests/support/uses.py ----------------------------------------------------------------
 
 

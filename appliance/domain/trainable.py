@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -37,15 +38,37 @@ MIXTURES: Final = frozenset({"gemma4", "gpt-oss", "minimax-m2", "qwen2moe", "qwe
 """Those of them that are mixtures of experts, or may be. Adapters change attention and what every token passes; the
 router and the experts stay as they are."""
 
-TARGETS: Final = {
-    "gemma4": (
-        *("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
-        *("per_layer_input_gate", "per_layer_projection"),
-    ),
+_ATTENTION: Final = ("q_proj", "k_proj", "v_proj", "o_proj")
+_GATED: Final = (*_ATTENTION, "gate_proj", "up_proj", "down_proj")
+_FUSED: Final = ("query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h")
+TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
+    "bloom": _FUSED,
+    "falcon": _FUSED,
+    "gemma": _GATED,
+    "gemma2": _GATED,
+    "gemma3": _GATED,
+    "gemma4": (*_GATED, "per_layer_input_gate", "per_layer_projection"),
+    "gpt-oss": _ATTENTION,
+    "gpt2": ("c_attn", "c_proj", "c_fc"),
+    "lfm2": ("q_proj", "k_proj", "v_proj", "out_proj", "in_proj", "w1", "w2", "w3"),
+    "llama": _GATED,
     "mamba": ("in_proj", "x_proj"),
+    "minimax-m2": _ATTENTION,
+    "mistral3": _GATED,
+    "nemotron": (*_ATTENTION, "up_proj", "down_proj"),
+    "phi3": ("qkv_proj", "o_proj", "gate_up_proj", "down_proj"),
+    "qwen2": _GATED,
+    "qwen2moe": _GATED,
+    "qwen3": _GATED,
+    "qwen3moe": _ATTENTION,
+    "stablelm": _GATED,
+    "starcoder2": (*_ATTENTION, "c_fc", "c_proj"),
 }
-"""Layers that adapters can change, where they are not all linear layers of the blocks. Others are a router, or layers
-whose matrices the network reads itself, so that it would pass an adapter by."""
+"""Layers that adapters can change, by the last parts of their names in transformers; a file may lack some of them."""
+
+CHOSEN_TARGETS: Final = frozenset({"gemma4", "mamba"})
+"""Architectures whose targets are not all linear layers of the blocks. Others are a router, or layers whose matrices
+the network reads itself, so that it would pass an adapter by."""
 
 ALONE: Final = frozenset({"bloom", "gpt-oss", "lfm2", "mamba"})
 """Those whose networks cannot tell examples of one row apart: each has a row of its own, whatever ``packing`` says."""
@@ -78,8 +101,13 @@ def against_half(architecture: str) -> str | None:
     return f"({architecture}) loses its positions in bfloat16; leave it at auto, or say float32"
 
 
-def untrainable(architecture: str, expert_count: object = None, rope_scaling: object = None) -> str | None:
-    """What is against an adapter over GGUF weights, in words that follow their name; None: nothing."""
+def untrainable(
+    architecture: str, expert_count: object = None, rope_scaling: object = None, state_norms: object = None
+) -> str | None:
+    """What is against an adapter over GGUF weights, in words that follow their name; None: nothing.
+
+    ``state_norms``: whether there are norms inside the states of a Mamba.
+    """
     if architecture not in TRAINABLE_ARCHITECTURES:
         return (
             f"is of the architecture '{architecture}', over which no adapter can be trained{_because(architecture)}; "
@@ -95,7 +123,19 @@ def untrainable(architecture: str, expert_count: object = None, rope_scaling: ob
             f"scales its rotations by '{rope_scaling}'{_because(rope_scaling)}; an adapter can be trained with: "
             f"{', '.join(ROPE_SCALINGS)}"
         )
+    if state_norms:
+        return (
+            "has norms inside its states, as FalconMamba has, over which no adapter can be trained; "
+            "fine-tune a Mamba without them"
+        )
     return None
+
+
+def unknown_target(architecture: str, targets: Iterable[str]) -> str | None:
+    """What is wrong with the layers that an adapter is to change, in words that follow the base's name."""
+    known = TARGETS[architecture]
+    unknown = next((name for name in targets if name not in known), None)
+    return None if unknown is None else f"({architecture}) has no '{unknown}'; it has {', '.join(known)}"
 
 
 def _because(what: object) -> str:

@@ -7,7 +7,6 @@ Lengths are those that a training of the kind will see.
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError, InvalidParameter
 from appliance.domain.training import TrainingKind
+from appliance.engines.process_bounds import bound_process
 
 MEMORY_BYTES = 4 << 30
 """That the process may hold of its own; what it maps of files is not counted."""
@@ -92,16 +92,9 @@ def _read(kind: TrainingKind, dataset: Path) -> Iterable[Text]:
     return dict.fromkeys(text for pair in pairs for text in (pair.question, pair.chunk))
 
 
-def _bound(what: int, value: int) -> None:
-    hard = resource.getrlimit(what)[1]
-    lower = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(what, (lower, lower))
-
-
 def _main() -> int:
     """No core dumps, so much memory, one count, one line."""
-    _bound(resource.RLIMIT_CORE, 0)
-    _bound(resource.RLIMIT_DATA, MEMORY_BYTES)
+    bound_process(MEMORY_BYTES)
     answer_to, sys.stdout = sys.stdout, sys.stderr
     asked = msgspec.json.decode(sys.stdin.buffer.read(), type=Counting)
     try:

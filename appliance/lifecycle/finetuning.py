@@ -165,6 +165,8 @@ class FineTuning:
         weights = weights_of(self._directory, base)
         hyperparameters.check_kind(kind, chosen)
         hyperparameters.check_precision(chosen, base.name, weights.card.architecture)
+        if kind is TrainingKind.GENERATION:
+            hyperparameters.check_targets(chosen, base.name, weights.card.architecture)
         return _Order(base=base, weights=weights, kind=kind, chosen=chosen)
 
     async def _check_datasets(self, caller: Caller, order: _Order, body: FineTuningJobCreate) -> None:

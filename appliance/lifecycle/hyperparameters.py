@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.models import Parameter
-from appliance.domain.trainable import against_half
+from appliance.domain.trainable import TARGETS, against_half, unknown_target
 from appliance.domain.training import OF_ADAPTERS, Hyperparameters, Precision, Schedule, TrainingKind
 from appliance.lifecycle.parameters import coerce
 
@@ -196,6 +196,16 @@ def check_precision(checked: Mapping[str, Any], base: str, architecture: str) ->
         raise InvalidParameter(
             f"precision: '{base}' {against}",
             errors=[((*WHERE, "precision"), f"{architecture} is trained in float32 only")],
+        )
+
+
+def check_targets(checked: Mapping[str, Any], base: str, architecture: str) -> None:
+    """Raise InvalidParameter for layers that no GGUF of the architecture has, with those that it has."""
+    against = unknown_target(architecture, checked.get("target_modules") or ())
+    if against is not None:
+        raise InvalidParameter(
+            f"target_modules: '{base}' {against}",
+            errors=[((*WHERE, "target_modules"), f"some of {', '.join(TARGETS[architecture])}")],
         )
 
 

@@ -22,6 +22,8 @@ _KIND_OF = {
     (BackendName.ONNX.value, ModelType.EMBEDDING): TrainingKind.EMBEDDING,
     (BackendName.ONNX.value, ModelType.RERANKING): TrainingKind.RERANKING,
 }
+_INTEGERS = frozenset({"I8", "U8"})
+"""Of tensors: no training starts from them."""
 TRAINABLE = (
     f"text models over GGUF weights of {', '.join(TRAINABLE_ARCHITECTURES)}; "
     f"embedding and reranking models over ONNX weights of {', '.join(TRAINABLE_ENCODERS)}"
@@ -44,12 +46,18 @@ def kind_of(directory: Directory, model: Model) -> TrainingKind:
     kind = _KIND_OF.get((template.backend, model.model_type)) if template is not None else None
     card = weights.card
     if kind is TrainingKind.GENERATION:
-        against = untrainable(card.architecture, card.extra.get("expert_count"), card.extra.get("rope_scaling"))
+        facts = map(card.extra.get, ("expert_count", "rope_scaling", "ssm_dt_b_c_rms"))
+        against = untrainable(card.architecture, *facts)
         if against is not None:
             raise InvalidRequest(f"'{model.name}' cannot be fine-tuned: '{weights.name}' {against}")
     elif kind is None or card.architecture not in TRAINABLE_ENCODERS:
         what = f"{card.architecture} over {card.format.value} as {model.model_type.value}"
         raise InvalidRequest(f"'{model.name}' ({what}) cannot be fine-tuned. These can: {TRAINABLE}")
+    elif integers := sorted(_INTEGERS & set((card.quantization or "").split("+"))):
+        raise InvalidRequest(
+            f"'{model.name}' cannot be fine-tuned: '{weights.name}' is quantized ({', '.join(integers)}); fine-tune "
+            "the float32 export of the same model, and quantize the result: python -m appliance.encoders FOLDER OUT"
+        )
     if (model.creation_parameters or {}).get("adapter"):
         raise InvalidRequest(
             f"'{model.name}' is an adapter over '{weights.name}' already; fine-tune the model that it was made from, "

@@ -15,23 +15,15 @@ from appliance.domain.clock import Clock
 from appliance.domain.models import Card, LearnedNeed
 from appliance.domain.trainable import SCORES_KEPT
 from appliance.domain.training import Hyperparameters, TrainingKind
+from appliance.domain.training_memory import EXPORTED_COPIES, FLOAT_BYTES, INNER_WIDTHS, TRAINED_COPIES, TokenSizes
 from appliance.registry.database import Database
 from appliance.registry.needs import needs as rows
 
 MIB = 1024**2
 LIBRARIES_BYTES = 700 * MIB
 """What the training libraries take before anything is trained."""
-BASE_BYTES_OF_PARAMETER = 4
-TRAINED_BYTES_OF_PARAMETER = 20
-"""The parameter, its gradient, the two moments of the optimizer, and the best so far, in 32 bits."""
-EXPORTED_BYTES_OF_PARAMETER = 24
-"""Of a model that is trained as a whole, at the end: as it was, as it has become, as it is written, and tried."""
-ACTIVATION_VALUES = 40
-"""Of one token in one layer, by the layer's width: what the way back needs."""
-STATE_VALUES = 10
-"""Of one token in one layer, by the layer's width, for each number of a state that fades."""
-KEPT_SCORES = 3
-"""Copies of all scores of attention, where they are kept."""
+STATE_WIDTHS = 2
+"""Numbers of a token that have a state which fades, in widths of the network."""
 MATRICES_OF_LAYER = 7
 GUESSED_SEQUENCE_TOKENS = 1024
 GUESSED_WIDTH, GUESSED_LAYERS, GUESSED_VOCABULARY = 4096, 32, 32_000
@@ -67,33 +59,35 @@ class TrainingSize(Struct, frozen=True, kw_only=True):
 def estimated_bytes(size: TrainingSize, card: Card) -> int:
     """A guess that is rather too large than too small; the process chooses how many rows go through at once."""
     parameters = card.parameter_count or max(card.weights_bytes // 2, 1)
-    width = card.embedding_length or GUESSED_WIDTH
-    layers = card.layer_count or GUESSED_LAYERS
-    vocabulary = card.vocabulary_size or GUESSED_VOCABULARY
-    chosen = size.hyperparameters
+    sizes, chosen = token_sizes(size.kind, card), size.hyperparameters
     longest = min(card.context_length_tokens or GUESSED_SEQUENCE_TOKENS, GUESSED_SEQUENCE_TOKENS)
-    tokens = (chosen.sequence_length or longest) * (chosen.micro_batch_size or 1)
+    row_tokens = chosen.sequence_length or longest
     if size.kind is TrainingKind.GENERATION:
-        trained = min(layers * MATRICES_OF_LAYER * 2 * width * chosen.rank, parameters)
-        logits_bytes = 3 * tokens * vocabulary * 4
+        trained = min(sizes.layers * MATRICES_OF_LAYER * 2 * sizes.width * chosen.rank, parameters)
+        copies = 1
     else:
-        trained, logits_bytes = parameters, 0
-    held_bytes = BASE_BYTES_OF_PARAMETER if size.kind is TrainingKind.GENERATION else EXPORTED_BYTES_OF_PARAMETER
-    activations_bytes = tokens * layers * _kept_values(card, width, chosen.sequence_length or longest) * 4
-    return (
-        LIBRARIES_BYTES
-        + parameters * held_bytes
-        + trained * TRAINED_BYTES_OF_PARAMETER
-        + activations_bytes
-        + logits_bytes
+        trained, copies = parameters, EXPORTED_COPIES
+    held_bytes = (parameters * copies + trained * TRAINED_COPIES) * FLOAT_BYTES
+    pass_bytes = row_tokens * (chosen.micro_batch_size or 1) * sizes.token_bytes(row_tokens)
+    return LIBRARIES_BYTES + held_bytes + pass_bytes
+
+
+def token_sizes(kind: TrainingKind, card: Card) -> TokenSizes:
+    """As a header tells them; guessed, rather too large, where it does not."""
+    width = card.embedding_length or GUESSED_WIDTH
+    return TokenSizes(
+        layers=card.layer_count or GUESSED_LAYERS,
+        width=width,
+        inner_width=max(int(width * INNER_WIDTHS), _extra(card, "feed_forward_length"))
+        + STATE_WIDTHS * width * _extra(card, "ssm_state_size"),
+        kept_heads=(card.head_count or 0) if card.architecture in SCORES_KEPT else 0,
+        vocabulary=(card.vocabulary_size or GUESSED_VOCABULARY) if kind is TrainingKind.GENERATION else 0,
     )
 
 
-def _kept_values(card: Card, width: int, row_tokens: int) -> int:
-    """Of one token in one layer."""
-    scores = KEPT_SCORES * (card.head_count or 0) * row_tokens if card.architecture in SCORES_KEPT else 0
-    states = int(card.extra.get("ssm_state_size") or 0)
-    return width * (ACTIVATION_VALUES + states * STATE_VALUES) + scores
+def _extra(card: Card, name: str) -> int:
+    found = card.extra.get(name)
+    return found if isinstance(found, int) else 0
 
 
 class TrainingNeeds:

@@ -120,6 +120,7 @@ _EXTRA_ARCHITECTURE = {
     "rope.scaling.type": "rope_scaling",
     "rope.scaling.factor": "rope_scaling_factor",
     "ssm.state_size": "ssm_state_size",
+    "ssm.dt_b_c_rms": "ssm_dt_b_c_rms",
 }
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from appliance.domain.errors import WrongWeights
-from appliance.domain.trainable import SCORES_KEPT, TARGETS, untrainable
+from appliance.domain.trainable import CHOSEN_TARGETS, SCORES_KEPT, TARGETS, untrainable
 from appliance.store.gguf_layout import TensorNames, as_in_transformers
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import listing
@@ -30,8 +30,8 @@ _NUMBER = re.compile(r"\.(?P<number>\d+)(?=\.)", re.ASCII)
 
 def check_trainable(weights: GgufWeights) -> None:
     """Raise WrongWeights for what cannot be trained, with what can."""
-    scaling = weights.of_architecture("rope.scaling.type")
-    against = untrainable(weights.architecture, weights.of_architecture("expert_count"), scaling)
+    facts = map(weights.of_architecture, ("expert_count", "rope.scaling.type", "ssm.dt_b_c_rms"))
+    against = untrainable(weights.architecture, *facts)
     if against is not None:
         raise WrongWeights(f"'{weights.name}' {against}")
 
@@ -152,13 +152,13 @@ def linear_names(model: nn.Module, weights: GgufWeights) -> list[str]:
 
     Those are left out that have no matrix of their own in the file.
     """
-    names, targets = TensorNames(weights), TARGETS.get(weights.architecture)
+    names, targets = TensorNames(weights), TARGETS[weights.architecture]
     found = set()
     for name, _ in _linear_layers(model):
         tensor = names.of_module(name)
         if _BLOCK.search(name) and tensor is not None and weights.is_matrix(f"{tensor}.weight"):
             found.add(name.rsplit(".", 1)[-1])
-    return sorted(found if targets is None else found & set(targets))
+    return sorted(found & set(targets) if weights.architecture in CHOSEN_TARGETS else found)
 
 
 def has_turned_layers(model: nn.Module) -> bool:

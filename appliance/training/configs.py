@@ -279,10 +279,8 @@ def lfm2(weights: GgufWeights) -> Settings:
 def mamba(weights: GgufWeights) -> Settings:
     """A state instead of attention."""
     width, inner = weights.count("embedding_length"), weights.count("ssm.inner_size")
-    if weights.of_architecture("ssm.dt_b_c_rms") or inner % width:
-        raise WrongWeights(
-            f"'{weights.name}' is no plain Mamba: norms inside its states, or {inner} of them for {width}"
-        )
+    if inner % width:
+        raise WrongWeights(f"'{weights.name}' is no plain Mamba: its states are {inner} wide, and the network {width}")
     return {
         "hidden_size": width,
         "num_hidden_layers": weights.layers,

@@ -16,6 +16,7 @@ from msgspec import Struct
 from appliance.domain.errors import CannotFit, InvalidParameter, WrongWeights
 from appliance.domain.models import ModelType
 from appliance.domain.training import TrainingKind, TrainingTask
+from appliance.domain.training_memory import EXPORTED_COPIES, FLOAT_BYTES, TRAINED_COPIES
 from appliance.encoders.folder import POOLING, Encoder, read_encoder, with_new_head
 from appliance.encoders.weights import Shape
 from appliance.engines.base import EngineSpec
@@ -28,15 +29,10 @@ from appliance.store.inspection import inspect
 Text = str | tuple[str, str]
 
 _ANY_LENGTH: Final = 1 << 30
-_FLOAT_BYTES: Final = 4
-_COPIES: Final = 5
-"""Of what is trained: itself, its gradient, two moments, and the best so far."""
 _KEPT_VECTORS: Final = 24
 """Vectors of the model's width that a layer keeps of each token for its gradient."""
 _FIXED_BYTES: Final = 600 << 20
 """PyTorch, ONNX Runtime, the tokenizer and what the allocator keeps in reserve, as measured with starter-embed."""
-_EXPORT_COPIES: Final = 6
-"""Of the whole model at the end: as it was, as it has become, the file that is written, and a session that reads it."""
 
 
 class Base(Struct, frozen=True, kw_only=True):
@@ -107,8 +103,8 @@ def rows_of_a_pass(task: TrainingTask, shape: Shape, trained_bytes: int, base_by
     asked, room = task.hyperparameters.micro_batch_size, task.memory_bytes
     if asked is not None or room is None:
         return asked
-    fixed = _FIXED_BYTES + base_bytes * _EXPORT_COPIES + trained_bytes * _COPIES
-    row = tokens * shape.num_hidden_layers * shape.hidden_size * _KEPT_VECTORS * _FLOAT_BYTES
+    fixed = _FIXED_BYTES + base_bytes * EXPORTED_COPIES + trained_bytes * TRAINED_COPIES
+    row = tokens * shape.num_hidden_layers * shape.hidden_size * _KEPT_VECTORS * FLOAT_BYTES
     if fixed + row > room:
         raise CannotFit(
             f"the training needs {_mib(fixed + row)} MiB for rows of {tokens} tokens and {_mib(room)} are booked; "

@@ -8,17 +8,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import torch
-from msgspec import Struct
 from torch import Tensor, nn
 from torch.nn import functional
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.trainable import ALONE, SCORES_KEPT, against_half
 from appliance.domain.training import Precision, TrainingEnded, TrainingMemory, TrainingStarted, TrainingTask
+from appliance.domain.training_memory import FLOAT_BYTES, TRAINED_COPIES, TokenSizes
 from appliance.engines.llama.examples import Example
 from appliance.store.gguf_weights import Array, GgufWeights
 from appliance.store.lora import Factors, write_adapter
@@ -133,7 +133,7 @@ class Adapted:
         self.packs = weights.architecture not in ALONE
         self.is_half = _in_half(asked.precision, weights, device)
         base = open_base(weights, torch.bfloat16 if self.is_half else torch.float32, device)
-        self.sizes = _Sizes.of(weights)
+        self.sizes = token_sizes(weights)
         targets = _targets(base, weights, task)
         self.model = _with_adapter(base, asked.rank, asked.alpha, asked.dropout, targets, asked.seed)
         self._scale, self._alpha = asked.alpha / asked.rank, asked.alpha
@@ -182,30 +182,15 @@ def _in_half(asked: Precision, weights: GgufWeights, device: torch.device) -> bo
     return against is None and computes_in_half(asked, device)
 
 
-class _Sizes(Struct, frozen=True, kw_only=True):
-    """What decides how much a token takes on its way."""
-
-    layers: int
-    width: int
-    inner: int
-    kept_heads: int
-    """Whose scores are kept for the way back."""
-    vocabulary: int
-
-    @classmethod
-    def of(cls, weights: GgufWeights) -> Self:
-        return cls(
-            layers=weights.layers,
-            width=weights.count("embedding_length"),
-            inner=inner_width(weights),
-            kept_heads=weights.heads if weights.architecture in SCORES_KEPT else 0,
-            vocabulary=weights.shape("token_embd.weight")[0],
-        )
-
-    def token_bytes(self, row_tokens: int) -> int:
-        """What a pass keeps for its way back, from above: float32 numbers of each layer, and the scores."""
-        layer = 14 * self.width + 5 * self.inner + 3 * self.kept_heads * row_tokens
-        return 4 * (self.layers * layer + 3 * self.vocabulary)
+def token_sizes(weights: GgufWeights) -> TokenSizes:
+    """As the file tells them."""
+    return TokenSizes(
+        layers=weights.layers,
+        width=weights.count("embedding_length"),
+        inner_width=inner_width(weights),
+        kept_heads=weights.heads if weights.architecture in SCORES_KEPT else 0,
+        vocabulary=weights.shape("token_embd.weight")[0],
+    )
 
 
 def _array(parameter: nn.Parameter) -> Array:
@@ -322,6 +307,7 @@ def micro_batch_size(task: TrainingTask, adapted: Adapted, row_tokens: int) -> i
     if task.memory_bytes is None:
         return max(1, PASS_TOKENS // row_tokens)
     held_bytes = sum(value.numel() * value.element_size() for value in adapted.model.parameters())
-    held_bytes += sum(value.numel() for value in adapted.parameters.values()) * 12  # gradient and two moments
+    trained_bytes = sum(value.numel() for value in adapted.parameters.values()) * FLOAT_BYTES
+    held_bytes += trained_bytes * (TRAINED_COPIES - 1)  # the parameters themselves are the model's
     room_bytes = task.memory_bytes - held_bytes - peak_bytes(torch.device("cpu")) // 4
     return max(1, min(int(room_bytes // (adapted.sizes.token_bytes(row_tokens) * row_tokens)), 64))

@@ -1,7 +1,7 @@
 """From a dataset to the token ids of `engines.llama.examples`, kept in a file.
 
 Runs as a short process of its own, ``python -m appliance.training.prompts``, before torch is loaded: training itself
-has no part in llama.cpp.
+has no part in llama.cpp. It is bounded in memory by the size of its dataset.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import numpy as np
@@ -17,7 +18,13 @@ from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError, InvalidParameter
 from appliance.engines.llama.examples import Example, tokenizer_of
+from appliance.engines.process_bounds import bound_process
 from appliance.training.wholes import write_whole
+
+MEMORY_BYTES: Final = 4 << 30
+"""That the process may hold of its own, beside its dataset; what it maps of files is not counted."""
+MEMORY_OF_DATASET: Final = 8
+"""Bytes that it may hold besides for each byte of the dataset: ids, what is learnt, and both once more when kept."""
 
 
 class Examples(Struct, frozen=True):
@@ -40,7 +47,8 @@ def prepare(base: Path, dataset: Path, place: Path) -> Examples:
         )
         if done.returncode:
             said = done.stdout.decode("utf-8", "replace").strip()
-            raise InvalidParameter(said or f"tokenizing the dataset ended with status {done.returncode}")
+            how = f"ended with status {done.returncode}, within {_gib(dataset)} of memory"
+            raise InvalidParameter(said or f"tokenizing the dataset {how}; train on a part of it, or on another base")
     return load(place)
 
 
@@ -79,13 +87,27 @@ def write(base: Path, dataset: Path, place: Path) -> None:
     write_whole(place, save)
 
 
+def memory_bytes(dataset: Path) -> int:
+    """The most that the process may hold for this dataset."""
+    return MEMORY_BYTES + MEMORY_OF_DATASET * dataset.stat().st_size
+
+
+def _gib(dataset: Path) -> str:
+    return f"{memory_bytes(dataset) / (1 << 30):.1f} GiB"
+
+
 def main(arguments: list[str]) -> int:
     """``BASE DATASET PLACE``; what is wrong is said on standard output."""
     base, dataset, place = map(Path, arguments)
     try:
+        bound_process(memory_bytes(dataset))
         write(base, dataset, place)
     except ApplianceError as error:
         print(error.message)
+        return 1
+    except MemoryError:
+        needs = f"tokenizing the dataset takes more than {_gib(dataset)} of memory"
+        print(f"{needs}; shorten its longest conversations, or train on a part of it")
         return 1
     except (OSError, msgspec.DecodeError, json.JSONDecodeError) as error:
         print(f"the dataset cannot be read: {error}")

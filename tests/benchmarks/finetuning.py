@@ -26,13 +26,14 @@ from msgspec import structs
 from appliance.domain.clock import SystemClock
 from appliance.domain.training import Hyperparameters, TrainingKind, TrainingReport, TrainingTask
 from appliance.engines.llama.examples import Example
-from appliance.training import generation
-from appliance.training.base import linear_names, open_base
+from appliance.training.base import gguf_of, linear_names, open_base
 from appliance.training.checkpoints import Checkpoints
-from appliance.training.generation import Adapted, Trainee, gguf_of
+from appliance.training.generation import Adapted, Trainee
 from appliance.training.loop import Loop, Surroundings
 from appliance.training.machine import prepare
 from appliance.training.prompts import Examples
+from appliance.training.prompts import prepare as prepare_examples
+from appliance.training.rows import packed
 from appliance.training.schedule import learning_rate
 from appliance.training.stopping import StopSignal
 from tests.benchmarks.report import table, where_and_when, write_section
@@ -120,14 +121,13 @@ def bare(task: TrainingTask, examples: Examples, steps: int) -> Callable[[], flo
 def rows_of_an_epoch(task: TrainingTask, examples: Examples) -> int:
     """Rows after packing: by that the plain loop gets as many examples in a step."""
     longest = max(len(example.tokens) for example in examples.examples)
-    return len(generation.packed(examples.examples, longest))
+    return len(packed(examples.examples, longest))
 
 
 def measure(task: TrainingTask, steps: int, turns: int, folder: Path) -> tuple[float, float, float]:
     """Medians of our loop's and the plain one's tokens a second, and of the ratio of neighbours."""
-    examples = generation.prepare_examples(
-        Path(task.base_path), Path(task.dataset_path), Path(task.dataset_path).with_suffix(".npz")
-    )
+    data = Path(task.dataset_path)
+    examples = prepare_examples(Path(task.base_path), data, data.with_suffix(".npz"))
     mine, plain = ours(task, examples, steps, folder), bare(task, examples, steps)
     mine(), plain()  # the first run of either pays for memory that the others find
     pairs = [(mine(), plain()) for _ in range(turns)]

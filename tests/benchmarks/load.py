@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
 import msgspec
 from msgspec import Struct
+
+if TYPE_CHECKING:
+    import aiohttp
 
 COMMON_WORDS = """
 the of and to in is that for it as was with be by on not he his but at are this have from or had an they which one you
@@ -83,6 +85,8 @@ def run(scenario: Scenario, endpoint: Endpoint, seed: str) -> Figures:
 
 
 async def _run(scenario: Scenario, endpoint: Endpoint, rng: random.Random) -> Figures:
+    import aiohttp  # here only: what makes tables of figures works without it
+
     shared = _words(rng, scenario.shared_words)
     prompts = [f"{shared} {_words(rng, scenario.prompt_words)}".strip() for _ in range(scenario.requests)]
     intruder = _words(rng, scenario.intruder_words)

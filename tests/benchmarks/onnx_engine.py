@@ -21,7 +21,8 @@ from appliance.domain.inference import EmbeddingRequest
 from appliance.domain.models import ModelType
 from appliance.engines.base import EngineSpec
 from appliance.engines.onnx.backend import OnnxBackend
-from appliance.engines.onnx.engines import Encoder, OnnxEmbeddingEngine
+from appliance.engines.onnx.encoder import Encoder
+from appliance.engines.onnx.engines import OnnxEmbeddingEngine
 from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.settings import PASS_TOKENS
 from appliance.engines.onnx.tasks import EncodedText
@@ -36,6 +37,7 @@ BIG_LIST_TEXTS: Final = 2_048
 TOKENIZING_SECONDS: Final = 8.0
 """More than that list takes before its first batch, and much less than its batches do."""
 BATCH_TOKENS: Final = 512
+CALLERS, CALLERS_TEXTS = 4, 16
 
 
 @contextmanager
@@ -51,8 +53,8 @@ def engine(folder: Path = STARTER_EMBED) -> Iterator[OnnxEmbeddingEngine]:
 
 
 def orders() -> dict[str, float]:
-    """Tokens a second over four callers' lists of mixed texts: in the batches of the line, and in arrival order."""
-    requests = [texts("mixed", 16, seed) for seed in range(4)]
+    """Tokens a second over some callers' lists of mixed texts: in the batches of the line, and in arrival order."""
+    requests = [texts("mixed", CALLERS_TEXTS, seed) for seed in range(CALLERS)]
     with engine() as loaded:
         encoder = loaded._encoder
         encoded = [encoder.tokenizer.encode(request, "text {index}") for request in requests]

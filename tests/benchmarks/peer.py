@@ -52,9 +52,10 @@ def build(folder: Path) -> Path:
         with tarfile.open(next(folder.glob("llama_cpp_python-*.tar.gz"))) as archive:
             archive.extractall(folder, filter="data")
     if not program(folder).exists():
-        configure = ["cmake", "-S", source(folder), "-B", folder / "build", "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]
+        made = str(folder / "build")
+        configure = ["cmake", "-S", str(source(folder)), "-B", made, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]
         subprocess.run([*configure, *FLAGS], check=True)
-        subprocess.run(["cmake", "--build", folder / "build", "--target", "llama-server"], check=True)
+        subprocess.run(["cmake", "--build", made, "--target", "llama-server"], check=True)
     return program(folder)
 
 

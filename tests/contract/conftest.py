@@ -22,6 +22,7 @@ from scale_gp_beta import SGPClient as SGPClientV5
 from scale_gp_beta.types import InferenceModel
 
 from tests.support.chain import until
+from tests.support.fine_tunings import EXAMPLES, Upload
 from tests.support.server import Server
 
 Connect: TypeAlias = Callable[..., EGPClient]
@@ -312,3 +313,18 @@ def forget_v5(client: SGPClientV5, model_id: str) -> None:
     if model_id in {model.id for model in client.models.list(limit=1000)}:
         settled_v5(client, model_id)
         client.models.delete(model_id)
+
+
+@pytest.fixture
+def upload(sgp: SGPClient, account_id: str) -> Upload:
+    """Uploads a dataset with v4's client; text is all that it can send."""
+
+    def send(text: str = EXAMPLES, schema_type: str = "GENERATION") -> Any:
+        return sgp.training_datasets.create(
+            account_id=account_id,
+            name=name_of_its_own("dataset"),
+            schema_type=schema_type,  # type: ignore[arg-type]
+            file=text,
+        )
+
+    return send

@@ -1,4 +1,4 @@
-"""Fine-tuning through the official clients and plain HTTP: datasets, jobs, what comes of them, promotion.
+"""Fine-tuning through the official clients and plain HTTP: jobs, what comes of them, promotion.
 
 The server is real; what it starts to train is a stand-in (``tests.support.stand_in_training``).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import httpx
 import pytest
 from pydantic import PydanticDeprecatedSince20
 from scale_egp.sdk.client import EGPClient
-from scale_gp import APIStatusError, SGPClient, UnprocessableEntityError
+from scale_gp import SGPClient
 
 from tests.contract.conftest import Connect, name_of_its_own
 from tests.support import chain
 from tests.support.egp_commands import egp_commands, quietly
+from tests.support.fine_tunings import EXAMPLES, PAIRS, Upload, base_id, ended, holding, job_of, order
 from tests.support.server import Server
 from tests.support.stand_in_training import Orders, loss_at
 from tests.support.tiny_models import write_bert
@@ -29,14 +30,7 @@ from tests.support.training_server import MODULES, TrainingServer, training_serv
 with warnings.catch_warnings():
     # the client's fine-tuning types call pydantic 2's Field the way pydantic 1 took it
     warnings.simplefilter("ignore", PydanticDeprecatedSince20)
-    from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection, TrainingDatasetCollection
-
-ENDED = {"COMPLETED", "FAILED", "CANCELED"}
-EXAMPLES = "".join(json.dumps({"input": f"question {n}?", "output": f"answer {n}."}) + "\n" for n in range(40))
-PAIRS = "".join(
-    json.dumps({"question": f"what is {n}", "chunk": f"{n} is a number", "positive": n % 2 == 0}) + "\n"
-    for n in range(20)
-)
+    from scale_egp.sdk.collections.fine_tuning import FineTuningJobCollection
 
 
 @pytest.fixture(scope="module")
@@ -49,217 +43,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainingServer]
 @pytest.fixture(autouse=True)
 def plain_orders(server: TrainingServer) -> None:
     server.order(Orders())
-
-
-Upload = Callable[..., Any]
-
-
-@pytest.fixture
-def upload(sgp: SGPClient, account_id: str) -> Upload:
-    """Uploads a dataset with v4's client; text is all that it can send."""
-
-    def send(text: str = EXAMPLES, schema_type: str = "GENERATION") -> Any:
-        return sgp.training_datasets.create(
-            account_id=account_id,
-            name=name_of_its_own("dataset"),
-            schema_type=schema_type,  # type: ignore[arg-type]
-            file=text,
-        )
-
-    return send
-
-
-def base_id(admin: httpx.Client, name: str = "starter-chat") -> str:
-    return next(model["id"] for model in admin.get("/v3/models").json() if model["name"] == name)
-
-
-def order(admin: httpx.Client, dataset_id: str, base: str = "starter-chat", **body: Any) -> dict[str, Any]:
-    """A job, as raw HTTP orders it."""
-    sent = {"training_dataset_id": dataset_id, "base_model_id": base_id(admin, base), **body}
-    made: dict[str, Any] = admin.post("/v3/fine-tuning-jobs", json=sent).raise_for_status().json()
-    return made
-
-
-def job_of(admin: httpx.Client, job_id: str) -> dict[str, Any]:
-    found: dict[str, Any] = admin.get(f"/v3/fine-tuning-jobs/{job_id}").raise_for_status().json()
-    return found
-
-
-def ended(admin: httpx.Client, job_id: str, status: str = "COMPLETED") -> dict[str, Any]:
-    """The job once it has ended, as it should."""
-
-    def look() -> dict[str, Any] | None:
-        job = job_of(admin, job_id)
-        return job if job["status"] in ENDED else None
-
-    job = chain.until(look, f"job {job_id} ends")
-    assert job["status"] == status, job
-    return job
-
-
-def holding(admin: httpx.Client, job_id: str, step: int) -> dict[str, Any]:
-    """The job once it holds before its next step."""
-    return chain.until(
-        lambda: job if (job := job_of(admin, job_id))["step"] >= step and job["status"] == "RUNNING" else None,
-        f"job {job_id} has come to step {step}",
-    )
-
-
-# --- datasets --------------------------------------------------------------------------------------------------------
-
-
-def test_a_dataset_through_v4s_strict_client(sgp: SGPClient, upload: Upload) -> None:
-    """Made from text, listed, read back line by line, deleted; each answer is as its types say."""
-    text = EXAMPLES.replace("\n", "\r\n")
-    made = upload(text)
-    assert (made.schema_type, made.data_source) == ("GENERATION", "LocalFile")
-    assert made.examples == 40  # type: ignore[attr-defined]
-    assert made.size_bytes == len(text), "line ends were changed"  # type: ignore[attr-defined]
-    assert sgp.training_datasets.retrieve(made.id) == made
-    assert made.id in {dataset.id for dataset in sgp.training_datasets.list(limit=1)}
-    contents = list(sgp.training_datasets.contents.list(made.id))
-    assert [(row.input, row.output) for row in contents[:2]] == [
-        ("question 0?", "answer 0."),
-        ("question 1?", "answer 1."),
-    ]
-    assert len(contents) == 40
-    deleted = sgp.training_datasets.delete(made.id)
-    assert (deleted.count, deleted.success) == (1, True)
-    with pytest.raises(APIStatusError) as gone:
-        sgp.training_datasets.retrieve(made.id)
-    assert gone.value.status_code == 404
-
-
-def test_contents_of_conversations_and_pairs_are_readable_too(sgp: SGPClient, upload: Upload) -> None:
-    """What is no input and output is shown as such, with its own keys beside them."""
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
-    (row,) = sgp.training_datasets.contents.list(upload(json.dumps({"messages": turns})).id)
-    assert (row.input, row.output, row.messages) == ("user: a", "b", turns)  # type: ignore[attr-defined]
-    first = next(iter(sgp.training_datasets.contents.list(upload(PAIRS, "RERANKING_QUESTIONS").id)))
-    assert (first.input, first.output, first.positive) == ("what is 0", "0 is a number", True)  # type: ignore[attr-defined]
-
-
-def test_bytes_and_file_objects_are_not_taken_for_text(upload: Upload, tmp_path: Path) -> None:
-    """v4's client sends how Python shows them; that is refused with what to send instead."""
-    path = tmp_path / "examples.jsonl"
-    path.write_text(EXAMPLES)
-    with pytest.raises(UnprocessableEntityError, match="decode"):
-        upload(EXAMPLES.encode())
-    with path.open("rb") as file, pytest.raises(UnprocessableEntityError, match="read_text"):
-        upload(file)
-    with path.open() as text_file, pytest.raises(UnprocessableEntityError, match="read_text"):
-        upload(text_file)
-
-
-def test_a_dataset_through_v3s_client(egp: EGPClient, tmp_path: Path) -> None:
-    """Its file part is taken; get and list, which it reads as jobs, work as well."""
-    path = tmp_path / "examples.jsonl"
-    path.write_text(EXAMPLES)
-    collection = TrainingDatasetCollection(egp)
-    made = collection.create(file_name=str(path))
-    assert made.name == "examples.jsonl"
-    assert made.schema_type.value == "GENERATION"  # type: ignore[attr-defined]
-    assert collection.get(made.id).training_dataset_id == made.id
-    assert made.id in {dataset.id for dataset in collection.list()}
-    raw = collection.create(file_content=EXAMPLES.encode(), name="raw")
-    assert raw.name == "raw"
-    assert collection.delete(made.id)
-    assert collection.delete(raw.id)
-
-
-def sent(client: httpx.Client, content: bytes, schema_type: str = "GENERATION", **more: Any) -> httpx.Response:
-    data = {"name": name_of_its_own("bad"), "schema_type": schema_type, **more}
-    return client.post("/v3/training-datasets", data=data, files={"file": ("x.jsonl", content)})
-
-
-GOOD = b'{"input": "a", "output": "b"}\n'
-BAD: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
-    "nothing": ("GENERATION", b"\n \n", ("no examples",)),
-    "no JSON": ("GENERATION", GOOD + b"input, output\n", ("line 2", "not JSON")),
-    "no UTF-8": ("GENERATION", GOOD + b'{"input": "\xff", "output": "b"}\n', ("line 2", "UTF-8")),
-    "no object": ("GENERATION", b'["a", "b"]\n', ("line 1", "a list")),
-    "a missing key": ("GENERATION", GOOD * 2 + b'{"input": "a"}\n', ("line 3", "'output' is missing")),
-    "an unknown key": ("GENERATION", b'{"input": "a", "output": "b", "id": 1}\n', ("line 1", "'id'")),
-    "a number for text": ("GENERATION", b'{"input": "a", "output": 1}\n', ("line 1", "must be text, not a number")),
-    "empty text": ("GENERATION", b'{"input": "a", "output": " "}\n', ("line 1", "'output' is empty")),
-    "an unknown role": (
-        "GENERATION",
-        b'{"messages": [{"role": "bot", "content": "a"}]}\n',
-        ("line 1", "messages[0]", "'bot'"),
-    ),
-    "no answer": (
-        "GENERATION",
-        b'{"messages": [{"role": "user", "content": "a"}]}\n',
-        ("line 1", "must be the assistant's"),
-    ),
-    "a word for a truth": (
-        "RERANKING_QUESTIONS",
-        b'{"question": "a", "chunk": "b", "positive": "yes"}\n',
-        ("line 1", "true or false"),
-    ),
-    "the other schema": ("RERANKING_QUESTIONS", GOOD, ("line 1", "'question'")),
-    "a long line": ("GENERATION", GOOD + b'{"input": "' + b"a" * 1_100_000 + b'"}\n', ("line 2", "dataset_line_bytes")),
-    "a byte order mark": ("GENERATION", b"\xef\xbb\xbf" + GOOD, ("line 1", "byte order mark")),
-}
-
-
-@pytest.mark.parametrize("what", BAD)
-def test_a_bad_dataset_is_refused_with_its_lines(member: httpx.Client, what: str) -> None:
-    """Nothing of it is kept, and the answer names each line and what is wrong with it."""
-    schema_type, content, words = BAD[what]
-    before = len(member.get("/v3/training-datasets").json())
-    answer = sent(member, content, schema_type)
-    assert answer.status_code == 422, answer.text
-    for word in words:
-        assert word in answer.json()["detail"]
-    assert len(member.get("/v3/training-datasets").json()) == before
-
-
-def test_of_many_bad_lines_the_first_are_listed(member: httpx.Client) -> None:
-    """Twenty with their numbers, and the count of all."""
-    answer = sent(member, GOOD + b"{}\n" * 50).json()
-    assert answer["detail"].startswith("50 of 51 lines are wrong: line 2: ")
-    assert answer["detail"].endswith("and 30 more lines")
-    assert [error["loc"] for error in answer["errors"]] == [["file", number] for number in range(2, 22)]
-
-
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"schema_type": "OTHER"}, "schema_type must be GENERATION or RERANKING_QUESTIONS"),
-        ({"name": ""}, "name"),
-        ({"name": "a\nb"}, "name"),
-        ({"purpose": "batch"}, "'purpose' is not known"),
-        ({"account_id": "somebody-elses"}, "cannot use"),
-    ],
-)
-def test_a_wrong_form_is_refused(member: httpx.Client, fields: dict[str, str], words: str) -> None:
-    """With the field that is wrong; another account's is forbidden."""
-    answer = sent(member, GOOD, **{"schema_type": "GENERATION", **fields})
-    assert answer.status_code == (403 if "account_id" in fields else 422), answer.text
-    assert words in answer.json()["detail"]
-    assert member.post("/v3/training-datasets", data={"name": "x", "schema_type": "GENERATION"}).status_code == 422
-
-
-def test_tokens_by_the_base_models_tokenizer(server: Server, admin: httpx.Client, upload: Upload) -> None:
-    """Counted without loading the weights, and as the engine counts them."""
-    dataset = upload(json.dumps({"input": "Hello", "output": "Good day to you"}) + "\n" + EXAMPLES)
-    path = f"/admin/training-datasets/{dataset.id}/tokens"
-    loaded = server.metric("appliance_loads_total")
-    found = admin.get(path, params={"base_model": "starter-chat"}).raise_for_status().json()
-    assert found["examples"] == 41
-    assert 0 < found["min_tokens"] <= found["median_tokens"] <= found["p95_tokens"] <= found["max_tokens"]
-    assert found["longer"] == 0
-    assert found["sequence_length"] > 0
-    short = admin.get(path, params={"base_model": "starter-chat", "sequence_length": found["min_tokens"]}).json()
-    assert 0 < short["longer"] < 41
-    assert server.metric("appliance_loads_total") == loaded
-    wrong = admin.get(path, params={"base_model": "starter-embed"})
-    assert wrong.status_code == 422
-    assert "RERANKING_QUESTIONS" in wrong.json()["detail"]
-    pairs = upload(PAIRS, "RERANKING_QUESTIONS")
-    counted = admin.get(f"/admin/training-datasets/{pairs.id}/tokens", params={"base_model": "starter-rerank"})
-    assert counted.raise_for_status().json()["max_tokens"] > 5
 
 
 # --- jobs ------------------------------------------------------------------------------------------------------------
@@ -393,6 +176,16 @@ WRONG: dict[str, tuple[dict[str, Any], int, tuple[str, ...]]] = {
         ("'epoch'", "there are: alpha"),
     ),
     "one out of range": ({"vendor_configuration": {"hyperparameters": {"rank": 0}}}, 422, ("'rank'", "1 to 1,024")),
+    "a layer that the base does not have": (
+        {"vendor_configuration": {"hyperparameters": {"target_modules": ["q_proj", "query_key_value"]}}},
+        422,
+        ("'starter-chat' (llama) has no 'query_key_value'; it has q_proj,",),
+    ),
+    "a quantized encoder": (
+        {"base_model_id": "starter-embed-int8"},
+        400,
+        ("'starter-embed-int8' is quantized (I8, U8); fine-tune the float32 export of the same model",),
+    ),
     "rows longer than the base was made for": (
         {"vendor_configuration": {"hyperparameters": {"sequence_length": 9000}}},
         422,
@@ -418,7 +211,7 @@ def test_a_wrong_order_is_refused(admin: httpx.Client, upload: Upload, what: str
     """Before anything is stored, with what would be right."""
     body, status, words = WRONG[what]
     body = {"training_dataset_id": upload().id, "base_model_id": "starter-chat", **body}
-    if body["base_model_id"] in {"starter-chat", "starter-embed"}:
+    if body["base_model_id"] in {"starter-chat", "starter-embed", "starter-embed-int8"}:
         body["base_model_id"] = base_id(admin, body["base_model_id"])
     before = len(admin.get("/v3/fine-tuning-jobs").json())
     answer = admin.post("/v4/fine-tuning-jobs", json=body)
@@ -630,7 +423,8 @@ def test_a_deployment_is_promoted_in_place(admin: httpx.Client, upload: Upload) 
 def test_without_the_extra_datasets_work_and_jobs_say_what_to_run(tmp_path: Path) -> None:
     """501 on every route of jobs, which clients need not send again; datasets are taken all the same."""
     with training_server(tmp_path / "home", **{MODULES: "no_such_library"}) as server, server.client() as admin:
-        dataset = sent(admin, GOOD).raise_for_status().json()
+        form, file = {"name": "any", "schema_type": "GENERATION"}, {"file": ("x.jsonl", EXAMPLES.encode())}
+        dataset = admin.post("/v3/training-datasets", data=form, files=file).raise_for_status().json()
         body = {"training_dataset_id": dataset["id"], "base_model_id": base_id(admin)}
         for dialect in ("v3", "v4"):
             jobs = f"/{dialect}/fine-tuning-jobs"

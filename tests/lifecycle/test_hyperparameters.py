@@ -7,7 +7,7 @@ import pytest
 
 from appliance.domain.errors import InvalidParameter
 from appliance.domain.training import Hyperparameters, Schedule, TrainingKind
-from appliance.lifecycle.hyperparameters import SETTINGS, check, check_kind, check_precision, complete
+from appliance.lifecycle.hyperparameters import SETTINGS, check, check_kind, check_precision, check_targets, complete
 
 
 def test_the_table_is_the_contract():
@@ -50,6 +50,18 @@ def test_half_precision_is_refused_where_it_would_lose_positions() -> None:
     check_precision({"precision": "float32"}, "base", "bloom")
     with pytest.raises(InvalidParameter, match=r"'base' \(bloom\) loses its positions"):
         check_precision({"precision": "bfloat16"}, "base", "bloom")
+
+
+def test_layers_that_the_architecture_does_not_have_are_refused() -> None:
+    """With those that it has, before anything is loaded."""
+    check_targets({"target_modules": ["q_proj", "down_proj"]}, "base", "llama")
+    check_targets({"target_modules": []}, "base", "phi3")
+    check_targets({}, "base", "phi3")
+    with pytest.raises(
+        InvalidParameter, match=r"'base' \(phi3\) has no 'q_proj'; it has qkv_proj, o_proj, "
+    ) as refused:
+        check_targets({"target_modules": ["o_proj", "q_proj"]}, "base", "phi3")
+    assert [loc[-1] for loc, _ in refused.value.errors] == ["target_modules"]
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)

@@ -111,6 +111,12 @@ def test_no_heads_at_all(tmp_path: Path):
     assert (card.head_count, card.head_width) == (0, None)
 
 
+def test_norms_inside_states_are_told(tmp_path: Path):
+    """FalconMamba is a Mamba by its architecture, and differs by these."""
+    card = written(tmp_path, "mamba", mamba__ssm__dt_b_c_rms=True)
+    assert card.extra["ssm_dt_b_c_rms"] is True
+
+
 @pytest.mark.parametrize(
     ("keys", "fault"),
     [

@@ -115,6 +115,16 @@ def test_an_architecture_that_cannot_be_trained_is_refused_with_those_that_can(
         open_base(GgufWeights(tmp_path / "other.gguf"), torch.float32, CPU)
 
 
+def test_a_mamba_with_norms_inside_its_states_is_refused(tmp_path: Path) -> None:
+    """Its network in transformers is another one."""
+    writer = gguf.GGUFWriter(tmp_path / "falcon-mamba.gguf", "mamba")
+    writer.add_ssm_dt_b_c_rms(True)
+    save(writer)
+
+    with pytest.raises(WrongWeights, match="has norms inside its states, as FalconMamba has"):
+        open_base(GgufWeights(tmp_path / "falcon-mamba.gguf"), torch.float32, CPU)
+
+
 def test_a_mixture_of_experts_is_refused_where_its_network_has_none(tmp_path: Path) -> None:
     """The message lists the mixtures that can be trained."""
     writer = gguf.GGUFWriter(tmp_path / "mixtral.gguf", "llama")

@@ -11,11 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 import torch
+from msgspec import structs
 
 from appliance.domain.errors import InvalidParameter
-from appliance.domain.trainable import TRAINABLE_ARCHITECTURES
-from appliance.domain.training import Hyperparameters, Precision
+from appliance.domain.trainable import TARGETS, TRAINABLE_ARCHITECTURES
+from appliance.domain.training import Hyperparameters, Precision, TrainingKind
 from appliance.engines.llama.examples import Example
+from appliance.lifecycle import training_needs
+from appliance.store.inspection import inspect
 from appliance.store.lora import Adapter
 from appliance.store.peft_folder import convert
 from appliance.training import generation
@@ -193,6 +196,21 @@ def test_packing_fills_rows(tmp_path: Path) -> None:
     assert all(row.tokens <= 32 for row in rows)
     assert sorted(len(one.tokens) for row in rows for one in row.examples) == [3, 4, 5, 9, 12, 17, 30]
     assert len(rows) == 3
+
+
+def test_the_table_names_the_layers_that_are_trained(trained: Trained) -> None:
+    """What may be named in an order is what the network has, of every architecture."""
+    found = {name.rsplit(".", 1)[-1] for name in trained.candidate.factors()}
+    assert found == set(TARGETS[trained.architecture])
+
+
+def test_a_token_takes_no_more_than_was_booked_for_it(trained: Trained) -> None:
+    """The card gives the same sizes as the file; what it does not tell is guessed above, and never below it."""
+    found = generation.token_sizes(gguf_of(str(trained.base)))
+    booked = training_needs.token_sizes(TrainingKind.GENERATION, inspect({"base.gguf": trained.base}))
+    assert structs.replace(booked, inner_width=found.inner_width) == found
+    assert booked.inner_width >= found.inner_width
+    assert booked.token_bytes(64) >= found.token_bytes(64)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from textual.widgets import Input, TextArea
 
 from tests.tui.conftest import ConsolePilot, until
 from tests.tui.support.fixed_node import FixedNode, json_answer, problem
-from tests.tui.support.fixed_records import NO_JOBS
+from tests.tui.support.fixed_trainings import NO_JOBS
 from tui.app import ConsoleApp
 from tui.link import LinkState
 

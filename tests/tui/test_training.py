@@ -7,12 +7,12 @@ import json
 import httpx
 import pytest
 
-from tests.tui.support import fixed_records as records
+from tests.tui.support import fixed_trainings
 from tests.tui.support.fixed_node import FixedNode, json_answer
 from tui.client import Client
 from tui.training import MOST_CONTENT_BYTES, TrainingClient, first_of_array
 
-RUNNING = records.FINE_TUNINGS[-1]
+RUNNING = fixed_trainings.FINE_TUNINGS[-1]
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_an_array_that_is_cut_anywhere(end: int) -> None:
 
 async def test_no_more_examples_than_asked(training: TrainingClient) -> None:
     """The rest of a dataset is not shown."""
-    assert await training.first_examples("data-2", 1) == records.EXAMPLES[:1]
+    assert await training.first_examples("data-2", 1) == fixed_trainings.EXAMPLES[:1]
 
 
 async def test_a_dataset_is_not_fetched_to_its_end(training: TrainingClient, node: FixedNode) -> None:
@@ -54,7 +54,7 @@ async def test_a_dataset_is_not_fetched_to_its_end(training: TrainingClient, nod
 
 async def test_a_job_that_ended_while_one_was_asked_is_not_removed(training: TrainingClient, node: FixedNode) -> None:
     """Deleting a job that has ended would remove its record: it comes back as it is."""
-    ended = records.FINE_TUNINGS[1]
+    ended = fixed_trainings.FINE_TUNINGS[1]
     assert await training.cancel_job(ended.id) == ended
     assert [request.method for request in node.requests] == ["GET"]
     node.routes["DELETE", f"/v4/fine-tuning-jobs/{RUNNING.id}"] = lambda _: json_answer({"count": 1, "success": True})

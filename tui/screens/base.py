@@ -50,7 +50,7 @@ class ConsoleScreen(Screen[None]):
         raise NotImplementedError
 
     def on_mount(self) -> None:
-        """Follow the application's view of the server."""
+        """Follow the application's view of the server. Textual calls it by itself, after a subclass's own."""
         self._was_answering = getattr(self.app, "link", Link()).answers
         self.watch(self.app, "link", self._show_link)
         self.watch(self.app, "role", self._show_role)

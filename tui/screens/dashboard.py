@@ -60,7 +60,6 @@ class DashboardScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Begin in the list of deployments."""
-        super().on_mount()
         self._deployments.focus()
 
     def show_node(self, node: admin.State) -> None:

@@ -42,7 +42,6 @@ class ListScreen(ConsoleScreen, Generic[RecordT]):
 
     def on_mount(self) -> None:
         """Begin in the list."""
-        super().on_mount()
         self.table.focus()
 
     def action_reload(self) -> None:

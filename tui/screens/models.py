@@ -87,7 +87,6 @@ class ModelsScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Begin in the list."""
-        super().on_mount()
         self._table.focus()
 
     # --- fetching --------------------------------------------------------------------------------------------

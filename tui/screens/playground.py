@@ -116,7 +116,6 @@ class PlaygroundScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Begin where text is typed."""
-        super().on_mount()
         self._show_settings()
         self._fit_to_type()
         self._focus_text()

@@ -107,7 +107,6 @@ class TrainingScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Begin in the list of jobs."""
-        super().on_mount()
         self._job_list.focus()
 
     # --- fetching --------------------------------------------------------------------------------------------

@@ -112,7 +112,6 @@ class ZooScreen(ConsoleScreen):
 
     def on_mount(self) -> None:
         """Begin in the catalogue."""
-        super().on_mount()
         self._catalogue.focus()
 
     # --- fetching --------------------------------------------------------------------------------------------

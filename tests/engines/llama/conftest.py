@@ -54,3 +54,11 @@ def make_harness(weights: Path) -> Iterator[Callable[..., Harness]]:
     yield make
     for harness in made:
         harness.stepper.close()
+
+
+@pytest.fixture(scope="module")
+def harness(weights: Path) -> Iterator[Harness]:
+    """With room for what is said under a grammar."""
+    harness = Harness(weights, cells=2048, slots=2)
+    yield harness
+    harness.stepper.close()

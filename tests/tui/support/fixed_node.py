@@ -13,6 +13,7 @@ import msgspec
 
 from appliance.wire import admin
 from tests.tui.support import fixed_records as records
+from tests.tui.support import fixed_trainings
 from tui.records import BatchPage
 
 Route = Callable[[httpx.Request], httpx.Response]
@@ -62,12 +63,15 @@ class FixedNode:
                 "/admin/accounts": records.ACCOUNTS,
                 "/admin/upstreams": records.UPSTREAMS,
                 "/v1/models": records.CALLABLE,
-                "/v4/training-datasets": records.DATASET_PAGE,
-                "/v4/training-datasets/data-2/contents": records.EXAMPLES,
-                "/admin/training-datasets/data-2/tokens": records.TOKENS,
-                "/v4/fine-tuning-jobs": records.FINE_TUNING_PAGE,
-                **{f"/v4/fine-tuning-jobs/{job.id}": job for job in records.FINE_TUNINGS},
-                **{f"/v4/fine-tuning-jobs/{job.id}/events": records.FINE_TUNING_EVENTS for job in records.FINE_TUNINGS},
+                "/v4/training-datasets": fixed_trainings.DATASET_PAGE,
+                "/v4/training-datasets/data-2/contents": fixed_trainings.EXAMPLES,
+                "/admin/training-datasets/data-2/tokens": fixed_trainings.TOKENS,
+                "/v4/fine-tuning-jobs": fixed_trainings.FINE_TUNING_PAGE,
+                **{f"/v4/fine-tuning-jobs/{job.id}": job for job in fixed_trainings.FINE_TUNINGS},
+                **{
+                    f"/v4/fine-tuning-jobs/{job.id}/events": fixed_trainings.FINE_TUNING_EVENTS
+                    for job in fixed_trainings.FINE_TUNINGS
+                },
                 "/v1/batches": BatchPage(data=records.BATCHES),
                 "/v3/model-templates": records.TEMPLATES,
                 "/v3/models": records.MODELS,
