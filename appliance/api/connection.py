@@ -36,11 +36,13 @@ class Gathering:
 
     def write(self, data: bytes) -> None:
         """Send it with what else is written in this turn."""
+        if len(self._held) + len(data) > MOST_HELD_BYTES:
+            self._flush()
+            self._transport.write(data)
+            return
         if not self._held:
             self._loop.call_soon(self._flush)
         self._held += data
-        if len(self._held) > MOST_HELD_BYTES:
-            self._flush()
 
     def close(self) -> None:
         """Close once all that was written is sent."""

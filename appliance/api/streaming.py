@@ -70,9 +70,7 @@ class EventStream(Stream):
         self._prime = prime
 
     @classmethod
-    def of(
-        cls, request: Request[Any, Any, Any], execution: TextExecution, events: AsyncIterator[bytes]
-    ) -> EventStream:
+    def of(cls, request: Request[Any, Any, Any], execution: TextExecution, events: AsyncIterator[bytes]) -> EventStream:
         """The response that tells an execution in ``events``."""
         return cls(request, events, execution.close, execution.prime)
 
