@@ -24,6 +24,7 @@ import appliance
 from appliance.api.anthropic import routes as anthropic_routes
 from appliance.api.auth import Gate, provide_caller
 from appliance.api.bodies import BodyRequest
+from appliance.api.connection import Connection
 from appliance.api.description.document import DescriptionConfig
 from appliance.api.description.serving import description_router
 from appliance.api.errors import handle_appliance_error, handle_http_exception, handle_unexpected
@@ -205,6 +206,7 @@ async def serve(home: Path, config: Config, on_ready: Callable[[str], None]) -> 
     server = uvicorn.Server(
         uvicorn.Config(
             make_app(node),
+            http=Connection,
             host=config.host,
             port=config.port,
             lifespan="on",

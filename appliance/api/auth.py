@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from litestar import Request
 from litestar.connection import ASGIConnection
+from litestar.datastructures import Headers
 from litestar.handlers import BaseRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -35,28 +36,28 @@ class Gate(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Let the request through or raise; the exception handlers render what is raised."""
-        request: Request[Any, Any, Any] = Request(scope)
-        self._check_host(request)
+        headers = Headers.from_scope(scope)
+        self._check_host(headers)
         if not _is_open(scope["path"]) or (scope["path"] == "/metrics" and not _from_loopback(scope)):
-            scope.setdefault("state", {})["caller"] = await self._authenticate(request)
+            scope.setdefault("state", {})["caller"] = await self._authenticate(headers)
         await next_app(scope, receive, send)
 
-    def _check_host(self, request: Request[Any, Any, Any]) -> None:
-        host = _host_name(request.headers.get("host", ""))
+    def _check_host(self, headers: Headers) -> None:
+        host = _host_name(headers.get("host", ""))
         if host not in self._hosts:
             raise InvalidRequest(
                 f"this server does not answer to the host '{host[:128]}'; add it to allowed_hosts if it should"
             )
-        origin = request.headers.get("origin")
+        origin = headers.get("origin")
         if origin and _host_name(urlsplit(origin).netloc) not in self._hosts:
             raise Forbidden(f"requests from pages of '{origin[:128]}' are not allowed; add it to allowed_hosts")
 
-    async def _authenticate(self, request: Request[Any, Any, Any]) -> Caller:
-        secret = request.headers.get("x-api-key") or _bearer(request.headers.get("authorization", ""))
+    async def _authenticate(self, headers: Headers) -> Caller:
+        secret = headers.get("x-api-key") or _bearer(headers.get("authorization", ""))
         if not secret:
             raise Unauthenticated("no key; send one as 'x-api-key: KEY' or 'Authorization: Bearer KEY'")
         caller = await self._node.keys.caller_of(secret)
-        return self._node.keys.select_account(caller, request.headers.get("x-selected-account-id"))
+        return self._node.keys.select_account(caller, headers.get("x-selected-account-id"))
 
 
 def require_admin(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:

@@ -56,6 +56,6 @@ def known_status(request: Request[Any, Any, Any], status: HTTPStatus) -> HTTPSta
 
 def headers_of(request: Request[Any, Any, Any]) -> dict[str, str]:
     """What every answer of the request's dialect carries: in the Messages dialect an id."""
-    if not request.url.path.startswith(ANTHROPIC_PATH):
+    if not request.scope["path"].startswith(ANTHROPIC_PATH):
         return {}
     return {"request-id": request.scope.setdefault("state", {}).setdefault("request_id", f"req_{uuid4().hex}")}

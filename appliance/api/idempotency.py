@@ -10,6 +10,7 @@ import logging
 from typing import Any, Final
 
 from litestar import Request
+from litestar.datastructures import Headers
 from litestar.enums import ScopeType
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
@@ -43,11 +44,11 @@ class Idempotency(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Let the first through and keep its answer; replay it to the others."""
         mark = scope["route_handler"].opt.get(MARK)
-        request: Request[Any, Any, Any] = Request(scope)
-        key = request.headers.get(HEADER)
+        key = None if mark is None else Headers.from_scope(scope).get(HEADER)
         if mark is None or key is None:
             await next_app(scope, receive, send)
             return
+        request: Request[Any, Any, Any] = Request(scope)
         _check(key)
         route = f"{request.method} {request.url.path}"
         repeatable = Repeatable(caller=scope["state"]["caller"], route=route, key=key)

@@ -14,6 +14,7 @@ from litestar.types import Receive, Scope, Send
 
 from appliance.api import faces
 from appliance.api.errors import report
+from appliance.lifecycle.execution import TextExecution
 
 T = TypeVar("T")
 
@@ -46,41 +47,63 @@ def line(value: Any) -> bytes:
 class EventStream(Stream):
     """An SSE response with status 200. A failure after the first byte becomes an ``error`` event.
 
+    ``prime`` is awaited before the head of the answer is sent, so that what it raises is a real status. It is the
+    response that waits, not the handler: what there is to do for a response is done while the engine computes.
+
     ``close`` is called when the response has ended, in whatever way. The events cannot be trusted with that: when the
     connection breaks under the head of the answer nobody asks for the first one, and a generator that never started
     never runs its ``finally``.
     """
 
-    kind = "text/event-stream"
+    kind = "text/event-stream; charset=utf-8"
 
     def __init__(
-        self, request: Request[Any, Any, Any], events: AsyncIterator[bytes], close: Callable[[], None]
+        self,
+        request: Request[Any, Any, Any],
+        events: AsyncIterator[bytes],
+        close: Callable[[], None],
+        prime: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        super().__init__(
-            _with_errors(request, events, self.failure),
-            media_type=self.kind,
-            headers=HEADERS | faces.headers_of(request),
-            status_code=200,
-        )
+        headers = {**HEADERS, **faces.headers_of(request), "content-type": self.kind}
+        super().__init__(_with_errors(request, events, self.failure), headers=headers, status_code=200)
         self._close = close
+        self._prime = prime
+
+    @classmethod
+    def of(cls, request: Request[Any, Any, Any], execution: TextExecution, events: AsyncIterator[bytes]) -> EventStream:
+        """The response that tells an execution in ``events``."""
+        return cls(request, events, execution.close, execution.prime)
 
     @staticmethod
     def failure(problem: Any) -> bytes:
         """How a failure is told."""
         return b"event: error\n" + event(problem)
 
-    def to_asgi_response(self, *arguments: Any, **options: Any) -> ASGIResponse:
-        """The response as an ASGI application that closes what it streams."""
-        # Litestar prefers the handler's media type, which is JSON's where a handler may also answer without a stream.
-        respond = super().to_asgi_response(*arguments, **{**options, "media_type": self.media_type})
+    def to_asgi_response(self, *_: Any, **__: Any) -> ASGIResponse:
+        """The response as an ASGI application. Handlers of streams add no headers and no cookies to it."""
+        return self._respond  # type: ignore[return-value]  # Litestar only ever calls it
 
-        async def respond_and_close(scope: Scope, receive: Receive, send: Send) -> None:
-            try:
-                await respond(scope, receive, send)
-            finally:
-                self._close()
+    async def _respond(self, _: Scope, receive: Receive, send: Send) -> None:
+        has_begun = False
 
-        return respond_and_close  # type: ignore[return-value]  # Litestar only ever calls it
+        async def answer() -> None:
+            nonlocal has_begun
+            if self._prime is not None:
+                await self._prime()
+            has_begun = True
+            headers = [(name.encode(), value.encode("latin-1")) for name, value in self.headers.items()]
+            await send({"type": "http.response.start", "status": self.status_code or 200, "headers": headers})
+            async for item in cast("AsyncIterator[bytes]", self.iterator):
+                await send({"type": "http.response.body", "body": item, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        try:
+            await _until_left(receive, answer())
+        except ClientLeft:
+            if not has_begun:
+                raise
+        finally:
+            self._close()
 
 
 class LineStream(EventStream):
@@ -122,23 +145,30 @@ async def while_connected(request: Request[Any, Any, Any], work: Awaitable[T]) -
 
     Call it once the body was read. Raises ClientLeft.
     """
-    task = asyncio.ensure_future(work)
-    watch = asyncio.ensure_future(_disconnected(request))
+    return await _until_left(request.receive, work)
+
+
+async def _until_left(receive: Receive, work: Awaitable[T]) -> T:
+    """Await ``work`` in this task, as ``asyncio.timeout`` does it: another one listens, and cancels this."""
+    task = asyncio.current_task()
+    assert task is not None, "requests are answered in tasks"
+    watch = asyncio.ensure_future(_cancel_when_left(receive, task))
     try:
-        await asyncio.wait({task, watch}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientLeft
-        return await task
+        return await work
+    except asyncio.CancelledError:
+        if not watch.done() or task.cancelling() > 1:  # somebody else wants this task to end
+            raise
+        raise ClientLeft from None
     finally:
-        watch.cancel()  # not awaited: that would hold up the first token
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        if watch.done():
+            task.uncancel()
+        watch.cancel()  # not awaited: that would hold up the answer
 
 
-async def _disconnected(request: Request[Any, Any, Any]) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def _cancel_when_left(receive: Receive, task: asyncio.Task[Any]) -> None:
+    while (await receive())["type"] != "http.disconnect":
         pass
+    task.cancel()
 
 
 def handle_client_left(request: Request[Any, Any, Any], _: ClientLeft) -> Response[None]:

@@ -114,6 +114,7 @@ class TextExecution:
         self._record = record
         self._primed: Delta | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @property
     def usage(self) -> Usage:
@@ -137,8 +138,8 @@ class TextExecution:
         return any(stream.marks_thoughts for stream in self._streams)
 
     async def prime(self) -> None:
-        """Wait for the first delta of a single stream, so that a failure before it is a real status."""
-        if len(self._streams) == 1:
+        """Wait for the first delta of a single stream, so that a failure before it is a real status. Twice is fine."""
+        if len(self._streams) == 1 and self._primed is None:
             try:
                 self._primed = await anext(aiter(self._streams[0]))
             except BaseException as error:
@@ -183,6 +184,9 @@ class TextExecution:
 
     def close(self) -> None:
         """Cancel what still runs and give the lease back. Never waits; twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
         for task in self._tasks:
             task.cancel()
         for stream in self._streams:

@@ -132,9 +132,9 @@ class Inference:
         model_type: ModelType,
         dialect: str,
     ) -> TextExecution:
-        """Start one stream per request under one lease and one record.
+        """Start one stream per request under one lease and one record; the engine computes when this returns.
 
-        Returns when the first delta of a single stream is there. Raises what the scheduler and the engine raise.
+        Raises what the scheduler raises, and the engine of a request that it does not take.
         """
         self.check_task(target, model_type)
         record = self._record(caller, target, model_type, dialect, requests)
@@ -149,9 +149,7 @@ class Inference:
             lease.release()
             await record.end(Usage(queue_milliseconds=lease.queue_milliseconds), error)
             raise
-        execution = TextExecution(lease, streams, record)
-        await execution.prime()
-        return execution
+        return TextExecution(lease, streams, record)
 
     async def _start(self, lease: Lease, request: CompletionRequest | ChatRequest) -> TextStream:
         engine = cast("TextEngine", lease.engine)

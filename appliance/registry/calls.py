@@ -53,7 +53,9 @@ class CallLog:
 
         Raises Internal or DiskFull, to every call of the batch that could not be written.
         """
-        await asyncio.shield(asyncio.wrap_future(self._enqueue(call)))
+        commit = self._enqueue(call)
+        await _done(commit)
+        commit.result()
 
     def _enqueue(self, call: Call) -> Future[None]:
         """Add the call to the batch that the writer has not taken yet; start one if there is none."""
@@ -164,6 +166,26 @@ class CallLog:
         """Commit what was appended and close the file."""
         self._reader.close()
         self._writer.close()
+
+
+async def _done(work: Future[None]) -> None:
+    """Wait for the end of work in another thread, and leave it alone when the wait is cancelled.
+
+    ``asyncio.wrap_future`` behind a shield is the same, two turns of the loop later.
+    """
+    loop = asyncio.get_running_loop()
+    ended = loop.create_future()
+
+    def wake() -> None:
+        if not ended.done():
+            ended.set_result(None)
+
+    def tell(_: Future[None]) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(wake)
+
+    work.add_done_callback(tell)
+    await ended
 
 
 def wanted_of(**columns: str | Sequence[str] | None) -> Filter:

@@ -103,6 +103,45 @@ async def test_a_stream_that_ends_is_closed(request_: Request[Any, Any, Any]) ->
     assert closed == [True]
 
 
+async def test_a_failure_before_the_first_event_is_raised(request_: Request[Any, Any, Any]) -> None:
+    """What the prime raises finds that nothing was sent, and can have a status. The stream is closed."""
+    exchange, closed = Exchange(), []
+
+    async def events() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+
+    async def prime() -> None:
+        await asyncio.sleep(0)
+        raise KeyError("of the prime")
+
+    with pytest.raises(KeyError, match="of the prime"):
+        await respond(exchange, request_, EventStream(request_, events(), lambda: closed.append(True), prime))
+
+    assert exchange.sent == []
+    assert closed == [True]
+
+
+async def test_a_client_that_left_before_the_head(request_: Request[Any, Any, Any]) -> None:
+    """Who leaves while the first delta is waited for cancels the wait; nothing is sent, and the stream is closed."""
+    exchange, steps = Exchange(), []
+
+    async def events() -> AsyncIterator[bytes]:
+        yield b"data: 1\n\n"
+
+    async def prime() -> None:
+        try:
+            exchange.left.set()
+            await asyncio.Event().wait()
+        finally:
+            steps.append("cancelled")
+
+    with pytest.raises(ClientLeft):
+        await respond(exchange, request_, EventStream(request_, events(), lambda: steps.append("closed"), prime))
+
+    assert exchange.sent == []
+    assert steps == ["cancelled", "closed"]
+
+
 class Connected:
     """A request whose client leaves when told."""
 
@@ -148,3 +187,29 @@ async def test_a_failure_of_the_work_is_the_callers() -> None:
 
     with pytest.raises(KeyError, match="of the work"):
         await while_connected(Connected(), work())  # type: ignore[arg-type]
+
+
+async def test_others_may_cancel_the_work_too() -> None:
+    """A server that shuts down cancels a request whose client is still there: that is no client that left."""
+
+    async def work() -> None:
+        await asyncio.Event().wait()
+
+    task = asyncio.create_task(while_connected(Connected(), work()))  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_what_follows_is_not_cancelled() -> None:
+    """Once the caller has heard that the client left, its task is as any other: its next timeout is told from that."""
+    connected = Connected()
+    connected.exchange.left.set()
+
+    with pytest.raises(ClientLeft):
+        await while_connected(connected, asyncio.Event().wait())  # type: ignore[arg-type]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.Event().wait()

@@ -273,6 +273,45 @@ def test_a_hostile_upstream_through_the_whole_chain(tmp_path: Path) -> None:
         assert "sk-fake-key" not in server.log()
 
 
+def test_a_failure_before_the_first_delta_of_a_stream(tmp_path: Path) -> None:
+    """In every dialect that streams it is a status and a JSON body, and the call is logged as failed."""
+    with (
+        running_fake() as fake,
+        running_server(tmp_path / "home", APPLIANCE_UPSTREAM_HOSTS=fake.host) as server,
+        server.client() as client,
+    ):
+        upstreams.add(client, "fake", fake.base_url)
+        deployed = upstreams.deploy(client, "fake", "CHAT_COMPLETION", MODEL, "fake")
+        for asked in ("/v1/chat/completions", "/v1/completions"):
+            fake.answers[asked] = say(400, {"error": {"message": "not this"}})
+        chat, prompt, named = {"messages": HELLO["messages"]}, {"prompt": "hello"}, {"model": "fake", "stream": True}
+        bodies: dict[str, dict[str, object]] = {
+            "/v1/chat/completions": named | chat,
+            "/v1/completions": named | prompt,
+            "/v1/responses": named | {"input": "hello"},
+            "/v1/messages": named | chat | {"max_tokens": 2},
+            "/api/chat": named | chat,
+            "/api/generate": named | prompt,
+            "/v2/completions": named | prompt,
+            "/egp/v1/chat-completions": named | chat,
+            "/v4/completions": named | prompt,
+            "/v4/chat-completions": named | chat,
+            "/v4/beta/chat/completions": named | chat,
+            f"/v4/models/{deployed.deployment_id}/chat-completions": {"stream": True, "chat_history": [], **prompt},
+            deployed.execute.replace("/v3", "/v4"): {"stream": True, **chat},
+            "/v5/completions": named | prompt,
+            "/v5/inference": {"model": "fake", "args": {"stream": True, **chat}},
+        }
+        for path, body in bodies.items():
+            answer = client.post(path, json=body)
+            assert answer.status_code == 400, (path, answer.text)
+            assert "not this" in answer.json()["detail"], path
+
+        logged = chain.calls_of(client, deployed)
+        assert {(call["error_code"], call["finish_reason"]) for call in logged} == {("invalid_request", None)}
+        assert len(logged) == len(bodies)
+
+
 def test_a_failure_in_the_middle_of_a_stream(tmp_path: Path) -> None:
     """What fails after the first byte is an error event, and the call is logged as failed."""
 

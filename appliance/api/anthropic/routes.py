@@ -32,7 +32,7 @@ async def create_message(
         answer = await while_connected(request, _whole(node, caller, data))
         return Response(answer, headers=faces.headers_of(request))
     execution = await while_connected(request, _start(node, caller, data))
-    return EventStream(request, message_events(execution, data, node.clock), execution.close)
+    return EventStream.of(request, execution, message_events(execution, data, node.clock))
 
 
 @post("/v1/messages/count_tokens", operation_id="anthropicCountTokens", status_code=200, tags=TAGS)

@@ -62,7 +62,7 @@ class Generation:
             execution.close()
             self._let_go()
 
-        return LineStream(request, self._lines(execution), close)
+        return LineStream(request, self._lines(execution), close, execution.prime)
 
     async def _load(self) -> Json:
         if not self._leaves:

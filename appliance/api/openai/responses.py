@@ -47,7 +47,7 @@ async def answer_items(
         return await while_connected(request, response(node.inference, node.clock, caller, data, dialect))
     asked = chat_request(data, caller.account_id)
     execution = await while_connected(request, _start(node.inference, caller, data, asked, dialect))
-    return EventStream(request, _events(execution, node.clock, data, asked, write), execution.close)
+    return EventStream.of(request, execution, _events(execution, node.clock, data, asked, write))
 
 
 @post("/v1/responses/input_tokens", operation_id="openaiCountInputTokens", status_code=200, tags=TAGS)

@@ -79,7 +79,7 @@ async def answer_chat(
     execution = await while_connected(request, start)
     head = answers.head(node.clock, "chatcmpl", data.model)
     events = streams.chat_events(execution, head, data, calls=bool(requests[0].tools))
-    return EventStream(request, events, execution.close)
+    return EventStream.of(request, execution, events)
 
 
 @post("/v1/completions", operation_id="openaiCreateCompletion", status_code=200, tags=TAGS)
@@ -102,7 +102,7 @@ async def answer_prompts(
     start = node.inference.generate(caller, target, requests, model_type=ModelType.COMPLETION, dialect=dialect)
     execution = await while_connected(request, start)
     head = answers.head(node.clock, "cmpl", data.model)
-    return EventStream(request, streams.text_events(execution, head, data), execution.close)
+    return EventStream.of(request, execution, streams.text_events(execution, head, data))
 
 
 @post("/v1/embeddings", operation_id="openaiCreateEmbeddings", status_code=200, tags=TAGS)

@@ -46,7 +46,7 @@ async def _complete(
     work = node.inference.generate(caller, target, [completion], model_type=ModelType.COMPLETION, dialect=dialect)
     execution = await while_connected(request, work)
     if body.stream:
-        return EventStream(request, _events(execution), execution.close)
+        return EventStream.of(request, execution, _events(execution))
     (text,) = await while_connected(request, execution.texts())
     answer = sgp_v2.CompletionResponse(
         completion=sgp_v2.Completion(text=text.text, finish_reason=text.finish_reason.value),

@@ -40,7 +40,7 @@ async def create_completion(
     work = node.inference.generate(caller, target, [completion], model_type=ModelType.COMPLETION, dialect=DIALECT)
     execution = await while_connected(request, work)
     if data.stream:
-        return EventStream(request, named_completion_events(execution, data.prompt), execution.close)
+        return EventStream.of(request, execution, named_completion_events(execution, data.prompt))
     (text,) = await while_connected(request, execution.texts())
     answer = sgp_v2.CompletionResponse(
         completion=sgp_v2.Completion(text=text.text, finish_reason=text.finish_reason.value),
@@ -92,7 +92,7 @@ async def _chat(
     work = node.inference.generate(caller, target, [chat], model_type=ModelType.CHAT_COMPLETION, dialect=dialect)
     execution = await while_connected(request, work)
     if body.stream:
-        return EventStream(request, named_chat_events(execution, messages[-1].content or ""), execution.close)
+        return EventStream.of(request, execution, named_chat_events(execution, messages[-1].content or ""))
     (text,) = await while_connected(request, execution.texts())
     answer = wire.ChatCompletion(
         message=sgp_execute.AssistantMessage(content=text.text), finish_reason=text.finish_reason.value

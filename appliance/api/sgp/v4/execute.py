@@ -66,7 +66,7 @@ async def run(request: Request[Any, Any, Any], node: Node, caller: Caller, targe
     body = decode(await request.body(), BODIES[target.model.model_type])
     if body.stream:
         execution = await while_connected(request, start(node, caller, target, body, DIALECT))
-        return EventStream(request, events(pieces_of(execution, target, body)), execution.close)
+        return EventStream.of(request, execution, events(pieces_of(execution, target, body)))
     return Response(await while_connected(request, answer(node, caller, target, body, DIALECT)), status_code=200)
 
 

@@ -108,6 +108,6 @@ async def _generate(
     work = node.inference.generate(caller, target, [shaped], model_type=model_type, dialect=DIALECT)
     execution = await while_connected(request, work)
     if body.stream:
-        return EventStream(request, events(completion_pieces(execution, [body.prompt])), execution.close)
+        return EventStream.of(request, execution, events(completion_pieces(execution, [body.prompt])))
     (text,) = await while_connected(request, execution.texts())
     return Response(completion_result(body.prompt, text, execution), status_code=200)

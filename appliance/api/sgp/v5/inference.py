@@ -20,6 +20,7 @@ from appliance.api.openai import responses, routes
 from appliance.api.sgp.v4.execute import BODIES, answer, pieces_of, start
 from appliance.api.streaming import EventStream, event, while_connected, without_done
 from appliance.domain.errors import NotReady
+from appliance.lifecycle.execution import TextExecution
 from appliance.wire import openai, openai_responses
 from appliance.wire import sgp_v5 as wire
 
@@ -62,11 +63,18 @@ async def create_inference(
     body = converted(data.args, BODIES[target.model.model_type], "args")
     seconds = data.inference_configuration.timeout_seconds if data.inference_configuration else None
     if body.stream:
-        begun = within(seconds, start(node, caller, target, body, DIALECT))
+        begun = within(seconds, _primed(start(node, caller, target, body, DIALECT)))
         execution = await while_connected(request, begun)
-        return EventStream(request, _chunks(pieces_of(execution, target, body)), execution.close)
+        return EventStream.of(request, execution, _chunks(pieces_of(execution, target, body)))
     work = within(seconds, answer(node, caller, target, body, DIALECT))
     return Response(wire.InferenceResponse(response=await while_connected(request, work)), status_code=200)
+
+
+async def _primed(start: Awaitable[TextExecution]) -> TextExecution:
+    """An execution whose first delta is there: the caller's patience ends with it."""
+    execution = await start
+    await execution.prime()
+    return execution
 
 
 async def within(seconds: int | None, work: Awaitable[T]) -> T:
