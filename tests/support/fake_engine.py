@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from appliance.domain.errors import ApplianceError, Internal
+from appliance.domain.errors import ApplianceError, Internal, NotReady
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
 from appliance.engines.base import RAM, EngineSpec, EngineStats, Need, Placement, Resources
@@ -113,10 +114,42 @@ class FakeEngine:
         self.closed = True
 
 
+class FakeTrial:
+    """A trial of nothing, which ends when it is let go or told to end."""
+
+    def __init__(self, passed: Callable[[], None], error: ApplianceError | None) -> None:
+        self.error = error
+        self.is_stuck = False
+        """Its process does not even end when it is killed, like one that waits for a disk."""
+        self.is_under_way = False
+        self.was_ended = False
+        self._passed = passed
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        self.is_under_way = True
+        assert self._over.wait(timeout=30)
+        self.is_under_way = False
+        if self.was_ended:
+            raise NotReady("the trial was ended")
+        if self.error is not None:
+            raise self.error
+        self._passed()
+
+    def end(self) -> None:
+        self.was_ended = True
+        if not self.is_stuck:
+            self._over.set()
+
+    def let_go(self) -> None:
+        self._over.set()
+
+
 class FakeBackend:
     """Loads ``FakeEngine``s of a given size, if need be over shared weights; a load waits while ``gate`` is shut.
 
-    With more layers than one it may be laid out over several devices.
+    With more layers than one it may be laid out over several devices. What is ``untried`` has a trial before its first
+    load, which waits while ``trial_gate`` is shut.
     """
 
     version = "0"
@@ -132,6 +165,11 @@ class FakeBackend:
         """Its engines hang in their first step."""
         self.begun = 0
         self.loads: list[FakeEngine] = []
+        self.untried = False
+        self.trial_gate = True
+        """Open."""
+        self.trial_error: ApplianceError | None = None
+        self.trials: list[FakeTrial] = []
 
     def check(self, spec: EngineSpec) -> None:
         pass
@@ -148,6 +186,18 @@ class FakeBackend:
             weights_key=self.over.key,
             layers=self.layers,
         )
+
+    def trial(self, spec: EngineSpec) -> FakeTrial | None:
+        if not self.untried:
+            return None
+        trial = FakeTrial(self._passed, self.trial_error)
+        self.trials.append(trial)
+        if self.trial_gate:
+            trial.let_go()
+        return trial
+
+    def _passed(self) -> None:
+        self.untried = False
 
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> FakeEngine:
         self.begun += 1
