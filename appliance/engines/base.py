@@ -1,8 +1,9 @@
 """What every engine can do, whatever runs below it.
 
-A ``Backend`` estimates and loads; an ``Engine`` is loaded weights. The scheduler knows these names only, the
-lifecycle calls ``TextEngine``, ``EmbeddingEngine`` or ``RerankingEngine`` by the model's type. ``load``, ``close`` and a
-trial's ``run`` block and are called in a thread; everything else is called on the event loop and must not block it.
+A ``Backend`` estimates and loads, an ``Engine`` is loaded weights, a ``Trial`` comes before some loads. The scheduler
+knows these names only, the lifecycle calls ``TextEngine``, ``EmbeddingEngine`` or ``RerankingEngine`` by the model's
+type. ``load``, ``close`` and ``run`` block and are called in a thread; everything else is called on the event loop and
+must not block it.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
     """A LoRA adapter (GGUF) over the weights."""
     resources: Resources = Resources()
     mapped: bool = False
-    """Weights stay pages of their file, which the kernel takes back whenever it wants, at whatever cost of speed: for an
-    engine that is closed at once."""
+    """Weights stay pages of their file, which the kernel takes back whenever it wants, at whatever cost of speed: for
+    an engine that is closed at once."""
 
 
 class Need(Struct, frozen=True, kw_only=True):

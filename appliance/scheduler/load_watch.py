@@ -1,8 +1,8 @@
 """Finds loads and unloads that never return: a disk that no longer answers, a driver that hangs.
 
 A load, and a trial before it, may take a configured time, or a few times as long as the same load took before, or what
-its weights take from a slow disk, whichever is longest; an unload somewhat longer than an engine's thread is waited for.
-The scheduler looks with its upkeep, on the event loop.
+its weights take from a slow disk, whichever is longest; an unload somewhat longer than an engine's thread is waited
+for. The scheduler looks with its upkeep, on the event loop.
 """
 
 from __future__ import annotations

@@ -57,8 +57,8 @@ class Running:
 
 
 def test_a_hanging_trial_is_ended(spec: EngineSpec, tmp_path: Path) -> None:
-    """Weights that no byte comes from (a pipe here, as a disk that no longer answers): no process is left, and the trial
-    says that it was ended, not that the weights are bad."""
+    """Weights that no byte comes from (a pipe here, as a disk that no longer answers): no process is left, and the
+    trial says that it was ended, not that the weights are bad."""
     before, passed = children(), []
     weights = tmp_path / "hanging.gguf"
     os.mkfifo(weights)
