@@ -74,6 +74,9 @@ class FakeEngine:
         self.device = placement.device
         self.failure: str | None = None
         self.closed = False
+        self.close_gate: threading.Event | None = None
+        """It closes when this is set."""
+        self._is_closing = False
         self._hold = hold
         self.asked = 0
         self.hangs = False
@@ -98,6 +101,10 @@ class FakeEngine:
     def stats(self) -> EngineStats:
         return EngineStats()
 
+    @property
+    def is_at_gate(self) -> bool:
+        return self._is_closing and self.close_gate is not None and not self.close_gate.is_set()
+
     def give_up(self, error: ApplianceError) -> None:
         self.given_up = error
         self._ended.set()
@@ -109,6 +116,9 @@ class FakeEngine:
     def close(self) -> None:
         if self.pulse is not None:
             raise Internal("the thread did not end")
+        if self.close_gate is not None:
+            self._is_closing = True
+            assert self.close_gate.wait(timeout=30)
         if self._hold is not None:
             self._hold.release()
         self.closed = True
@@ -121,15 +131,14 @@ class FakeTrial:
         self.error = error
         self.is_stuck = False
         """Its process does not even end when it is killed, like one that waits for a disk."""
-        self.is_under_way = False
+        self._is_running = False
         self.was_ended = False
         self._passed = passed
         self._over = threading.Event()
 
     def run(self) -> None:
-        self.is_under_way = True
+        self._is_running = True
         assert self._over.wait(timeout=30)
-        self.is_under_way = False
         if self.was_ended:
             raise NotReady("the trial was ended")
         if self.error is not None:
@@ -140,6 +149,10 @@ class FakeTrial:
         self.was_ended = True
         if not self.is_stuck:
             self._over.set()
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._is_running and not self._over.is_set()
 
     def let_go(self) -> None:
         self._over.set()
@@ -164,10 +177,14 @@ class FakeBackend:
         self.hangs = False
         """Its engines hang in their first step."""
         self.begun = 0
+        self._loading = 0
+        self.close_gate: threading.Event | None = None
+        """That of its engines."""
         self.loads: list[FakeEngine] = []
         self.untried = False
         self.trial_gate = True
         """Open."""
+        self.trials_are_stuck = False
         self.trial_error: ApplianceError | None = None
         self.trials: list[FakeTrial] = []
 
@@ -187,10 +204,16 @@ class FakeBackend:
             layers=self.layers,
         )
 
+    @property
+    def at_gate(self) -> int:
+        """Loads that wait there."""
+        return 0 if self.gate.is_set() else self._loading
+
     def trial(self, spec: EngineSpec) -> FakeTrial | None:
         if not self.untried:
             return None
         trial = FakeTrial(self._passed, self.trial_error)
+        trial.is_stuck = self.trials_are_stuck
         self.trials.append(trial)
         if self.trial_gate:
             trial.let_go()
@@ -201,11 +224,14 @@ class FakeBackend:
 
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> FakeEngine:
         self.begun += 1
+        self._loading += 1
         assert self.gate.wait(timeout=30)
+        self._loading -= 1
         if self.error is not None:
             raise self.error
         hold = WEIGHTS.load(placement.weights_key or self.over.key, self.over.load) if self.over is not None else None
         engine = FakeEngine(spec.slots, hold, placement)
+        engine.close_gate = self.close_gate
         if self.hangs:
             engine.hangs, engine.pulse = True, 0
         self.loads.append(engine)
