@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
@@ -12,12 +13,14 @@ from appliance.domain.errors import NotReady
 from appliance.engines.base import Placement
 from appliance.scheduler.canary import Watch
 from appliance.scheduler.load_watch import TIMES_LONGER, UNLOAD_SECONDS
-from appliance.scheduler.resident import Resident, ResidentState
-from tests.scheduler.machine import TICK_SECONDS, SchedulerMachine
+from appliance.scheduler.resident import Resident, ResidentState, Wanted
+from tests.scheduler.machine import BUDGET_BYTES, TICK_SECONDS, SchedulerMachine
+from tests.support.fake_engine import FakeBackend, FakeWeights, wanted
 
 LOAD_SECONDS = 5
 SWEEPS_SECONDS = 2 * TICK_SECONDS
 """That the watch may miss: it counts from its first look, and looks once in a tick."""
+NUMBERS = itertools.count(1)
 IN_LINE = frozenset({ResidentState.WAITING, ResidentState.LOADING, ResidentState.READY})
 
 
@@ -56,11 +59,22 @@ class HangingMachine(SchedulerMachine):
             engine.close_gate = engine.close_gate or backend.close_gate
         self.has_hung = True
 
-    @precondition(lambda self: self.hangs())
-    @rule(number=st.integers(0, 99))
-    def nothing_hangs_any_more(self, number: int) -> None:
+    @precondition(lambda self: self.at_work())
+    @rule(data=st.data())
+    def nothing_hangs_any_more(self, data: Any) -> None:
         """What hung at a deployment goes on and ends after all."""
-        self.let_go(self.name_of(number))
+        self.let_go(data.draw(st.sampled_from(self.at_work())).wanted.name)
+        self.settle()
+
+    @rule(number=st.integers(0, 99), ticks=st.integers(1, LOAD_SECONDS - 1))
+    def a_load_takes_long(self, number: int, ticks: int) -> None:
+        """It ends before anybody gives it up, and the next one may take longer for it."""
+        name = self.name_of(number)
+        self.backends[name].gate.clear()
+        self.has_hung = True
+        self.call(name)
+        self.time_passes(ticks)
+        self.let_go(name)
         self.settle()
 
     @precondition(lambda self: self.hangs())
@@ -122,7 +136,16 @@ class HangingMachine(SchedulerMachine):
 
     def hangs(self) -> list[Resident]:
         """Those at a gate that are not given up."""
-        return [resident for resident in self.at_work() if resident.state is not ResidentState.HUNG]
+        return [r for r in self.at_work() if r.state is not ResidentState.HUNG and not self.waits_for_its_turn(r)]
+
+    def waits_for_its_turn(self, resident: Resident) -> bool:
+        """Another load over its weights is at work."""
+        if resident.is_read or resident.trial is not None or resident.is_closing:
+            return False
+        key = resident.placement.weights_key
+        others = [r for r in self.scheduler.residents() if r.state is ResidentState.LOADING and r is not resident]
+        at_work = [r for r in others if r.is_read or r.trial is not None]
+        return key is not None and any(r.placement.weights_key == key for r in at_work)
 
     def at_work(self) -> list[Resident]:
         """On trial, at the load, or closing."""
@@ -155,7 +178,8 @@ class HangingMachine(SchedulerMachine):
 
     def _moves(self) -> bool:
         at_gates = sum(backend.at_gate for backend in self.backends.values()) + self.trials_under_way()
-        return len(self.coming()) != at_gates or len(self.going()) != self.closing()
+        at_work = [resident for resident in self.coming() if not self.waits_for_its_turn(resident)]
+        return len(at_work) != at_gates or len(self.going()) != self.closing()
 
     def settle(self) -> None:
         """Requests that were refused are gone; they may be only for what hangs or has hung."""
@@ -167,9 +191,62 @@ class HangingMachine(SchedulerMachine):
         super().settle()
 
     def teardown(self) -> None:
+        """When all that hung has ended, nothing is booked that nobody has."""
         for name in self.backends:
             self.let_go(name)
+        self.settle()
         super().teardown()
+        assert self.scheduler.hung == []
+        for device in ("cpu", *self.gpus):
+            assert self.scheduler.ledger.reserved_on(device) == sum(
+                need.total_bytes for booking in self.booked() if (need := booking.placement.on(device))
+            )
+
+
+class Copies(FakeWeights):
+    """Weights of which there may be more than one copy: one beside each load that hangs."""
+
+    count = 0
+
+    def load(self) -> FakeWeights:
+        self.count += 1
+        return self
+
+    def close(self) -> None:
+        self.count -= 1
+
+
+class HangingTurnsMachine(HangingMachine):
+    """The same where most deployments stand on one base, over which they load in turn."""
+
+    deployments: ClassVar[list[Wanted]] = [
+        wanted("base", FakeBackend(1)),
+        wanted("adapted", FakeBackend(1)),
+        wanted("adapted too", FakeBackend(3)),
+        wanted("large", FakeBackend(9)),
+    ]
+    base_bytes = 4
+
+    def __init__(self) -> None:
+        self.base = Copies(f"base {next(NUMBERS)}", self.base_bytes)
+        super().__init__()
+
+    def backend_of(self, wish: Wanted) -> FakeBackend:
+        return FakeBackend(wish.backend.need_bytes, over=None if wish.name == "large" else self.base)
+
+    @invariant()
+    def never_over_committed(self) -> None:
+        """What is booked fits, and covers what engines and copies of weights take."""
+        alive = [engine for backend in self.backends.values() for engine in backend.loads if not engine.closed]
+        own_bytes = sum(need.own_bytes for engine in alive if (need := engine.placement.on("cpu")))
+        booked_bytes = sum(booking.placement.total_bytes for booking in self.booked())
+        taken_bytes = own_bytes + self.base_bytes * self.base.count + booked_bytes
+        assert taken_bytes <= self.scheduler.ledger.reserved_bytes <= BUDGET_BYTES
+
+    def teardown(self) -> None:
+        """No copy is left either."""
+        super().teardown()
+        assert self.base.count == 0
 
 
 def work_of(resident: Resident) -> str:

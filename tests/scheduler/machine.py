@@ -94,7 +94,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         )
         self.backends: dict[str, FakeBackend] = {}
         for each in self.deployments:
-            backend = FakeBackend(each.backend.need_bytes, layers=each.backend.layers)
+            backend = self.backend_of(each)
             self.backends[each.name] = backend
             self.scheduler.want(structs.replace(each, backend=backend))
         self.calls: list[Call] = []
@@ -253,6 +253,10 @@ class SchedulerMachine(RuleBasedStateMachine):
         """Of everything that takes memory, or soon will."""
         backends = self.backends.values()
         return [engine.placement for backend in backends for engine in backend.loads if not engine.closed]
+
+    def backend_of(self, wish: Wanted) -> FakeBackend:
+        """A fresh one like that of the wish."""
+        return FakeBackend(wish.backend.need_bytes, layers=wish.backend.layers)
 
     def name_of(self, number: int) -> str:
         return self.deployments[number % len(self.deployments)].name

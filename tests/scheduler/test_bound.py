@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from appliance.scheduler.resident import Wanted
-from tests.scheduler.hanging_machine import HangingMachine
+from tests.scheduler.hanging_machine import HangingMachine, HangingTurnsMachine
 from tests.scheduler.machine import SchedulerMachine
 from tests.support.fake_engine import FakeBackend, wanted
 
@@ -42,9 +42,11 @@ class HangingGpuMachine(HangingMachine):
 MANY = settings(max_examples=15, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = GpuMachine.TestCase.settings = MANY
 HangingMachine.TestCase.settings = HangingGpuMachine.TestCase.settings = MANY
+HangingTurnsMachine.TestCase.settings = MANY
 TestScheduler = SchedulerMachine.TestCase
 TestSchedulerWithGpus = GpuMachine.TestCase
 TestHangingLoads = HangingMachine.TestCase
+TestHangingTurns = HangingTurnsMachine.TestCase
 TestHangingLoadsOnGpus = HangingGpuMachine.TestCase
 
 
