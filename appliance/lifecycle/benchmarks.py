@@ -56,8 +56,7 @@ class Benchmarks:
         self._kept = sorted(found, key=lambda benchmark: benchmark.measured_at)
         speeds = [speed for kept in self._kept if (speed := speed_of(kept)) is not None]
         self._scheduler.speeds.recall(sorted(speeds, key=lambda speed: speed.clients))
-        here = self._machine()
-        self._scheduler.load_times.recall(load_time_of(kept) for kept in self._kept if kept.machine == here)
+        self._scheduler.load_times.recall(load_times_of(self._kept, self._machine()))
 
     def list(self, caller: Caller) -> Sequence[tuple[Benchmark, str | None]]:
         """Kept results, oldest first, each with what has changed since; None while its figures hold."""
@@ -152,9 +151,10 @@ def speed_of(kept: Benchmark) -> Speed | None:
     return None
 
 
-def load_time_of(kept: Benchmark) -> LoadTime:
-    """What the load of the measured engine took."""
-    return LoadTime(kind=kept.kind, device=kept.device, seconds=kept.load_seconds)
+def load_times_of(kept: Sequence[Benchmark], machine: str) -> builtins.list[LoadTime]:
+    """What the loads of the engines took that were measured on this machine; another's disk says nothing here."""
+    here = [each for each in kept if each.machine == machine]
+    return [LoadTime(kind=each.kind, device=each.device, seconds=each.load_seconds) for each in here]
 
 
 def _seconds_per_request(point: BenchmarkPoint) -> float | None:
