@@ -62,6 +62,7 @@ class Loader:
             async with self._keeper.turn(resident.placement):
                 if resident.turned_back is None:
                     await self._hooks.load_begins(resident.wanted.deployment_id)
+                if resident.turned_back is None:
                     await self._try(resident)
                 if resident.turned_back is not None:
                     raise resident.turned_back
@@ -88,14 +89,14 @@ class Loader:
         hundred tokens is beside the books, for as long as it runs. No part of it is measured, because it is no part of
         this process, nor does its time count: the next load will not have it.
         """
-        resident.trial = resident.wanted.backend.trial(resident.wanted.spec)
-        if resident.trial is None:
+        trial = resident.trial = resident.wanted.backend.trial(resident.wanted.spec)
+        if trial is None:
             return
-        trying = in_thread_of_its_own(resident.trial.run, f"trial {resident.wanted.name}")
+        trying = in_thread_of_its_own(trial.run, f"trial {resident.wanted.name}")
         try:
             await _ended_or_given_up(trying, resident)
         finally:
-            resident.trial.end()
+            trial.end()
         if resident.given_up.is_set():
             raise _TrialGivenUp(trying)
         resident.trial = None

@@ -184,3 +184,26 @@ async def test_the_end_waits_for_no_trial(clock: FakeClock) -> None:
     assert (backend.trials[0].was_ended, backend.begun, scheduler.ledger.reserved_bytes) == (True, 0, 0)
     with pytest.raises(NotReady, match="shutting down"):
         await task
+
+
+async def test_what_nobody_wants_is_not_begun(clock: FakeClock) -> None:
+    """A deployment that is deleted while its load is marked: there is no trial and no load."""
+    marked, goes_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(Hooks):
+        async def load_begins(self, deployment_id: str) -> None:
+            marked.set()
+            await goes_on.wait()
+
+    scheduler = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, meter=FakeMeter, hooks=Slow())
+    backend = untried(FakeBackend())
+    scheduler.want(wanted("a", backend))
+    task = asyncio.create_task(scheduler.acquire("a"))
+    await marked.wait()
+    scheduler.forget("a")
+    goes_on.set()
+    with pytest.raises(NotFound):
+        await task
+    await until(lambda: scheduler.ledger.reserved_bytes == 0)
+    assert (backend.trials, backend.begun) == ([], 0)
+    await scheduler.close()
