@@ -41,8 +41,9 @@ class HangingGpuMachine(HangingMachine):
 
 MANY = settings(max_examples=15, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = GpuMachine.TestCase.settings = MANY
-HangingMachine.TestCase.settings = HangingGpuMachine.TestCase.settings = MANY
-HangingTurnsMachine.TestCase.settings = MANY
+FEWER = settings(MANY, max_examples=6)
+HangingMachine.TestCase.settings = HangingGpuMachine.TestCase.settings = FEWER
+HangingTurnsMachine.TestCase.settings = FEWER
 TestScheduler = SchedulerMachine.TestCase
 TestSchedulerWithGpus = GpuMachine.TestCase
 TestHangingLoads = HangingMachine.TestCase
