@@ -59,8 +59,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An engine with work that completes no step for so long hangs: its requests end with a 503, it is taken out. The
     first step may take ``load_timeout_seconds``, if that is longer."""
     load_stall_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 300.0
-    """A load that has not ended for so long hangs, if that is also three times as long as the same load took before and
-    longer than its weights take from a slow disk (25 MiB/s): its requests end with a 503, and it is tried again."""
+    """A load, or the trial before it, that has not ended for so long hangs, if that is also three times as long as the
+    same load took before and longer than its weights take from a slow disk (25 MiB/s): its requests end with a 503, and
+    it is tried again."""
     queue_limit: Annotated[int, Meta(ge=1, le=100_000)] = 512
     """Requests that may wait for one deployment; one more is answered 429."""
     load_timeout_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0

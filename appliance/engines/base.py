@@ -1,8 +1,9 @@
 """What every engine can do, whatever runs below it.
 
-A ``Backend`` estimates and loads; an ``Engine`` is loaded weights. The scheduler knows these names only, the
-lifecycle calls ``TextEngine``, ``EmbeddingEngine`` or ``RerankingEngine`` by the model's type. ``load`` and ``close``
-block and are called in a worker thread; everything else is called on the event loop and must not block it.
+A ``Backend`` estimates and loads, an ``Engine`` is loaded weights, a ``Trial`` comes before some loads. The scheduler
+knows these names only, the lifecycle calls ``TextEngine``, ``EmbeddingEngine`` or ``RerankingEngine`` by the model's
+type. ``load``, ``close`` and ``run`` block and are called in a thread; everything else is called on the event loop and
+must not block it.
 """
 
 from __future__ import annotations
@@ -64,6 +65,9 @@ class EngineSpec(Struct, frozen=True, kw_only=True):
     adapter: Path | None = None
     """A LoRA adapter (GGUF) over the weights."""
     resources: Resources = Resources()
+    mapped: bool = False
+    """Weights stay pages of their file, which the kernel takes back whenever it wants, at whatever cost of speed: for
+    an engine that is closed at once."""
 
 
 class Need(Struct, frozen=True, kw_only=True):
@@ -332,6 +336,19 @@ class RerankingEngine(Engine, Protocol):
         """One score per chunk. Raises PromptTooLong naming the chunk's index. Cancelling cancels the work."""
 
 
+class Trial(Protocol):
+    """A first load in a process of its own, where a crash is nobody else's."""
+
+    def run(self) -> None:
+        """Load, answer one request, and end; blocks. Raises why these weights must not be loaded here."""
+
+    def end(self) -> None:
+        """End the process, or do not start it: ``run`` then returns with an error as soon as nothing is left of it.
+
+        From any thread; never waits. Twice is fine, and so is after the end.
+        """
+
+
 class Backend(Protocol):
     """How to make an engine."""
 
@@ -347,6 +364,12 @@ class Backend(Protocol):
 
     def estimate(self, spec: EngineSpec) -> Need:
         """Bytes the load will take in one place, from the card alone."""
+
+    def trial(self, spec: EngineSpec) -> Trial | None:
+        """What has to pass before ``load``; None where everything has, or nothing has to. Raises what ``check`` raises.
+
+        It takes no more memory than the load itself, weights apart: those it only maps.
+        """
 
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
         """Make the engine where it is placed, or not at all; blocks. Raises BadWeights, WrongWeights, CannotFit."""

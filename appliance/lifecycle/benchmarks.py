@@ -22,6 +22,7 @@ from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.recipes import Recipes
 from appliance.registry.benchmarks import benchmarks as rows
 from appliance.registry.database import Database
+from appliance.scheduler.load_watch import LoadTime
 from appliance.scheduler.needs import key_of
 from appliance.scheduler.pace import TYPICAL_PROMPT_TOKENS, TYPICAL_RESPONSE_TOKENS, TYPICAL_TEXTS, Speed
 from appliance.scheduler.resident import Resident, Wanted
@@ -50,11 +51,12 @@ class Benchmarks:
         self._kept: list[Benchmark] = []
 
     async def load(self) -> None:
-        """Read what was kept, and let the scheduler guess from it."""
+        """Read what was kept, and let the scheduler guess from it; also how long loads took on this machine."""
         found = await self._database.run(rows.list)
         self._kept = sorted(found, key=lambda benchmark: benchmark.measured_at)
         speeds = [speed for kept in self._kept if (speed := speed_of(kept)) is not None]
         self._scheduler.speeds.recall(sorted(speeds, key=lambda speed: speed.clients))
+        self._scheduler.load_times.recall(load_times_of(self._kept, self._machine()))
 
     def list(self, caller: Caller) -> Sequence[tuple[Benchmark, str | None]]:
         """Kept results, oldest first, each with what has changed since; None while its figures hold."""
@@ -147,6 +149,12 @@ def speed_of(kept: Benchmark) -> Speed | None:
         if seconds is not None:
             return Speed(kind=kept.kind, device=kept.device, clients=point.clients, seconds_per_request=seconds)
     return None
+
+
+def load_times_of(kept: Sequence[Benchmark], machine: str) -> builtins.list[LoadTime]:
+    """What the loads of the engines took that were measured on this machine; another's disk says nothing here."""
+    here = [each for each in kept if each.machine == machine]
+    return [LoadTime(kind=each.kind, device=each.device, seconds=each.load_seconds) for each in here]
 
 
 def _seconds_per_request(point: BenchmarkPoint) -> float | None:

@@ -1,4 +1,5 @@
-"""A load, from the scheduler's decision to the engine: in its turn over shared weights, in a thread, measured.
+"""A load, from the scheduler's decision to the engine: in its turn over shared weights, after its trial if the backend
+asks for one, in a thread, measured.
 
 The scheduler calls it on the event loop and keeps all states; this knows one load at a time, and whether another load
 or unload ran beside it.
@@ -14,7 +15,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from appliance.domain.clock import Clock
-from appliance.domain.errors import ApplianceError
+from appliance.domain.errors import ApplianceError, NotReady
 from appliance.engines.base import Engine, Placement
 from appliance.engines.shared import WEIGHTS, Hold
 from appliance.hardware.meter import Meter
@@ -31,7 +32,7 @@ class Hooks:
     """What the scheduler tells the outside. The default does nothing; the lifecycle marks loads and keeps statuses."""
 
     async def load_begins(self, deployment_id: str) -> None:
-        """About to load in this process; awaited before native code runs."""
+        """About to load, in a trial or in this process; awaited before native code runs."""
 
     async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
         """Loaded, or failed with the error; also when a loaded engine was found broken or hanging."""
@@ -55,21 +56,53 @@ class Loader:
     async def load(self, resident: Resident, kept: Hold[Any] | None) -> Engine:
         """Load when it is this one's turn over its weights. ``kept``: a hold on them until the engine has its own.
 
-        Raises what the hook and the backend raise. One that is given up keeps its turn no longer.
+        Raises what the hook, the trial and the backend raise. One that is given up keeps its turn no longer.
         """
         try:
             async with self._keeper.turn(resident.placement):
+                if resident.turned_back is None:
+                    await self._hooks.load_begins(resident.wanted.deployment_id)
+                if resident.turned_back is None:
+                    await self._try(resident)
                 if resident.turned_back is not None:
                     raise resident.turned_back
-                await self._hooks.load_begins(resident.wanted.deployment_id)
                 found = kept is not None or in_memory(resident.placement)
                 load, spec = resident.wanted.backend.load, resident.wanted.spec
                 loading = in_thread_of_its_own(lambda: load(spec, resident.placement), f"load {resident.wanted.name}")
                 await self._measure(resident, loading, found=found)
             return await loading
+        except _TrialGivenUp as given_up:
+            # what is left of it keeps its bytes until it ends, and nobody from the weights
+            await asyncio.wait([given_up.trying])
+            raise NotReady(f"the trial of '{resident.wanted.name}' was given up") from None
         finally:
             if kept is not None:
                 await asyncio.to_thread(kept.release)
+
+    async def _try(self, resident: Resident) -> None:
+        """See the backend's trial through, if it wants one; in the turn over the weights, so that of two loads with the
+        same trial the second finds that it has passed. Raises why there must be no load.
+
+        Its memory is that of the load, which is booked: the process has ended before the load begins, and its context
+        is the smaller one. Weights it only maps, so that nobody needs room for them a second time where others have
+        them in memory (``found``), nor in RAM where they go to a GPU; there what it takes for an adapter and a few
+        hundred tokens is beside the books, for as long as it runs. No part of it is measured, because it is no part of
+        this process, nor does its time count: the next load will not have it.
+        """
+        trial = resident.trial = resident.wanted.backend.trial(resident.wanted.spec)
+        if trial is None:
+            return
+        trying = in_thread_of_its_own(trial.run, f"trial {resident.wanted.name}")
+        try:
+            await _ended_or_given_up(trying, resident)
+        finally:
+            trial.end()
+        if resident.given_up.is_set():
+            raise _TrialGivenUp(trying)
+        resident.trial = None
+        error = trying.exception()
+        if error is not None and resident.turned_back is None:
+            raise error
 
     async def _measure(self, resident: Resident, loading: asyncio.Future[Engine], *, found: bool) -> None:
         """See the load through, or given up; learn what it took, unless something else came or went at the same time.
@@ -127,14 +160,23 @@ class Loader:
             log.exception("the end of a load of %s could not be noted", deployment_id)
 
 
+class _TrialGivenUp(Exception):
+    """It takes too long; its process has been told to end."""
+
+    def __init__(self, trying: asyncio.Future[None]) -> None:
+        super().__init__()
+        self.trying = trying
+        trying.add_done_callback(lambda ended: ended.cancelled() or ended.exception())  # nobody wants to know how
+
+
 def in_memory(placement: Placement) -> bool:
     """Whether its weights are there for who comes next, because an engine stands on them."""
     return placement.weights_key is not None and WEIGHTS.holds(placement.weights_key) > 0
 
 
-async def _ended_or_given_up(loading: asyncio.Future[Engine], resident: Resident) -> None:
+async def _ended_or_given_up(work: asyncio.Future[Any], resident: Resident) -> None:
     given_up = asyncio.ensure_future(resident.given_up.wait())
-    either: list[asyncio.Future[Any]] = [loading, given_up]
+    either: list[asyncio.Future[Any]] = [work, given_up]
     try:
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
     finally:

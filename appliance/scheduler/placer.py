@@ -294,7 +294,7 @@ def _holders(pinned: Pinned) -> list[str]:
 
 
 def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(f"'{name}'" for name in sorted(names))
+    return ", ".join(f"'{name}'" for name in sorted(set(names)))
 
 
 def _cost(leavers: Sequence[policy.Candidate]) -> tuple[int, int, int, float]:

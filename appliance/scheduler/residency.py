@@ -124,7 +124,9 @@ class Residency:
         self._room_changed()
 
     def give_up_load(self, resident: Resident, error: NotReady) -> None:
-        """Its load does not return: who waits for it is told now. What it holds stays booked until it does return."""
+        """Its load or its trial does not return: who waits for it is told now. What it holds stays booked until it does
+        return.
+        """
         deployment_id = resident.wanted.deployment_id
         log.error("the load of '%s' hangs: %s", resident.wanted.name, error.message)
         was_current = self._roster.drop(resident)
@@ -138,7 +140,7 @@ class Residency:
         resident.given_up.set()
         resident.fail_waiters(error)
         key = resident.placement.weights_key
-        if key is not None:
+        if key is not None and resident.is_read:  # a trial has touched nothing in this process
             # whoever comes next over these weights loads a copy of its own
             WEIGHTS.abandon(key)
             self._turn_back(key, resident, error)
@@ -149,9 +151,11 @@ class Residency:
     def _turn_back(self, key: str, hanging: Resident, error: NotReady) -> None:
         """Those whose turn over the same weights had not come: their room was reckoned with those weights in memory."""
         for behind in [r for r in self._roster.loading if r.placement.weights_key == key and not r.is_read]:
-            behind.turned_back = NotReady(
-                f"the load of '{hanging.wanted.name}' over the same weights hangs: {error.message}",
-                retry_after_seconds=error.retry_after_seconds,
+            behind.turn_back(
+                NotReady(
+                    f"the load of '{hanging.wanted.name}' over the same weights hangs: {error.message}",
+                    retry_after_seconds=error.retry_after_seconds,
+                )
             )
 
     def set_apart(self, resident: Resident) -> None:
@@ -207,13 +211,17 @@ class Residency:
         return self._clock.monotonic_seconds() - resident.loaded_seconds >= GOOD_SECONDS
 
     def retire(self, resident: Resident) -> None:
-        """Take a resident out of service; it unloads when its last lease ends, or as soon as it is loaded."""
+        """Take a resident out of service; it unloads when its last lease ends, or as soon as it is loaded. A load that
+        has not begun to read is called off.
+        """
         before, resident.state = resident.state, ResidentState.DRAINING
         if before is ResidentState.WAITING:
             self._leave_line(resident)
             resident.gone.set()
             return
         if before is ResidentState.LOADING:
+            if not resident.is_read:
+                resident.turn_back(NotReady(f"'{resident.wanted.name}' is no longer wanted in memory"))
             return
         self._roster.leaving.add(resident)
         if resident.leases == 0:

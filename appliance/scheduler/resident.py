@@ -13,7 +13,7 @@ from typing import Any
 from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError
-from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources
+from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources, Trial
 from appliance.scheduler.policy import Candidate, Head
 from appliance.scheduler.tenant import Tenant
 from appliance.store.digest import is_digest
@@ -92,12 +92,14 @@ class Resident(Tenant):
         """Failures in a row, of its deployment's engines, before this one was loaded."""
         self.checked_seconds = now_seconds
         """When the engine last answered the canary, or was loaded."""
+        self.trial: Trial | None = None
+        """What tries its load in another process now, in its turn over shared weights."""
         self.is_read = False
-        """Its backend has begun to load it: it no longer waits for its turn over shared weights."""
+        """Its backend has begun to load it: it no longer waits for its turn over shared weights, nor for a trial."""
         self.turned_back: ApplianceError | None = None
-        """Why its load is not begun when its turn comes."""
+        """Why its load is not begun when its turn comes, or its trial is over."""
         self.given_up = asyncio.Event()
-        """Its load does not return; nobody waits for it any more."""
+        """Its load or its trial does not return; nobody waits for it any more."""
         self.is_closing = False
         """Its engine is being closed."""
         self.trouble: str | None = None
@@ -139,6 +141,12 @@ class Resident(Tenant):
             waiter = self.waiters.popleft()
             if not waiter.done():
                 waiter.set_exception(error)
+
+    def turn_back(self, error: ApplianceError) -> None:
+        """Its load is not to begin; a trial ends."""
+        self.turned_back = error
+        if self.trial is not None:
+            self.trial.end()
 
     @property
     def measured_bytes(self) -> int | None:

@@ -29,7 +29,7 @@ from appliance.scheduler.keeping import Keeper
 from appliance.scheduler.leasing import Leasing
 from appliance.scheduler.ledger import Ledger
 from appliance.scheduler.line import Line
-from appliance.scheduler.load_watch import UNLOAD_SECONDS
+from appliance.scheduler.load_watch import UNLOAD_SECONDS, LoadTimes
 from appliance.scheduler.loading import Hooks, Loader
 from appliance.scheduler.needs import Needs
 from appliance.scheduler.placer import Placer
@@ -69,6 +69,7 @@ class Scheduler:
         self._failures = Failures(clock)
         self._admission = Admission(queue_limit)
         self.speeds = self._admission.speeds
+        self.load_times = LoadTimes()
         keeper = Keeper(ledger)
         loader = Loader(clock, keeper, self.needs, hooks or Hooks(), meter)
         self._residency = Residency(
@@ -79,13 +80,20 @@ class Scheduler:
             loader,
             room_changed=lambda: self._line.advance(),
             leave_line=lambda resident: self._line.leave(resident),
-            load_ended=lambda resident: self._upkeep.load_watch.ended(resident),
+            load_ended=self.load_times.ended,
         )
         room = Room(clock, self.rules, self.placer, keeper, self._roster, self._residency)
         self._line = Line(ledger, self.placer, keeper, room, self._start, self._refuse)
         self._bookings = Bookings(clock, ledger, self.gpus, self.placer, self._roster, self._line)
         self._upkeep = Upkeep(
-            clock, watch or Watch(), idle_seconds, self._roster, self._residency, self._failures, loader
+            clock,
+            watch or Watch(),
+            idle_seconds,
+            self._roster,
+            self._residency,
+            self._failures,
+            loader,
+            self.load_times,
         )
         self._planner = Planner(clock, self.rules, ledger, self.placer, self._roster, self._line)
         self._leasing = Leasing(

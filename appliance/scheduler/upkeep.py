@@ -8,7 +8,7 @@ from appliance.engines.base import Pulsing
 from appliance.scheduler import policy
 from appliance.scheduler.canary import Canary, Watch
 from appliance.scheduler.failures import Failures
-from appliance.scheduler.load_watch import LoadWatch
+from appliance.scheduler.load_watch import LoadTimes, LoadWatch
 from appliance.scheduler.loading import Loader, in_memory
 from appliance.scheduler.looks import Looks
 from appliance.scheduler.pulse import Pulses
@@ -29,6 +29,7 @@ class Upkeep:
         residency: Residency,
         failures: Failures,
         loader: Loader,
+        load_times: LoadTimes,
     ) -> None:
         self._clock = clock
         self._looks = Looks(clock)
@@ -39,15 +40,17 @@ class Upkeep:
         self._loader = loader
         self._canary = Canary(clock, watch, self._take_out_sick)
         self._pulses = Pulses(self._looks, watch)
-        self.load_watch = LoadWatch(self._looks, watch)
+        self._load_watch = LoadWatch(self._looks, watch, load_times)
 
     def sweep(self) -> None:
         """One look."""
         self._looks.look()
         self._let_go_of_ended()
-        for stalled in self.load_watch.look([r for r in self._roster.loading if r.is_read]):
+        too_long = self._load_watch.look_at_trials([r for r in self._roster.loading if r.trial is not None])
+        too_long += self._load_watch.look([r for r in self._roster.loading if r.is_read])
+        for stalled in too_long:
             self._residency.give_up_load(stalled.resident, NotReady(stalled.reason))
-        for stalled in self.load_watch.look_at_unloads([r for r in self._roster.leaving if r.is_closing]):
+        for stalled in self._load_watch.look_at_unloads([r for r in self._roster.leaving if r.is_closing]):
             self._residency.give_up_unload(stalled.resident, stalled.reason)
         for stalled in self._pulses.look([*self._roster.residents(), *self._roster.proving]):
             self._give_up(stalled.resident, NotReady(stalled.reason))

@@ -8,7 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from appliance.domain.models import Benchmark, BenchmarkPoint
-from appliance.lifecycle.benchmarks import speed_of, why_stale
+from appliance.lifecycle.benchmarks import load_times_of, speed_of, why_stale
+from appliance.scheduler.load_watch import LoadTime
 from appliance.scheduler.needs import key_of
 from tests.lifecycle.things import NOW
 from tests.support.fake_engine import FakeBackend, wanted
@@ -91,3 +92,14 @@ def test_a_stale_result_says_why(fields: dict[str, Any], words: tuple[str, ...])
 def test_a_result_holds_while_nothing_changes() -> None:
     """The same engine on the same machine: the figures hold."""
     assert why_stale(kept(), wanted("a", FakeBackend()), "cpu", MACHINE) is None
+
+
+def test_how_long_loads_took_on_this_machine() -> None:
+    """By engine and device, so that after a restart a load has the patience that it had before; not what another
+    machine took, from which the home was carried."""
+    here, there = kept(load_seconds=40.0), kept(load_seconds=900.0, machine="another")
+    on_gpu = kept(load_seconds=7.0, device="gpu0")
+    assert load_times_of([here, there, on_gpu], MACHINE) == [
+        LoadTime(kind=here.kind, device="cpu", seconds=40.0),
+        LoadTime(kind=here.kind, device="gpu0", seconds=7.0),
+    ]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from appliance.scheduler.resident import Wanted
+from tests.scheduler.hanging_machine import HangingMachine, HangingTurnsMachine
 from tests.scheduler.machine import SchedulerMachine
 from tests.support.fake_engine import FakeBackend, wanted
 
@@ -31,10 +32,23 @@ class GpuMachine(SchedulerMachine):
     gpus: ClassVar[dict[str, int]] = {"gpu0": 8, "gpu1": 14}
 
 
+class HangingGpuMachine(HangingMachine):
+    """What hangs on a machine with two GPUs."""
+
+    deployments: ClassVar[list[Wanted]] = GpuMachine.deployments
+    gpus: ClassVar[dict[str, int]] = GpuMachine.gpus
+
+
 MANY = settings(max_examples=15, stateful_step_count=40, deadline=None)
 SchedulerMachine.TestCase.settings = GpuMachine.TestCase.settings = MANY
+FEWER = settings(MANY, max_examples=6)
+HangingMachine.TestCase.settings = HangingGpuMachine.TestCase.settings = FEWER
+HangingTurnsMachine.TestCase.settings = FEWER
 TestScheduler = SchedulerMachine.TestCase
 TestSchedulerWithGpus = GpuMachine.TestCase
+TestHangingLoads = HangingMachine.TestCase
+TestHangingTurns = HangingTurnsMachine.TestCase
+TestHangingLoadsOnGpus = HangingGpuMachine.TestCase
 
 
 def test_steady_load_on_each_gpu_does_not_starve_a_split() -> None:

@@ -7,13 +7,15 @@ import threading
 from collections.abc import AsyncIterator
 
 import pytest
+from msgspec.structs import replace
 
 from appliance.domain.errors import ApplianceError, BadWeights, NotReady
 from appliance.engines.shared import WEIGHTS
 from appliance.scheduler.canary import Watch
 from appliance.scheduler.ledger import Budget, Ledger
-from appliance.scheduler.load_watch import SLOW_BYTES_PER_SECOND, TIMES_LONGER, UNLOAD_SECONDS
+from appliance.scheduler.load_watch import SLOW_BYTES_PER_SECOND, TIMES_LONGER, UNLOAD_SECONDS, LoadTime
 from appliance.scheduler.loading import Hooks
+from appliance.scheduler.needs import key_of
 from appliance.scheduler.resident import ResidentState
 from appliance.scheduler.scheduler import Scheduler
 from tests.scheduler.steps import few_turns, until
@@ -178,6 +180,87 @@ async def test_a_load_that_is_known_to_take_long(scheduler: Scheduler, clock: Fa
     with pytest.raises(NotReady, match="may take 45 s"):
         await task
     backend.gate.set()
+
+
+async def test_what_an_earlier_run_saw_counts_too(scheduler: Scheduler, clock: FakeClock) -> None:
+    """A load that is known from a kept benchmark may take a few times as long as it took then."""
+    backend = FakeBackend()
+    known = LoadTime(kind=key_of(wanted("a", backend)), device="cpu", seconds=15)
+    scheduler.load_times.recall([known, replace(known, seconds=1), replace(known, device="gpu0", seconds=99)])
+    task = await loading(scheduler, backend)
+    await look(scheduler, clock, int(TIMES_LONGER * 15) - 1)
+    assert not task.done()
+    await look(scheduler, clock, 1)
+    with pytest.raises(NotReady, match="may take 45 s"):
+        await task
+    backend.gate.set()
+
+
+async def trying(scheduler: Scheduler, backend: FakeBackend, name: str = "a") -> asyncio.Task[object]:
+    """A request whose load is on trial, and is not let go."""
+    backend.untried, backend.trial_gate = True, False
+    scheduler.want(wanted(name, backend))
+    task = asyncio.create_task(scheduler.acquire(name))
+    await until(lambda: backend.trials and backend.trials[-1].is_under_way)
+    scheduler.sweep()
+    return task
+
+
+async def test_a_trial_counts_against_no_load(scheduler: Scheduler, clock: FakeClock) -> None:
+    """However long it took, the load has its whole patience."""
+    backend = FakeBackend()
+    backend.gate.clear()
+    task = await trying(scheduler, backend)
+    await look(scheduler, clock, LOAD_SECONDS - 1)
+    backend.trials[0].let_go()
+    await until(lambda: backend.begun == 1)
+    scheduler.sweep()
+    await look(scheduler, clock, LOAD_SECONDS - 1)
+    assert not task.done()
+    backend.gate.set()
+    (await task).release()  # type: ignore[attr-defined]
+    assert scheduler.hung == []
+
+
+async def test_a_trial_that_hangs(scheduler: Scheduler, clock: FakeClock, told: Told) -> None:
+    """It is ended, nothing is loaded, and all who wait are told with the numbers; the deployment is tried again."""
+    backend = FakeBackend()
+    task = await trying(scheduler, backend)
+    await look(scheduler, clock, LOAD_SECONDS - 1)
+    assert not task.done()
+    await look(scheduler, clock, 1)
+    with pytest.raises(NotReady, match=r"the trial of its weights and .* for 20 s, and may take 20 s") as raised:
+        await task
+    assert raised.value.retry_after_seconds == 2
+    assert told.ended[-1] == ("a", raised.value)
+    await until(lambda: scheduler.ledger.reserved_bytes == 0)
+    assert (backend.trials[0].was_ended, backend.begun, scheduler.hung) == (True, 0, [])
+
+    clock.seconds += 2
+    backend.trial_gate = True
+    (await scheduler.acquire("a")).release()
+    assert (len(backend.trials), backend.begun) == (2, 1)
+
+
+async def test_a_trial_that_cannot_be_ended(scheduler: Scheduler, clock: FakeClock) -> None:
+    """What is left of it is shown as hanging and keeps its bytes; others over the same weights load meanwhile, and with
+    those that are in memory, for it holds nothing in this process."""
+    scheduler.ledger.set_budget("cpu", Budget(capacity_bytes=100))
+    base = FakeWeights("stuck on trial", 10)
+    stuck, other = FakeBackend(1, over=base), FakeBackend(2, over=base)
+    task = await trying(scheduler, stuck)
+    stuck.trials[0].is_stuck = True
+    scheduler.want(wanted("b", other))
+    behind = asyncio.create_task(scheduler.acquire("b"))
+    await look(scheduler, clock, LOAD_SECONDS)
+    with pytest.raises(NotReady, match="the trial"):
+        await task
+    (await behind).release()
+    assert [(r.state, r.wanted.name) for r in scheduler.hung] == [(ResidentState.HUNG, "a")]
+    assert scheduler.ledger.reserved_bytes == 10 + 1 + 2
+    stuck.trials[0].let_go()
+    await until(lambda: scheduler.ledger.reserved_bytes == 10 + 2)
+    assert (stuck.begun, scheduler.hung, base.loads) == (0, [], 1)
 
 
 async def test_large_weights_on_a_slow_disk(scheduler: Scheduler, clock: FakeClock) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self
 
-from appliance.domain.errors import ApplianceError, Internal
+from appliance.domain.errors import ApplianceError, Internal, NotReady
 from appliance.domain.inference import EmbeddingRequest, EmbeddingResult
 from appliance.domain.models import Card, ModelType, WeightsFormat
 from appliance.engines.base import RAM, EngineSpec, EngineStats, Need, Placement, Resources
@@ -73,6 +74,9 @@ class FakeEngine:
         self.device = placement.device
         self.failure: str | None = None
         self.closed = False
+        self.close_gate: threading.Event | None = None
+        """It closes when this is set."""
+        self._is_closing = False
         self._hold = hold
         self.asked = 0
         self.hangs = False
@@ -97,6 +101,10 @@ class FakeEngine:
     def stats(self) -> EngineStats:
         return EngineStats()
 
+    @property
+    def is_at_gate(self) -> bool:
+        return self._is_closing and self.close_gate is not None and not self.close_gate.is_set()
+
     def give_up(self, error: ApplianceError) -> None:
         self.given_up = error
         self._ended.set()
@@ -108,15 +116,53 @@ class FakeEngine:
     def close(self) -> None:
         if self.pulse is not None:
             raise Internal("the thread did not end")
+        if self.close_gate is not None:
+            self._is_closing = True
+            assert self.close_gate.wait(timeout=30)
         if self._hold is not None:
             self._hold.release()
         self.closed = True
 
 
+class FakeTrial:
+    """A trial of nothing, which ends when it is let go or told to end."""
+
+    def __init__(self, passed: Callable[[], None], error: ApplianceError | None) -> None:
+        self.error = error
+        self.is_stuck = False
+        """Its process does not even end when it is killed, like one that waits for a disk."""
+        self._is_running = False
+        self.was_ended = False
+        self._passed = passed
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        self._is_running = True
+        assert self._over.wait(timeout=30)
+        if self.was_ended:
+            raise NotReady("the trial was ended")
+        if self.error is not None:
+            raise self.error
+        self._passed()
+
+    def end(self) -> None:
+        self.was_ended = True
+        if not self.is_stuck:
+            self._over.set()
+
+    @property
+    def is_under_way(self) -> bool:
+        return self._is_running and not self._over.is_set()
+
+    def let_go(self) -> None:
+        self._over.set()
+
+
 class FakeBackend:
     """Loads ``FakeEngine``s of a given size, if need be over shared weights; a load waits while ``gate`` is shut.
 
-    With more layers than one it may be laid out over several devices.
+    With more layers than one it may be laid out over several devices. What is ``untried`` has a trial before its first
+    load, which waits while ``trial_gate`` is shut.
     """
 
     version = "0"
@@ -131,7 +177,16 @@ class FakeBackend:
         self.hangs = False
         """Its engines hang in their first step."""
         self.begun = 0
+        self._loading = 0
+        self.close_gate: threading.Event | None = None
+        """That of its engines."""
         self.loads: list[FakeEngine] = []
+        self.untried = False
+        self.trial_gate = True
+        """Open."""
+        self.trials_are_stuck = False
+        self.trial_error: ApplianceError | None = None
+        self.trials: list[FakeTrial] = []
 
     def check(self, spec: EngineSpec) -> None:
         pass
@@ -149,13 +204,34 @@ class FakeBackend:
             layers=self.layers,
         )
 
+    @property
+    def at_gate(self) -> int:
+        """Loads that wait there."""
+        return 0 if self.gate.is_set() else self._loading
+
+    def trial(self, spec: EngineSpec) -> FakeTrial | None:
+        if not self.untried:
+            return None
+        trial = FakeTrial(self._passed, self.trial_error)
+        trial.is_stuck = self.trials_are_stuck
+        self.trials.append(trial)
+        if self.trial_gate:
+            trial.let_go()
+        return trial
+
+    def _passed(self) -> None:
+        self.untried = False
+
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> FakeEngine:
         self.begun += 1
+        self._loading += 1
         assert self.gate.wait(timeout=30)
+        self._loading -= 1
         if self.error is not None:
             raise self.error
         hold = WEIGHTS.load(placement.weights_key or self.over.key, self.over.load) if self.over is not None else None
         engine = FakeEngine(spec.slots, hold, placement)
+        engine.close_gate = self.close_gate
         if self.hangs:
             engine.hangs, engine.pulse = True, 0
         self.loads.append(engine)

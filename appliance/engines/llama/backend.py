@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 from appliance.domain.errors import InvalidParameter, WrongWeights
 from appliance.domain.inference import MAX_IMAGE_PIXELS
 from appliance.domain.models import IMAGE, Card, ModelType, Parameters, WeightsFormat
-from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources
+from appliance.engines.base import RAM, Engine, EngineSpec, Need, Placement, Resources, Trial
 from appliance.engines.shared import key_of
 from appliance.engines.trial import TRIAL_CONTEXT_TOKENS
 
@@ -84,12 +84,13 @@ class Sizes(Struct, frozen=True, kw_only=True):
 class LlamaBackend:
     """``appliance.engines.base.Backend`` for GGUF.
 
-    ``trial`` loads weights and adapter that were not seen together yet before this process does, in one that nobody
-    needs: weights were tried when they were imported, an adapter alone cannot be. Without it nothing is tried.
+    ``make_trial`` is for weights and adapter that were not seen together yet: weights were tried when they were
+    imported, an adapter alone cannot be. It is given the spec and what to call when that has passed. Without it nothing
+    is tried.
     """
 
-    def __init__(self, trial: Callable[[EngineSpec], None] | None = None) -> None:
-        self._trial = trial
+    def __init__(self, make_trial: Callable[[EngineSpec, Callable[[], None]], Trial] | None = None) -> None:
+        self._make_trial = make_trial
         self._tried: set[tuple[Path, Path]] = set()
 
     @cached_property
@@ -162,27 +163,43 @@ class LlamaBackend:
             grows=bool(seen),
         )
 
+    def trial(self, spec: EngineSpec) -> Trial | None:
+        """The smallest engine of weights and adapter, once for each pair since the start; None after it has passed.
+
+        Raises WrongWeights, InvalidParameter.
+        """
+        self.check(spec)
+        if self._make_trial is None or spec.adapter is None or (spec.weights, spec.adapter) in self._tried:
+            return None
+        pair = (spec.weights, spec.adapter)
+        return self._make_trial(_smallest(spec), lambda: self._tried.add(pair))
+
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
         """Make the engine where it is placed; blocks. Raises BadWeights, WrongWeights, CannotFit."""
         self.check(spec)
-        self._try(spec)
         from appliance.engines.llama.runtime import Model  # here only: it loads the native library
 
-        model = Model(spec.weights, spec.adapter, placement)
+        model = Model(spec.weights, spec.adapter, placement, mapped=spec.mapped)
         try:
             return _text_engine(model, spec) if spec.model_type in TEXT_TYPES else _pooled_engine(model, spec)
         except BaseException:
             model.close()
             raise
 
-    def _try(self, spec: EngineSpec) -> None:
-        if self._trial is None or spec.adapter is None or (spec.weights, spec.adapter) in self._tried:
-            return
-        context_tokens = min(TRIAL_CONTEXT_TOKENS, _sizes(spec).context_length_tokens)
-        self._trial(
-            structs.replace(spec, parameters={"context_length": context_tokens}, slots=1, resources=Resources())
-        )
-        self._tried.add((spec.weights, spec.adapter))
+
+def _smallest(spec: EngineSpec) -> EngineSpec:
+    """What proves weights and adapter in RAM, and takes no more of it there than the engine itself, weights apart."""
+    sizes = _sizes(spec)
+    context_tokens = min(TRIAL_CONTEXT_TOKENS, sizes.context_length_tokens)
+    parameters: Parameters = {
+        "context_length": context_tokens,
+        "cache_tokens": context_tokens,
+        "cache_type": sizes.cache_type,
+        "draft_tokens": 0,
+        "prefix_tokens": 0,
+        "threads": sizes.threads,
+    }
+    return structs.replace(spec, parameters=parameters, slots=1, resources=Resources(), mapped=True)
 
 
 def _text_engine(model: Model, spec: EngineSpec) -> Engine:

@@ -76,6 +76,9 @@ class OnnxBackend:
             grows=settings.device == "cuda" or settings.images is not None,
         )
 
+    def trial(self, spec: EngineSpec) -> None:
+        """Nothing: the weights were tried when they were imported, and there is nothing beside them."""
+
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
         """Make the engine where it is placed; blocks. Raises InvalidParameter, WrongWeights, BadWeights, CannotFit."""
         from appliance.engines.onnx.engines import load_engine  # here only: brings the native libraries with it

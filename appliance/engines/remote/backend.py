@@ -72,6 +72,9 @@ class RemoteBackend:
         """No bytes: the weights are on another machine."""
         return Need(weights_bytes=0)
 
+    def trial(self, spec: EngineSpec) -> None:
+        """Nothing: no native code sees what comes from elsewhere."""
+
     def load(self, spec: EngineSpec, placement: Placement = RAM) -> Engine:
         """An engine for a model that the upstream serves right now; blocks.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -276,20 +277,87 @@ def test_threads_default_to_the_cores_this_process_may_use() -> None:
     assert 1 <= usable_cores() <= len(os.sched_getaffinity(0))
 
 
-def test_an_adapter_and_its_weights_load_in_a_process_of_their_own_first(weights: Path, tmp_path: Path) -> None:
-    """Once for each pair, before this process loads it; weights alone were tried when they were imported."""
-    tried: list[EngineSpec] = []
-    backend = LlamaBackend(tried.append)
-    adapter = write_adapter(tmp_path / "a.gguf", 1.0)
-    for asked in (spec(weights), spec(weights, adapter=adapter), spec(weights, adapter=adapter, slots=2)):
-        backend.load(asked).close()
-    assert [(each.weights, each.adapter, each.slots) for each in tried] == [(weights, adapter, 1)]
+class TrialOfNothing:
+    """A double: it passes without a process."""
+
+    def __init__(self, spec: EngineSpec, passed: Callable[[], None]) -> None:
+        self.spec, self.run = spec, passed
+
+    def end(self) -> None:
+        pass
 
 
-def test_what_fails_there_is_not_loaded_here(weights: Path, bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The real process refuses an adapter of other weights; this one never sees it, however often it is asked."""
-    monkeypatch.setattr("appliance.engines.llama.runtime.Model", None)
+def test_an_adapter_and_its_weights_are_tried_once(tmp_path: Path) -> None:
+    """Each pair has a trial until one has passed; weights alone were tried when they were imported."""
+    backend = LlamaBackend(TrialOfNothing)
+    adapter, other = (write_adapter(tmp_path / name, 1.0) for name in ("a.gguf", "b.gguf"))
+    assert backend.trial(spec()) is None
+    assert backend.trial(spec(adapter=adapter)) is not None
+    trial = backend.trial(spec(adapter=adapter))
+    assert trial is not None
+    trial.run()
+    assert backend.trial(spec(adapter=adapter, slots=2)) is None
+    assert backend.trial(spec(adapter=other)) is not None
+    assert LlamaBackend().trial(spec(adapter=adapter)) is None
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"context_length": 16, "cache_tokens": 16, "prefix_tokens": 0, "draft_tokens": 0}, {"cache_type": "q8_0"}],
+    ids=["as it comes", "as small as it goes", "with a quantized cache"],
+)
+def test_a_trial_takes_no_more_than_the_load(tmp_path: Path, parameters: Parameters) -> None:
+    """Its room is that of the load, which is booked: one sequence, and a context that is never the longer one, on as
+    many threads; its weights are pages of the file. It goes to RAM, wherever the load goes."""
+    backend = LlamaBackend(TrialOfNothing)
+    asked = spec(adapter=write_adapter(tmp_path / "a.gguf", 1.0), parameters=parameters, head_width=32)
+    asked = msgspec.structs.replace(asked, resources=Resources(gpus=1, cpus=1))
+    trial = backend.trial(asked)
+    assert isinstance(trial, TrialOfNothing)
+    tried, whole = backend.estimate(trial.spec), backend.estimate(asked)
+    assert (trial.spec.weights, trial.spec.adapter, trial.spec.slots) == (asked.weights, asked.adapter, 1)
+    assert tried.cache_bytes <= whole.cache_bytes
+    assert tried.compute_bytes <= whole.compute_bytes
+    assert tried.adapter_bytes == whole.adapter_bytes
+    assert (tried.prefix_bytes, trial.spec.mapped, trial.spec.resources) == (0, True, Resources())
+    assert _sizes(trial.spec).threads == _sizes(asked).threads
+
+
+def test_what_cannot_be_served_is_not_tried(tmp_path: Path) -> None:
+    """It is refused before any process starts."""
+    backend = LlamaBackend(TrialOfNothing)
+    with pytest.raises(InvalidParameter, match="context_length"):
+        backend.trial(spec(adapter=write_adapter(tmp_path / "a.gguf", 1.0), parameters={"context_length": 9999}))
+
+
+def test_an_adapter_of_other_weights_does_not_pass(weights: Path, bert: Path) -> None:
+    """The real process refuses it, however often it is asked."""
     backend = all_backends()[BackendName.LLAMA.value]
     for _ in range(2):
+        trial = backend.trial(spec(weights, adapter=bert))
+        assert trial is not None
         with pytest.raises(BadWeights, match="adapter"):
-            backend.load(spec(weights, adapter=bert))
+            trial.run()
+
+
+def test_an_adapter_of_these_weights_passes(weights: Path, tmp_path: Path) -> None:
+    """In the real process; after that there is nothing to try."""
+    backend = all_backends()[BackendName.LLAMA.value]
+    adapted = spec(weights, adapter=write_adapter(tmp_path / "a.gguf", 1.0))
+    trial = backend.trial(adapted)
+    assert trial is not None
+    trial.run()
+    assert backend.trial(adapted) is None
+
+
+def test_mapped_weights_are_pages_of_their_file(weights: Path, tmp_path: Path) -> None:
+    """Nothing is copied into the order that the processor likes best, which would take as much memory once more."""
+    from appliance.engines.llama.runtime import Model
+    from appliance.engines.llama.runtime.quantizer import quantize_file
+
+    path = tmp_path / "q4_0.gguf"
+    quantize_file(weights, path, "q4_0", 1, lambda done, of: None)
+    model = Model(path, mapped=True)
+    held_mib = model._hold.weights.account.weights_mib["cpu"]
+    model.close()
+    assert 0 < held_mib <= path.stat().st_size / 2**20 + 0.01

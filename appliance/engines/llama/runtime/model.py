@@ -20,12 +20,16 @@ from appliance.engines.shared import WEIGHTS, key_of
 
 
 class _Weights:
-    """A file's C model in one layout, one in the process, shared by every ``Model`` over it."""
+    """A file's C model in one layout, one in the process, shared by every ``Model`` over it.
 
-    def __init__(self, path: Path, placement: Placement) -> None:
+    ``mapped``: no copy in the order that the processor computes fastest in; the file's own pages serve.
+    """
+
+    def __init__(self, path: Path, placement: Placement, *, mapped: bool) -> None:
         usable = gpus()
         check_gpus(placement, usable)
         parameters = c.llama_model_default_params()
+        parameters.use_extra_bufts = not mapped
         kept = place(parameters, placement, usable, c.LLAMA_MAX_DEVICES)
         with listening() as lines:
             self.handle = c.llama_model_load_from_file(str(path).encode(), parameters)
@@ -57,10 +61,13 @@ def not_loaded(path: Path, placement: Placement) -> ApplianceError:
 class Model:
     """One engine's hold on loaded weights, and the adapter that is its own. Close its contexts first."""
 
-    def __init__(self, path: Path, adapter: Path | None = None, placement: Placement = RAM) -> None:
+    def __init__(
+        self, path: Path, adapter: Path | None = None, placement: Placement = RAM, *, mapped: bool = False
+    ) -> None:
         self.placement = placement
-        key = key_on(key_of(WeightsFormat.GGUF, path), placement.layout)
-        self._hold = WEIGHTS.load(key, lambda: _Weights(path, placement))
+        options = {"mapped": 1} if mapped else {}
+        key = key_on(key_of(WeightsFormat.GGUF, path, **options), placement.layout)
+        self._hold = WEIGHTS.load(key, lambda: _Weights(path, placement, mapped=mapped))
         self._model: Any = self._hold.weights.handle
         self._adapter: Any = None
         self.vocabulary = Vocabulary(self._model)
