@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -90,13 +91,13 @@ def _summed(output: str) -> list[bytes]:
     ]
 
 
-_AXIS: dict[str, npt.NDArray[np.int64]] = {"tokens": np.array([1]), "last": np.array([2])}
+_AXIS: dict[str, npt.NDArray[Any]] = {"tokens": np.array([1]), "last": np.array([2])}
 
 
 def _write(
     folder: Path,
     nodes: Sequence[bytes],
-    constants: Mapping[str, npt.NDArray[np.generic]],
+    constants: Mapping[str, npt.NDArray[Any]],
     output: tuple[str, Sequence[int | str]],
     *,
     pooling: str | None = None,
