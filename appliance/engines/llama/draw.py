@@ -23,6 +23,7 @@ from appliance.domain.inference import Sampling
 Floats: TypeAlias = npt.NDArray[np.float32]
 Doubles: TypeAlias = npt.NDArray[np.float64]
 Places: TypeAlias = npt.NDArray[np.intp]
+Bools: TypeAlias = npt.NDArray[np.bool_]
 
 LEAST_TEMPERATURE = 1e-9
 """Below it no two logits that differ in float32 are drawn for each other, and float32 runs out of numbers."""
@@ -191,12 +192,52 @@ def _draw_each(draws: Sequence[Draw], rows: Rows) -> list[int | Internal]:
         return [_place_at(each, draw.point() * float(each[-1])) for draw, each in zip(draws, sums, strict=True)]
     steepness = np.array([draw.steepness for draw in draws], dtype=np.float32)
     bounds = _relative(rows.peaks, rows.best[:, np.newaxis], steepness[:, np.newaxis])
-    return [_Hat(rows, row, bounds[row], draw).draw_place() for row, draw in enumerate(draws)]
+    stand_out = bounds >= _NEAR_WEIGHT
+    flat = _flat_rows(rows, stand_out)
+    found: dict[int, int] = dict(zip(flat.tolist(), _draw_flat(draws, rows, flat, bounds), strict=True))
+    for row, draw in enumerate(draws):
+        if row not in found:
+            found[row] = _Hat(rows, row, bounds[row], stand_out[row], draw).draw_place()
+    return [found[row] for row in range(len(draws))]
 
 
 def _draw_alone(draw: Draw, logits: Floats) -> int | Internal:
     rows = Rows(logits)
     return _draw_each([draw], rows)[0] if np.isfinite(rows.best[0]) else no_number()
+
+
+def _flat_rows(rows: Rows, stand_out: Bools) -> Places:
+    """Rows in which too many groups stand out, so that none does, and that are groups only."""
+    if rows.ungrouped.shape[1]:
+        return _NO_PLACES
+    return np.flatnonzero(np.count_nonzero(stand_out, axis=1) > _MOST_NEAR_GROUPS)
+
+
+def _draw_flat(draws: Sequence[Draw], rows: Rows, numbers: Places, bounds: Floats) -> list[int]:
+    """A place in each of these rows, all at once: every place is a far one (``_Hat``).
+
+    ``bounds``: rows x groups, the weights of the groups' peaks.
+    """
+    sums = bounds[numbers].astype(np.float64).cumsum(axis=1)
+    found = np.empty(len(numbers), dtype=np.intp)
+    left = np.arange(len(numbers))
+    while len(left):
+        of_left = numbers[left]
+        points, lines, chances = np.stack([draws[row].points() for row in of_left.tolist()], axis=1)
+        points *= sums[left, -1:]
+        pairs = zip(sums[left], points, strict=True)
+        groups = np.array([each.searchsorted(wanted, side="right") for each, wanted in pairs])
+        np.minimum(groups, rows.groups - 1, out=groups)
+        places = (lines * _LINES).astype(np.intp) * rows.groups + groups
+        row = of_left[:, np.newaxis]
+        steepness = np.array([[draws[each].steepness] for each in of_left.tolist()])
+        accepted = chances < _relative(rows.logits[row, places], rows.peaks[row, groups], steepness)
+        first = accepted.argmax(axis=1)
+        one = np.arange(len(left))
+        is_found = accepted[one, first]
+        found[left[is_found]] = places[one, first][is_found]
+        left = left[~is_found]
+    return found.tolist()
 
 
 class _Hat:
@@ -208,11 +249,10 @@ class _Hat:
 
     __slots__ = ("_bounds", "_draw", "_near", "_near_groups", "_near_weight", "_row", "_rows")
 
-    def __init__(self, rows: Rows, row: int, bounds: Floats, draw: Draw) -> None:
+    def __init__(self, rows: Rows, row: int, bounds: Floats, stand_out: Bools, draw: Draw) -> None:
         """``bounds``: the weights of the groups' peaks; they are changed."""
         self._rows, self._row, self._draw, self._bounds = rows, row, draw, bounds
         self._near_groups, self._near = _NO_PLACES, _NO_SUMS
-        stand_out = bounds >= _NEAR_WEIGHT
         if np.count_nonzero(stand_out) <= _MOST_NEAR_GROUPS:
             self._near_groups = np.flatnonzero(stand_out)
             bounds[self._near_groups] = 0.0
@@ -222,8 +262,6 @@ class _Hat:
 
     def draw_place(self) -> int:
         """A place by its probability."""
-        if not self._near_weight:
-            return self._propose(0.0, self._bounds.cumsum(dtype=np.float64))
         point = self._draw.point() * (self._near_weight + float(self._bounds.sum(dtype=np.float64)) * _LINES)
         if point < self._near_weight:  # as most often where the model is sure
             return self._near_place(point)
