@@ -4,7 +4,8 @@ Each sequence owes tokens: those it has (``length``) minus those that were compu
 
 1. Every sequence that owes one token gets it, so that running streams never stall behind a long prompt.
 2. No room for rule 1: the youngest sequences are preempted until there is.
-3. What is left of the budget goes to those that owe more, in arrival order, in chunks as large as room allows.
+3. What is left of the budget goes to those that owe more, in arrival order, in chunks as large as room allows. A rest
+   that would be a small step of its own comes along.
 4. If rule 3 alone has work and no room for a single token, the youngest is preempted in favour of the oldest.
 """
 
@@ -13,6 +14,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from msgspec import Struct
+
+LEAST_PIECE_TOKENS = 64
+"""Of a prompt: fewer take about as long by themselves, for all weights are read and attention is not tiled for them."""
 
 
 class Debt(Struct, frozen=True):
@@ -49,15 +53,19 @@ class Plan(Struct, frozen=True):
         return sum(share.tokens for share in self.shares)
 
 
-def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int) -> Plan:
-    """Plan a step for sequences in arrival order. Raises nothing: with any debt and any cell it makes progress."""
+def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int, most_tokens: int) -> Plan:
+    """Plan a step for sequences in arrival order. Raises nothing: with any debt and any cell it makes progress.
+
+    ``most_tokens``: what a batch can hold, at least the budget. A step is larger than its budget by less than
+    ``LEAST_PIECE_TOKENS``.
+    """
     running = list(debts)
     preempted: list[int] = []
     while len(running) > 1 and not _fits(running, budget_tokens, free_cells):
         youngest = running.pop()
         preempted.append(youngest.key)
         free_cells += youngest.held_cells
-    return Plan(tuple(_shares(running, budget_tokens, free_cells)), tuple(preempted))
+    return Plan(tuple(_shares(running, budget_tokens, min(most_tokens, free_cells))), tuple(preempted))
 
 
 def _fits(running: Sequence[Debt], budget_tokens: int, free_cells: int) -> bool:
@@ -66,17 +74,26 @@ def _fits(running: Sequence[Debt], budget_tokens: int, free_cells: int) -> bool:
     return free_cells >= max(1, min(singles, budget_tokens))
 
 
-def _shares(running: Sequence[Debt], budget_tokens: int, free_cells: int) -> list[Share]:
-    left = min(budget_tokens, free_cells)
+def _shares(running: Sequence[Debt], budget_tokens: int, room_tokens: int) -> list[Share]:
+    left = min(budget_tokens, room_tokens)
     singles = [Share(debt.key, 1) for debt in running if debt.owed_tokens == 1][:left]
     shares = list(singles)
     left -= len(singles)
+    room_tokens -= len(singles)
     for debt in running:
-        if left and debt.owed_tokens > 1:
-            tokens = min(debt.owed_tokens, left)
+        if left <= 0:
+            break
+        if debt.owed_tokens > 1:
+            tokens = _piece(debt.owed_tokens, left, room_tokens)
             shares.append(Share(debt.key, tokens))
             left -= tokens
+            room_tokens -= tokens
     return shares
+
+
+def _piece(owed_tokens: int, left_tokens: int, room_tokens: int) -> int:
+    is_rest_small = owed_tokens < left_tokens + LEAST_PIECE_TOKENS
+    return owed_tokens if is_rest_small and owed_tokens <= room_tokens else min(owed_tokens, left_tokens)
 
 
 def may_admit(needed_cells: int, running: int, free_cells: int) -> bool:
@@ -90,26 +107,24 @@ class Budget:
     With nobody streaming a step is as large as a batch can be. Otherwise the speed of the last large steps decides.
     """
 
-    LEAST_TOKENS = 64
-    """Of a prompt, in a step: with fewer, the streams beside it cost more than they gain."""
-
     def __init__(self, most_tokens: int, step_seconds: float) -> None:
-        self._most_tokens = most_tokens
+        self.most_tokens = most_tokens
+        """What a batch can hold."""
         self._step_seconds = step_seconds
         self._tokens_per_second: float | None = None
 
     def tokens(self, streaming: int) -> int:
         """The budget when so many sequences wait for their next token."""
         if not streaming:
-            return self._most_tokens
+            return self.most_tokens
         if self._tokens_per_second is None:
-            return min(self._most_tokens, streaming + self.LEAST_TOKENS)
+            return min(self.most_tokens, streaming + LEAST_PIECE_TOKENS)
         fitting = int(self._tokens_per_second * self._step_seconds)
-        return max(min(fitting, self._most_tokens), min(streaming + self.LEAST_TOKENS, self._most_tokens))
+        return max(min(fitting, self.most_tokens), min(streaming + LEAST_PIECE_TOKENS, self.most_tokens))
 
     def learn(self, tokens: int, seconds: float) -> None:
         """Note what a step took. Small steps say little about large ones."""
-        if tokens < self.LEAST_TOKENS or seconds <= 0:
+        if tokens < LEAST_PIECE_TOKENS or seconds <= 0:
             return
         rate = tokens / seconds
         known = self._tokens_per_second

@@ -140,9 +140,10 @@ class TextStepper:
 
     def _advance(self, plan: Plan) -> None:
         way = self._passes.way(plan)
+        is_for_streams = any(sequence.is_streaming for sequence in self._running)
         computed_tokens, seconds = 0, 0.0
         for part in parts(plan, way):
-            if computed_tokens and not self._may_go_on(computed_tokens, part):
+            if computed_tokens and not is_for_streams and not self._may_go_on(computed_tokens, part):
                 break
             tokens, took = self._pass(part)
             computed_tokens += tokens
@@ -154,9 +155,9 @@ class TextStepper:
                 self._step_times.learn(plan.tokens, seconds)
 
     def _may_go_on(self, computed_tokens: int, part: Many[Share]) -> bool:
-        """Whether the step may grow by this part, for those too who have had their first token in this very step."""
+        """Whether a step planned without streams may grow by this part, for those who stream since it began."""
         streaming = sum(sequence.is_streaming for sequence in self._running)
-        return computed_tokens + sum(share.tokens for share in part) <= self._budget.tokens(streaming)
+        return not streaming or computed_tokens + sum(share.tokens for share in part) <= self._budget.tokens(streaming)
 
     def _pass(self, shares: Many[Share]) -> tuple[int, float]:
         """Compute a part of a plan and pass on what it says; tokens computed and the seconds that this took."""
@@ -287,7 +288,7 @@ class TextStepper:
                 if s.id is not None and (owed := s.owed_before_look if s.looks else s.owed)
             ]
             budget = self._budget.tokens(sum(sequence.is_streaming for sequence in placed))
-            plan = plan_step(debts, budget, self._ledger.free_cells)
+            plan = plan_step(debts, budget, self._ledger.free_cells, self._budget.most_tokens)
             if not plan.preempted:
                 return plan
             for arrival in plan.preempted:

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.batcher import LEAST_PIECE_TOKENS, Budget, Debt, Plan, Share, may_admit, plan_step
+
+BATCH_TOKENS = 512
 
 
 @pytest.mark.parametrize(
@@ -15,16 +17,24 @@ from appliance.engines.llama.batcher import Budget, Debt, Plan, Share, may_admit
         ([], 64, 100, Plan(())),
         ([Debt(1, 1, 9), Debt(2, 1, 9)], 64, 100, Plan((Share(1, 1), Share(2, 1)))),
         ([Debt(1, 500, 0), Debt(2, 1, 9)], 64, 1000, Plan((Share(2, 1), Share(1, 63)))),
-        ([Debt(1, 40, 0), Debt(2, 40, 0)], 64, 1000, Plan((Share(1, 40), Share(2, 24)))),
+        ([Debt(1, 40, 0), Debt(2, 400, 0)], 64, 1000, Plan((Share(1, 40), Share(2, 24)))),
+        ([Debt(1, 40, 0), Debt(2, 40, 0), Debt(3, 40, 0)], 64, 1000, Plan((Share(1, 40), Share(2, 40)))),
+        ([Debt(1, 127, 0)], 64, 1000, Plan((Share(1, 127),))),
+        ([Debt(1, 128, 0)], 64, 1000, Plan((Share(1, 64),))),
+        ([Debt(1, 127, 0)], 64, 100, Plan((Share(1, 64),))),
+        ([Debt(1, 1, 9), Debt(2, 512, 0)], 512, 1000, Plan((Share(1, 1), Share(2, 511)))),
         ([Debt(1, 500, 0)], 64, 10, Plan((Share(1, 10),))),
         ([Debt(1, 1, 9), Debt(2, 1, 9), Debt(3, 1, 7)], 64, 2, Plan((Share(1, 1), Share(2, 1)), (3,))),
         ([Debt(1, 5, 9), Debt(2, 5, 9)], 64, 0, Plan((Share(1, 5),), (2,))),
     ],
-    ids=["nobody", "singles", "streams-first", "arrival-order", "small-room", "preempt-youngest", "no-room-to-prefill"],
+    ids=[
+        *("nobody", "singles", "streams-first", "arrival-order", "small-rest", "largest-rest", "large-rest"),
+        *("rest-without-room", "rest-beyond-the-batch", "small-room", "preempt-youngest", "no-room-to-prefill"),
+    ],
 )
 def test_a_situation_has_one_plan(debts: list[Debt], budget: int, free: int, expected: Plan) -> None:
-    """Streams first, prompts in chunks by arrival, the youngest gives way."""
-    assert plan_step(debts, budget, free) == expected
+    """Streams first, prompts in chunks by arrival and none that leaves a small rest, the youngest gives way."""
+    assert plan_step(debts, budget, free, BATCH_TOKENS) == expected
 
 
 debts = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 200)), min_size=1, max_size=12).map(
@@ -34,11 +44,13 @@ debts = st.lists(st.tuples(st.integers(1, 300), st.integers(0, 200)), min_size=1
 
 @given(debts, st.integers(1, 256), st.integers(0, 600))
 def test_a_plan_stays_within_budget_room_and_debt(all_debts: list[Debt], budget: int, free: int) -> None:
-    """No plan computes more than the budget, the room after preemption, or what a sequence owes."""
-    plan = plan_step(all_debts, budget, free)
+    """No plan computes more than the budget and a small rest, the batch, the room after preemption, or what is owed."""
+    batch = min(2 * budget, BATCH_TOKENS)
+    plan = plan_step(all_debts, budget, free, batch)
     owed = {debt.key: debt.owed_tokens for debt in all_debts}
     held = {debt.key: debt.held_cells for debt in all_debts}
-    assert plan.tokens <= min(budget, free + sum(held[key] for key in plan.preempted))
+    assert plan.tokens <= min(batch, free + sum(held[key] for key in plan.preempted))
+    assert plan.tokens < budget + LEAST_PIECE_TOKENS
     assert all(0 < share.tokens <= owed[share.key] for share in plan.shares)
     assert len({share.key for share in plan.shares}) == len(plan.shares)
     assert not {share.key for share in plan.shares} & set(plan.preempted)
@@ -47,7 +59,7 @@ def test_a_plan_stays_within_budget_room_and_debt(all_debts: list[Debt], budget:
 @given(debts, st.integers(1, 256), st.integers(1, 600))
 def test_a_plan_makes_progress_while_there_is_room(all_debts: list[Debt], budget: int, free: int) -> None:
     """With a cell free, somebody computes something, and the oldest is never preempted."""
-    plan = plan_step(all_debts, budget, free)
+    plan = plan_step(all_debts, budget, free, BATCH_TOKENS)
     assert plan.tokens > 0
     assert all_debts[0].key not in plan.preempted
 
