@@ -25,6 +25,7 @@ import msgspec
 
 from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, InvalidParameter, NotReady, WrongWeights
 from appliance.engines.base import Backend, EngineSpec
+from appliance.engines.llama import kernels
 from appliance.engines.probe import probe
 
 TIMEOUT_SECONDS = 600
@@ -78,6 +79,7 @@ class ChildTrial:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "LC_ALL": "C.UTF-8",
             "CUDA_VISIBLE_DEVICES": "",
+            kernels.SETTING: os.environ.get(kernels.SETTING, ""),
         }
         with self._lock:
             if self._ended:

@@ -15,6 +15,7 @@ import llama_cpp.llama_cpp as c
 import numpy as np
 import numpy.typing as npt
 
+from appliance.engines.llama import kernels
 from appliance.engines.llama.offload import gpus_of
 
 log = logging.getLogger("appliance.llama")
@@ -107,7 +108,8 @@ def initialise() -> None:
 
     The portable build puts its variants in ``site-packages/bin`` and nothing loads them by itself. They must be
     registered with ``libggml.so.0``, the copy that libllama is linked to; ``libggml.so`` beside it is a second copy
-    with a registry of its own. Other builds have no such folder and need nothing.
+    with a registry of its own. Other builds have no such folder and need nothing. Our own kernels come first, so that
+    the variants find them.
     """
     global _ready
     with _initialised:
@@ -116,6 +118,7 @@ def initialise() -> None:
         c.llama_log_set(_log_callback, None)
         variants = Path(sysconfig.get_paths()["platlib"]) / "bin"
         if GGML is not LIBRARY and any(variants.glob("libggml-cpu*.so")):
+            kernels.load()
             load = GGML.ggml_backend_load_all_from_path
             load.restype, load.argtypes = None, [ctypes.c_char_p]
             load(str(variants).encode())
