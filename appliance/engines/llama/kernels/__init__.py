@@ -1,6 +1,7 @@
-"""Matrix products of our own, in the place of llama.cpp's on processors where they are faster.
+"""Kernels of our own, in the place of llama.cpp's on processors where they are faster: matrix products, attention.
 
-``matmul.c`` says how they compute and how they come to be called. Here it is decided whether they take part.
+``matmul.c`` and ``attention.c`` say how they compute, ``plugin.c`` how they come to be called. Here it is decided
+whether they take part.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any, Final
 log = logging.getLogger("appliance.llama")
 
 SETTING: Final = "APPLIANCE_KERNELS"
-"""Environment variable: ``llama.cpp`` leaves every product to llama.cpp, here and in trials of weights."""
+"""Environment variable: ``llama.cpp`` leaves everything to llama.cpp, here and in trials of weights."""
 LLAMA_CPP: Final = "llama.cpp"
 NEEDED: Final = ("avx2", "fma", "f16c")
 VNNI: Final = ("avx_vnni", "avx512_vnni")
-"""Dot products of bytes in one instruction: with them llama.cpp's kernels are as good."""
+"""Dot products of bytes in one instruction: llama.cpp uses them, and nobody has compared ours with that yet."""
 _FOLDER: Final = Path(__file__).parent
 
 _library: Any = None
@@ -33,27 +34,27 @@ def load() -> None:
     """
     global _library
     against = reason_against(platform.machine(), processor_flags(), os.environ.get(SETTING, ""))
-    files = sorted(_FOLDER.glob("_matmul*.so"))
+    files = sorted(_FOLDER.glob("_kernels*.so"))
     if against is None and not files:
         against = "the appliance's were not compiled when it was installed"
     if against is not None:
-        log.info("matrix products are computed by llama.cpp's kernels: %s", against)
+        log.info("llama.cpp's own kernels compute: %s", against)
         return
     _library = ctypes.CDLL(str(files[0]), mode=ctypes.RTLD_GLOBAL)
-    _library.appliance_matmul_computed.restype = ctypes.c_ulonglong
+    _library.appliance_kernels_computed.restype = ctypes.c_ulonglong
     use(True)
-    log.info("matrix products are computed by the appliance's own kernels")
+    log.info("the appliance's kernels compute")
 
 
 def use(wanted: bool) -> None:
-    """Have products computed here, or left to llama.cpp; from the next one on, in the whole process."""
+    """Have them compute, or llama.cpp's; from the next operation on, in the whole process."""
     if _library is not None:
-        _library.appliance_matmul_enable(ctypes.c_bool(wanted))
+        _library.appliance_kernels_enable(ctypes.c_bool(wanted))
 
 
 def computed() -> int | None:
-    """How many products were computed here; None where the kernels take no part."""
-    return None if _library is None else int(_library.appliance_matmul_computed())
+    """How many operations they computed; None where they take no part."""
+    return None if _library is None else int(_library.appliance_kernels_computed())
 
 
 def reason_against(machine: str, flags: Set[str], setting: str) -> str | None:
@@ -65,7 +66,7 @@ def reason_against(machine: str, flags: Set[str], setting: str) -> str | None:
     if missing := [flag for flag in NEEDED if flag not in flags]:
         return f"this processor has no {', '.join(missing)}"
     if has := [flag for flag in VNNI if flag in flags]:
-        return f"this processor has {has[0]}, with which they are as fast"
+        return f"this processor has {has[0]}, which they do not use"
     return None
 
 

@@ -17,36 +17,11 @@
  * Each sum runs over k in one order, whatever the number of columns: within each of the two ways, what a sequence gets
  * does not depend on how many others are computed beside it.
  */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <pthread.h>
-#include <stdatomic.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#define EXPORT __attribute__((visibility("default")))
-
-/* ggml.h: enum ggml_type */
-enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
-
-/* ggml-cpu-impl.h: struct ggml_compute_params of llama.cpp as llama-cpp-python 0.3.36 carries it */
-struct params {
-    int ith, nth;
-    size_t work_size;
-    void *work;
-    void *threadpool;
-    bool use_reference;
-};
-
-typedef bool sgemm(const struct params *, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
-                   int64_t ldb, void *c, int64_t ldc, int a_type, int b_type, int c_type);
+#include "kernels.h"
 
 enum {
     ROWS = 4,            /* of weights at once */
     COLUMNS = 3,         /* 4 x 3 sums: with what is multiplied they fill the 16 registers */
-    LANES = 8,           /* floats in a register */
     DEPTH = 1024,        /* of k at once: 16 KiB of weights as floats stay in the first cache */
     WIDTH = 48,          /* columns at once: their activations stay in the second */
     MANY_COLUMNS = 8,    /* from here on floats are faster than bytes */
@@ -61,9 +36,8 @@ struct q8_0 {
     int8_t weights[Q8_BLOCK];
 };
 
-
 /* Weights as floats: for each 8 of k, 8 of each of the four rows. */
-typedef float Panel[DEPTH / LANES][ROWS][LANES] __attribute__((aligned(64)));
+typedef float Panel[DEPTH / 8][ROWS][8] __attribute__((aligned(64)));
 
 struct layout { /* of weights of one type */
     void (*unpack)(const void *row, int64_t k0, int depth, Panel panel, int place);
@@ -94,15 +68,8 @@ struct byte_product {
 };
 
 #if defined(__x86_64__)
-#include <immintrin.h>
-
-#define AVX2 __attribute__((target("avx2,fma,f16c")))
-#define INLINE static inline __attribute__((always_inline)) AVX2
-#define UNROLL _Pragma("GCC unroll 16")
 
 typedef __m256 Sums[WIDTH][ROWS];
-
-INLINE float half(uint16_t bits) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
 
 /* ---- a row of weights, from k0 on, into its place in the panel ---- */
 
@@ -153,16 +120,6 @@ static const struct layout *layout_of(int type) {
 }
 
 /* ---- floats: four rows by up to three columns ---- */
-
-/* The sums of four registers' lanes. */
-INLINE __m128 four_sums(const __m256 *lanes) {
-    __m128 s[ROWS];
-    UNROLL for (int r = 0; r < ROWS; r++)
-        s[r] = _mm_add_ps(_mm256_castps256_ps128(lanes[r]), _mm256_extractf128_ps(lanes[r], 1));
-    const __m128 low = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
-    const __m128 high = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
-    return _mm_add_ps(_mm_movelh_ps(low, high), _mm_movehl_ps(high, low));
-}
 
 INLINE void put(float *c, __m128 sums, int rows) {
     if (rows == ROWS) {
@@ -316,34 +273,8 @@ static void multiply_byte_rows(const struct byte_product *p, int64_t from, int64
 
 /* ---- in ggml's place ---- */
 
-struct backend { /* what the plug-in has that calls here */
-    sgemm *multiply;
-    void (*barrier)(void *threadpool);
-    void (*set_chunk)(void *threadpool, int chunk);
-    int (*next_chunk)(void *threadpool, int chunks);
-};
-
-static struct backend ggml;
-static pthread_once_t once = PTHREAD_ONCE_INIT;
-static const void *_Atomic caller;
-static atomic_bool enabled;
-static atomic_ullong computed;
-
-static void find_backend(void) {
-    Dl_info where;
-    if (!dladdr(atomic_load(&caller), &where)) return;
-    void *plugin = dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD);
-    if (!plugin) return;
-    ggml.multiply = (sgemm *)dlsym(plugin, "llamafile_sgemm");
-    ggml.barrier = (void (*)(void *))dlsym(plugin, "ggml_barrier");
-    ggml.set_chunk = (void (*)(void *, int))dlsym(plugin, "ggml_threadpool_chunk_set");
-    ggml.next_chunk = (int (*)(void *, int))dlsym(plugin, "ggml_threadpool_chunk_add");
-}
-
-static bool can_share_work(void) { return ggml.barrier && ggml.set_chunk && ggml.next_chunk; }
-
 static bool are_floats(const struct layout *layout, int64_t n, int64_t k, int b_type) {
-    return layout && b_type == TYPE_F32 && n >= layout->least_columns && k * layout->block % LANES == 0;
+    return layout && b_type == TYPE_F32 && n >= layout->least_columns && k * layout->block % 8 == 0;
 }
 
 static bool are_bytes(const struct layout *layout, int64_t n, int64_t k, int a_type, int b_type) {
@@ -363,43 +294,32 @@ static int64_t chunk_of(int64_t m, int64_t row_bytes, int threads) {
  */
 EXPORT bool llamafile_sgemm(const struct params *params, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda,
                             const void *b, int64_t ldb, void *c, int64_t ldc, int a_type, int b_type, int c_type) {
-    if (!atomic_load_explicit(&caller, memory_order_relaxed)) atomic_store(&caller, __builtin_return_address(0));
-    pthread_once(&once, find_backend);
-    const bool ours = atomic_load_explicit(&enabled, memory_order_relaxed) && can_share_work() && c_type == TYPE_F32;
-    const struct layout *layout = ours ? layout_of(a_type) : NULL;
+    const struct plugin *ggml = plugin_at(__builtin_return_address(0));
+    const struct layout *layout = kernels_compute(params, ggml) && c_type == TYPE_F32 ? layout_of(a_type) : NULL;
     const bool floats = are_floats(layout, n, k, b_type), bytes = are_bytes(layout, n, k, a_type, b_type);
     if (!floats && !bytes)
-        return ggml.multiply && ggml.multiply(params, m, n, k, a, lda, b, ldb, c, ldc, a_type, b_type, c_type);
+        return ggml->multiply && ggml->multiply(params, m, n, k, a, lda, b, ldb, c, ldc, a_type, b_type, c_type);
     const int64_t chunk = chunk_of(m, lda * layout->bytes, params->nth);
-    if (params->ith == 0) {
-        ggml.set_chunk(params->threadpool, params->nth);
-        atomic_fetch_add_explicit(&computed, 1, memory_order_relaxed);
-    }
-    ggml.barrier(params->threadpool);
-    for (int64_t at = params->ith * chunk; at < m; at = ggml.next_chunk(params->threadpool, 1) * chunk) {
+    begin_pieces(params, ggml);
+    for (int64_t at = params->ith * chunk; at < m; at = ggml->next_chunk(params->threadpool, 1) * chunk) {
         const int64_t end = at + chunk < m ? at + chunk : m;
         if (floats)
-            multiply_rows(&(struct product){n, k * layout->block, a, lda * layout->bytes, b, ldb, c, ldc, layout}, at, end);
+            multiply_rows(&(struct product){n, k * layout->block, a, lda * layout->bytes, b, ldb, c, ldc, layout}, at,
+                          end);
         else
             multiply_byte_rows(&(struct byte_product){n, k, a, lda, b, ldb, c, ldc}, at, end);
     }
-    ggml.barrier(params->threadpool); /* before the next product sets its first chunk */
+    ggml->barrier(params->threadpool); /* before the next product sets its first chunk */
     return true;
 }
 
 /* ---- for Python ---- */
 
-/* Whether products are computed here; the caller knows that the processor can. */
-EXPORT void appliance_matmul_enable(bool wanted) { atomic_store(&enabled, wanted); }
-
-/* How many products were computed here. */
-EXPORT unsigned long long appliance_matmul_computed(void) { return atomic_load(&computed); }
-
 /* One product of floats by this thread alone; k in weights, lda in bytes. False: not with weights of this type. */
 EXPORT bool appliance_matmul_floats(int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, int a_type,
                                     const float *b, int64_t ldb, float *c, int64_t ldc) {
     const struct layout *layout = layout_of(a_type);
-    if (!layout || k % layout->block || k % LANES) return false;
+    if (!layout || k % layout->block || k % 8) return false;
     multiply_rows(&(struct product){n, k, a, lda, b, ldb, c, ldc, layout}, 0, m);
     return true;
 }

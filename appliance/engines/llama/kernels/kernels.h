@@ -1,0 +1,80 @@
+/* What the kernels share: ggml's structures, the plug-in whose place they take, and words for AVX2. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+/* ggml.h: enum ggml_type */
+enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
+
+/* ggml-cpu-impl.h: struct ggml_compute_params, of llama.cpp as llama-cpp-python 0.3.36 carries it; so are those below */
+struct params {
+    int ith, nth;
+    size_t work_size;
+    void *work;
+    void *threadpool;
+    bool use_reference;
+};
+
+/* ggml.h: struct ggml_tensor. ne: sizes, nb: strides in bytes */
+struct tensor {
+    int type;
+    void *buffer;
+    int64_t ne[4];
+    size_t nb[4];
+    int op;
+    int32_t op_params[16];
+    int32_t flags;
+    struct tensor *src[10];
+    struct tensor *view_src;
+    size_t view_offs;
+    char *data;
+    char name[64];
+    void *extra;
+    char padding[8];
+};
+
+typedef bool sgemm(const struct params *, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
+                   int64_t ldb, void *c, int64_t ldc, int a_type, int b_type, int c_type);
+typedef void attention(const struct params *, struct tensor *);
+
+struct plugin { /* ggml's processor backend: what is called instead of these, or with them */
+    sgemm *multiply;
+    attention *attend;
+    void (*barrier)(void *threadpool);
+    void (*set_chunk)(void *threadpool, int chunk);
+    int (*next_chunk)(void *threadpool, int chunks);
+};
+
+/* The plug-in that calls from there; all of it is NULL where it was not found. Any thread may ask. */
+const struct plugin *plugin_at(const void *caller);
+
+/* Whether kernels are to compute, and `plugin` has what threads need to share work. */
+bool kernels_compute(const struct params *, const struct plugin *plugin);
+
+/* Every thread of the pool calls it: the pieces of work begin. */
+void begin_pieces(const struct params *, const struct plugin *plugin);
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define AVX2 __attribute__((target("avx2,fma,f16c")))
+#define INLINE static inline __attribute__((always_inline)) AVX2
+#define UNROLL _Pragma("GCC unroll 16")
+
+enum { LANES = 8 }; /* floats in a register */
+
+/* The sums of four registers' lanes. */
+INLINE __m128 four_sums(const __m256 lanes[4]) {
+    __m128 s[4];
+    UNROLL for (int r = 0; r < 4; r++)
+        s[r] = _mm_add_ps(_mm256_castps256_ps128(lanes[r]), _mm256_extractf128_ps(lanes[r], 1));
+    const __m128 low = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
+    const __m128 high = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
+    return _mm_add_ps(_mm_movelh_ps(low, high), _mm_movehl_ps(high, low));
+}
+
+INLINE float half(uint16_t bits) { return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(bits))); }
+#endif

@@ -1,0 +1,279 @@
+"""Own matrix kernels: what they compute, on which processors they take part, and that they do."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+import pytest
+from gguf import GGMLQuantizationType as Type
+from hypothesis import given
+from hypothesis import strategies as st
+
+import models_store
+from appliance.engines.llama import kernels
+from appliance.engines.llama.runtime import Batch, Context, ContextOptions, Model, initialise
+from tests.engines.llama.kernels.compiled import BUILT, computes
+
+Floats = npt.NDArray[np.float32]
+
+TYPES = {Type.Q8_0: 32, Type.F16: 8, Type.BF16: 8}
+"""Types of weights, and what k is a multiple of."""
+
+
+class Kernels:
+    """The compiled functions, typed: one product by the calling thread."""
+
+    def __init__(self) -> None:
+        self._library = ctypes.CDLL(str(BUILT[0]))
+        self._library.appliance_matmul_floats.restype = ctypes.c_bool
+        self._library.appliance_matmul_bytes.restype = ctypes.c_bool
+
+    def floats(self, weights: npt.NDArray[np.uint8], kind: int, columns: Floats) -> Floats | None:
+        """Weights (m rows of bytes) times activations (n, k), as (n, m); None: not computed here."""
+        m, (n, k), out = len(weights), columns.shape, _poisoned(len(columns), len(weights))
+        done = self._library.appliance_matmul_floats(
+            *_integers(m, n, k), _at(weights), *_integers(weights.shape[1]), kind, _at(columns), *_integers(k),
+            _at(out), *_integers(m),
+        )  # fmt: skip
+        return out if done else None
+
+    def bytes(self, weights: npt.NDArray[np.uint8], columns: npt.NDArray[np.uint8]) -> Floats | None:
+        """Q8_0 weights (m rows) times Q8_0 activations (n rows), as (n, m); None: not computed here."""
+        m, n, blocks = len(weights), len(columns), weights.shape[1] // 34
+        out = _poisoned(n, m)
+        done = self._library.appliance_matmul_bytes(
+            *_integers(m, n, blocks), _at(weights), *_integers(blocks), _at(columns), *_integers(blocks), _at(out),
+            *_integers(m),
+        )  # fmt: skip
+        return out if done else None
+
+
+def _integers(*values: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(value) for value in values]
+
+
+def _at(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    return ctypes.c_void_p(array.ctypes.data)
+
+
+def _poisoned(n: int, m: int) -> Floats:
+    return np.full((n, m), np.nan, dtype=np.float32)
+
+
+@pytest.fixture(scope="module")
+def products() -> Kernels:
+    return Kernels()
+
+
+def _numbers(seed: int, rows: int, k: int) -> Floats:
+    return np.random.default_rng(seed).standard_normal((rows, k), dtype=np.float32)
+
+
+def _packed(numbers: Floats, kind: Type) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(gguf.quants.quantize(numbers, kind)).view(np.uint8)
+
+
+def _exact(weights: npt.NDArray[np.uint8], kind: Type, columns: Floats) -> tuple[npt.NDArray[np.float64], Any]:
+    """The product in double precision, and what rounding in single may change of it."""
+    rows = gguf.quants.dequantize(weights, kind).astype(np.float64)
+    by = columns.astype(np.float64)
+    return by @ rows.T, 2e-6 * (np.abs(by) @ np.abs(rows).T) + 1e-12
+
+
+# ---- what they compute -------------------------------------------------------------------------------------------
+
+
+@computes
+@given(
+    kind=st.sampled_from(sorted(TYPES)),
+    m=st.integers(1, 41),
+    n=st.integers(1, 101),
+    parts=st.integers(1, 40),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_weights_as_floats_give_the_exact_product_but_for_rounding(
+    products: Kernels, kind: Type, m: int, n: int, parts: int, seed: int
+) -> None:
+    """Whatever the numbers of rows, of columns and of k, with rows and columns left over and k beyond one panel."""
+    weights, columns = _packed(_numbers(seed, m, parts * TYPES[kind]), kind), _numbers(seed + 1, n, parts * TYPES[kind])
+    got = products.floats(weights, kind, columns)
+    exact, rounding = _exact(weights, kind, columns)
+    assert got is not None
+    assert (np.abs(got - exact) <= rounding).all()
+
+
+@computes
+@given(m=st.integers(1, 41), n=st.integers(1, 7), blocks=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
+def test_weights_and_activations_as_bytes_give_the_product_of_what_the_bytes_stand_for(
+    products: Kernels, m: int, n: int, blocks: int, seed: int
+) -> None:
+    """For up to seven columns, which is what bytes are for."""
+    weights, columns = (
+        _packed(_numbers(seed, m, blocks * 32), Type.Q8_0),
+        _packed(_numbers(seed + 1, n, blocks * 32), Type.Q8_0),
+    )
+    got = products.bytes(weights, columns)
+    exact, rounding = _exact(weights, Type.Q8_0, gguf.quants.dequantize(columns, Type.Q8_0))
+    assert got is not None
+    assert (np.abs(got - exact) <= rounding).all()
+
+
+@computes
+def test_the_largest_bytes_do_not_overflow(products: Kernels) -> None:
+    """Pairs of them are added in 16 bits: weights of -128, which no quantizer makes, by 127 just fit."""
+    weights, columns = np.zeros((1, 34), dtype=np.uint8), np.zeros((1, 34), dtype=np.uint8)
+    weights[:, 1] = columns[:, 1] = 0x3C  # a scale of 1
+    weights[:, 2:], columns[:, 2:] = 0x80, 0x7F
+    got = products.bytes(weights, columns)
+    assert got is not None
+    assert got[0, 0] == -128 * 127 * 32
+
+
+@computes
+@pytest.mark.parametrize("kind", sorted(TYPES))
+def test_a_column_is_the_same_whatever_stands_beside_it(products: Kernels, kind: Type) -> None:
+    """Bit for bit: an answer does not depend on who else is served in the step."""
+    weights, columns = _packed(_numbers(1, 9, 2080), kind), _numbers(2, 100, 2080)
+    whole = products.floats(weights, kind, columns)
+    assert whole is not None
+    for first, count in ((0, 1), (0, 2), (3, 4), (50, 50), (99, 1)):
+        alone = products.floats(weights, kind, np.ascontiguousarray(columns[first : first + count]))
+        assert alone is not None
+        assert np.array_equal(alone, whole[first : first + count])
+
+
+@computes
+def test_a_column_of_bytes_is_the_same_whatever_stands_beside_it(products: Kernels) -> None:
+    """Bit for bit, for one column to seven."""
+    weights, columns = _packed(_numbers(1, 9, 2080), Type.Q8_0), _packed(_numbers(2, 7, 2080), Type.Q8_0)
+    alone = [products.bytes(weights, columns[i : i + 1].copy()) for i in range(7)]
+    for count in range(1, 8):
+        together = products.bytes(weights, columns[:count].copy())
+        assert together is not None
+        assert np.array_equal(together, np.concatenate(alone[:count]))  # type: ignore[arg-type]
+
+
+@computes
+def test_what_they_cannot_compute_they_leave_alone(products: Kernels) -> None:
+    """Other types, a k that fills no register, more columns of bytes than they are for: llama.cpp goes on."""
+    weights, columns = _packed(_numbers(1, 4, 64), Type.Q4_0), _numbers(2, 8, 64)
+    assert products.floats(weights, Type.Q4_0, columns) is None
+    assert products.floats(_packed(_numbers(1, 4, 60), Type.F16), Type.F16, _numbers(2, 8, 60)) is None
+    assert products.bytes(_packed(_numbers(1, 4, 64), Type.Q8_0), _packed(columns, Type.Q8_0)) is None
+    assert (
+        products.bytes(_packed(_numbers(1, 4, 32 * 1025), Type.Q8_0), _packed(_numbers(2, 1, 32 * 1025), Type.Q8_0))
+        is None
+    )
+
+
+# ---- where they take part ----------------------------------------------------------------------------------------
+
+AVX2 = {"avx2", "fma", "f16c", "sse2"}
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "setting", "words"),
+    [
+        ("x86_64", AVX2, "", None),
+        ("x86_64", AVX2 | {"avx512f"}, "", None),
+        ("x86_64", AVX2, "llama.cpp", "APPLIANCE_KERNELS says so"),
+        ("x86_64", AVX2 - {"fma", "f16c"}, "", "no fma, f16c"),
+        ("x86_64", AVX2 | {"avx512_vnni"}, "", "has avx512_vnni"),
+        ("x86_64", AVX2 | {"avx_vnni"}, "", "has avx_vnni"),
+        ("aarch64", set(), "", "none for aarch64"),
+        ("x86_64", set(), "", "no avx2, fma, f16c"),
+    ],
+)
+def test_they_take_part_with_avx2_and_without_vnni(
+    machine: str, flags: set[str], setting: str, words: str | None
+) -> None:
+    """And unless an operator says otherwise; where not, the reason is told."""
+    reason = kernels.reason_against(machine, flags, setting)
+    assert reason is None if words is None else words in str(reason)
+
+
+def test_flags_are_those_of_the_first_processor(tmp_path: Path) -> None:
+    """As Linux lists them; a machine that lists none has none."""
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nflags\t\t: fpu avx2 fma\n\nprocessor\t: 1\nflags\t\t: fpu\n")
+    (tmp_path / "other").write_text("processor\t: 0\nFeatures\t: fp asimd\n")
+    assert kernels.processor_flags(tmp_path / "cpuinfo") == {"fpu", "avx2", "fma"}
+    assert kernels.processor_flags(tmp_path / "other") == frozenset()
+    assert kernels.processor_flags(tmp_path / "none") == frozenset()
+
+
+# ---- that they do ------------------------------------------------------------------------------------------------
+
+
+def _takes_part() -> bool:
+    initialise()
+    return kernels.computed() is not None
+
+
+STARTER = Path(models_store.__file__).parent / "weights" / "starter-chat.gguf"
+"""Its weights are Q8_0."""
+
+
+@pytest.fixture
+def both_ways() -> Iterator[Any]:
+    """Switches the kernels; afterwards they take part again."""
+    if not _takes_part():
+        pytest.skip("llama.cpp's kernels compute on this machine")
+    yield kernels.use
+    kernels.use(True)
+
+
+def _logits(tokens: int, threads: int) -> Floats:
+    """After a prompt, and after one more token."""
+    model = Model(STARTER)
+    options = ContextOptions(cells_tokens=256, sequences=1, batch_tokens=256, threads=threads)
+    context = Context(model, options)
+    try:
+        batch: Batch = context.batch
+        rows = []
+        for start, ids in ((0, range(tokens)), (tokens, [7])):
+            batch.clear()
+            batch.add(0, start, np.array(ids, dtype=np.int32), want_last=True)
+            assert context.decode()
+            rows.append(context.logits(1)[0].copy())
+        return np.stack(rows)
+    finally:
+        context.close()
+        model.close()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("tokens", [1, 3, 8, 50])
+def test_llama_cpp_computes_with_them_and_says_what_it_says_without(both_ways: Any, tokens: int, threads: int) -> None:
+    """For few columns and many, with threads that share the rows; what llama.cpp rounds to bytes is the difference."""
+    before = kernels.computed()
+    ours = _logits(tokens, threads)
+    between = kernels.computed()
+    both_ways(False)
+    theirs = _logits(tokens, threads)
+    assert before is not None
+    assert between is not None
+    assert between > before
+    assert kernels.computed() == between
+    assert np.linalg.norm(ours - theirs) <= 0.05 * np.linalg.norm(theirs)
+
+
+def test_an_operator_can_leave_all_to_llama_cpp() -> None:
+    """With an environment variable, for the whole process."""
+    script = (
+        "import sys; from pathlib import Path; from appliance.engines.llama import kernels; "
+        "from appliance.engines.llama.runtime import Model; Model(Path(sys.argv[1])).close(); print(kernels.computed())"
+    )
+    environment = {**os.environ, kernels.SETTING: kernels.LLAMA_CPP}
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(STARTER)], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "None"
