@@ -444,12 +444,12 @@ with_outcome() { # KEY, FOLDER WITH THE PACKAGE: the key, and who could not comp
     if has_kernels "$2"; then say "$1"; else say "$1 without kernels by ${c_compiler:-no compiler}"; fi
 }
 
-compiling() { # COMMAND…: so that what is compiled depends on source and compiler alone, and has no path of Python's in it
+compiling() { # PIP…: what is compiled depends on source and compiler alone, and names no folder of Python's
     (
         unset CFLAGS CPPFLAGS LDFLAGS
-        export CC="${c_compiler:-cc}" LDSHARED="${c_compiler:-cc} -shared"
-        # shellcheck disable=SC2016 # the warning's own backticks
-        export PYTHONWARNINGS='ignore:`[tool.setuptools.ext-modules]`' # is still experimental
+        export CC="${c_compiler:-${CC:-cc}}"
+        export LDSHARED="$CC -shared"
+        export PYTHONWARNINGS=ignore # setuptools' advice to whoever wrote pyproject.toml
         "$@" --log "$scratch/kernels-build.log"
     )
     mv "$scratch/kernels-build.log" "$cache/"
@@ -457,16 +457,16 @@ compiling() { # COMMAND…: so that what is compiled depends on source and compi
 
 why_no_kernels() {
     if [ -z "$c_compiler" ]; then
-        printf "no C compiler%s" "${CC:+ $CC}"
+        printf "no C compiler%s" "${CC:+ named $CC}"
     else
-        printf "%s did not compile the matrix kernels (its words: %s)" "$c_compiler" "$cache/kernels-build.log"
+        printf "%s did not compile them, see %s" "$c_compiler" "$cache/kernels-build.log"
     fi
 }
 
 note_missing_kernels() { # FOLDER WITH THE PACKAGE; for other processors there are none to miss
     if has_kernels "$1" || [ "$(uname -m)" != x86_64 ]; then return; fi
-    note "$(why_no_kernels): llama.cpp's own matrix kernels serve. For faster ones:" \
-        "sudo apt-get install -y build-essential, and run this again"
+    note "the matrix kernels of llama.cpp serve, without the project's faster ones: $(why_no_kernels)." \
+        "With a compiler (sudo apt-get install -y build-essential) the next run makes them"
 }
 
 ensure_editable_project() {
@@ -599,7 +599,8 @@ ensure_finetuning_payload() { # FOLDER: an unpacked and checked bundle
 
 source_key() {
     find appliance tui models_store pyproject.toml requirements*.lock -type f -not -path '*/__pycache__/*' \
-        -not -path '*/weights/starter-embed/*' -not -name '*.so' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | key_of
+        -not -path '*/weights/starter-embed/*' -not -name '*.so' -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum | key_of
 }
 
 build_project_wheel() { # FOLDER: from a copy, so that the checkout stays as it is; the same bytes every time
@@ -630,9 +631,10 @@ ensure_packaged_project() {
 }
 
 check_kernels() { # WHEEL: refuse one that would make every installation from the bundle slower, and nobody would know
-    if [ "$(uname -m)" != x86_64 ] || "$python" -m zipfile --list "$1" | grep -q "^$KERNELS.*\.so "; then return; fi
-    die "the bundle would lack the project's matrix kernels: $(why_no_kernels)." \
-        "Where they compile it can be made: sudo apt-get install -y build-essential, and run this again"
+    if [ "$(uname -m)" != x86_64 ]; then return; fi
+    if [ "$("$python" -m zipfile --list "$1" | grep -c "^$KERNELS.*\.so ")" -gt 0 ]; then return; fi
+    die "a bundle without the project's matrix kernels would make every installation slower: $(why_no_kernels)." \
+        "Run this again with a compiler (sudo apt-get install -y build-essential)"
 }
 
 make_bundle() {
