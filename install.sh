@@ -14,6 +14,8 @@ readonly UNIT=/etc/systemd/system/appliance.service
 readonly VENV_DISK_MIB=1500 BUILD_DISK_MIB=1500 WHEELS_DISK_MIB=500
 readonly TORCH_VERSION=2.13.0 TORCH_DISK_MIB=1000                # for the download; with CUDA it takes 4 GB, see below
 readonly PAYLOAD_MANIFEST=MANIFEST.sha256
+readonly KERNELS=appliance/engines/llama/kernels/_matmul         # compiled with the project; how the file's name ends
+                                                                 # is setuptools' choice
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly ROOT
 
@@ -40,6 +42,7 @@ Options
 
 Environment
   PYTHON             the Python to use (default: the newest of 3.11 to 3.14 in PATH)
+  CC                 the C compiler for the project's matrix kernels (default: cc, gcc or clang, the first in PATH)
   APPLIANCE_CACHE    where wheels are kept (default: ${XDG_CACHE_HOME:-~/.cache}/model-appliance)
 
 The first run downloads about 450 MB and compiles llama.cpp (about 12 minutes on 2 cores). Fine-tuning adds 250 MB with
@@ -53,6 +56,7 @@ changes=0
 say() { printf '%s\n' "$*"; }
 in_place() { printf '  in place  %s\n' "$*"; }
 doing() { printf '  ........  %s\n' "$*"; }
+note() { printf '  note      %s\n' "$*"; }
 changed() {
     changes=$((changes + 1))
     printf '  changed   %s\n' "$*"
@@ -197,6 +201,20 @@ older() { [ "$1" != "$2" ] && [ "$(printf '%s\n%s\n' "$1" "$2" | sort -V | head 
 check_compiler() {
     if [ -n "${CXX:-}" ] || command -v c++ g++ clang++ >/dev/null; then return; fi
     die "no C++ compiler, and llama.cpp must be compiled once: sudo apt-get install -y build-essential"
+}
+
+c_compiler=""
+
+find_c_compiler() { # sets c_compiler; without one the project is installed all the same, see note_missing_kernels
+    local candidates candidate
+    candidates=(cc gcc clang)
+    if [ -n "${CC:-}" ]; then candidates=("$CC"); fi
+    for candidate in "${candidates[@]}"; do
+        if command -v "${candidate%% *}" >/dev/null; then
+            c_compiler="$candidate"
+            return
+        fi
+    done
 }
 
 check_disk() { # FOLDER MIB WHAT
@@ -420,17 +438,51 @@ ensure_starter_wheel() {
     record_digests "$starter_wheels"
 }
 
-ensure_editable_project() {
-    local want
-    want="$(cat pyproject.toml requirements.lock | key_of)"
-    if stamp_is "$stamps/project" "$want" && [ -x "$venv/bin/appliance" ]; then
-        in_place "$venv/bin/appliance"
-        return
+has_kernels() { compgen -G "$1/$KERNELS*.so" >/dev/null; } # FOLDER WITH THE PACKAGE
+
+with_outcome() { # KEY, FOLDER WITH THE PACKAGE: the key, and who could not compile the kernels where they are missing
+    if has_kernels "$2"; then say "$1"; else say "$1 without kernels by ${c_compiler:-no compiler}"; fi
+}
+
+compiling() { # PIP…: what is compiled depends on source and compiler alone, and names no folder of Python's
+    (
+        unset CFLAGS CPPFLAGS LDFLAGS
+        export CC="${c_compiler:-${CC:-cc}}"
+        export LDSHARED="$CC -shared"
+        export PYTHONWARNINGS=ignore # setuptools' advice to whoever wrote pyproject.toml
+        "$@" --log "$scratch/kernels-build.log"
+    )
+    mv "$scratch/kernels-build.log" "$cache/"
+}
+
+why_no_kernels() {
+    if [ -z "$c_compiler" ]; then
+        printf "no C compiler%s" "${CC:+ named $CC}"
+    else
+        printf "%s did not compile them, see %s" "$c_compiler" "$cache/kernels-build.log"
     fi
-    pip_install_from "$scratch" --no-build-isolation --editable .
-    rm -f "$stamps/payload"
-    stamp "$stamps/project" "$want"
-    changed "installed this checkout: $venv/bin/appliance"
+}
+
+note_missing_kernels() { # FOLDER WITH THE PACKAGE; for other processors there are none to miss
+    if has_kernels "$1" || [ "$(uname -m)" != x86_64 ]; then return; fi
+    note "the matrix kernels of llama.cpp serve, without the project's faster ones: $(why_no_kernels)." \
+        "With a compiler (sudo apt-get install -y build-essential) the next run makes them"
+}
+
+ensure_editable_project() {
+    local key
+    key="$(find appliance -name '*.[ch]' -print0 | LC_ALL=C sort -z | xargs -0 cat pyproject.toml requirements.lock |
+        key_of)"
+    if stamp_is "$stamps/project" "$(with_outcome "$key" .)" && [ -x "$venv/bin/appliance" ]; then
+        in_place "$venv/bin/appliance"
+    else
+        rm -f "$KERNELS"*.so # of another source, if they do not compile now
+        compiling pip_install_from "$scratch" --no-build-isolation --editable .
+        rm -f "$stamps/payload"
+        stamp "$stamps/project" "$(with_outcome "$key" .)"
+        changed "installed this checkout: $venv/bin/appliance"
+    fi
+    note_missing_kernels .
 }
 
 ensure_test_packages() {
@@ -547,33 +599,42 @@ ensure_finetuning_payload() { # FOLDER: an unpacked and checked bundle
 
 source_key() {
     find appliance tui models_store pyproject.toml requirements*.lock -type f -not -path '*/__pycache__/*' \
-        -not -path '*/weights/starter-embed/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | key_of
+        -not -path '*/weights/starter-embed/*' -not -name '*.so' -print0 |
+        LC_ALL=C sort -z | xargs -0 sha256sum | key_of
 }
 
 build_project_wheel() { # FOLDER: from a copy, so that the checkout stays as it is; the same bytes every time
     local copy="$scratch/source"
     mkdir -p "$copy" "$1"
-    tar --create --exclude=__pycache__ --exclude='*.egg-info' \
+    tar --create --exclude=__pycache__ --exclude='*.egg-info' --exclude='*.so' \
         appliance tui models_store pyproject.toml README.md | tar --extract --directory "$copy"
     ensure_starters "$copy"
-    PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 "$venv/bin/python" -m pip --isolated wheel -qq \
+    PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 compiling "$venv/bin/python" -m pip --isolated wheel -qq \
         --no-input --no-deps --no-index --no-build-isolation --wheel-dir "$1" "$copy"
 }
 
 ensure_packaged_project() {
-    local want
-    want="$(source_key)"
-    if stamp_is "$stamps/project" "$want"; then
+    local key packages="$venv/lib/python$python_version/site-packages"
+    key="$(source_key)"
+    if stamp_is "$stamps/project" "$(with_outcome "$key" "$packages")"; then
         in_place "$venv/bin/appliance"
-        return
+    else
+        build_project_wheel "$scratch/project"
+        record_digests "$scratch/project"
+        hashed_lines "$scratch/project" >"$scratch/project.lock"
+        pip_install_from "$scratch/project" --force-reinstall --require-hashes --requirement "$scratch/project.lock"
+        rm -f "$stamps/payload"
+        stamp "$stamps/project" "$(with_outcome "$key" "$packages")"
+        changed "installed $venv/bin/appliance"
     fi
-    build_project_wheel "$scratch/project"
-    record_digests "$scratch/project"
-    hashed_lines "$scratch/project" >"$scratch/project.lock"
-    pip_install_from "$scratch/project" --force-reinstall --require-hashes --requirement "$scratch/project.lock"
-    rm -f "$stamps/payload"
-    stamp "$stamps/project" "$want"
-    changed "installed $venv/bin/appliance"
+    note_missing_kernels "$packages"
+}
+
+check_kernels() { # WHEEL: refuse one that would make every installation from the bundle slower, and nobody would know
+    if [ "$(uname -m)" != x86_64 ]; then return; fi
+    if [ "$("$python" -m zipfile --list "$1" | grep -c "^$KERNELS.*\.so ")" -gt 0 ]; then return; fi
+    die "a bundle without the project's matrix kernels would make every installation slower: $(why_no_kernels)." \
+        "Run this again with a compiler (sudo apt-get install -y build-essential)"
 }
 
 make_bundle() {
@@ -583,6 +644,7 @@ make_bundle() {
     ensure_llama_wheel
     mkdir -p "$payload/wheels" "$payload/systemd"
     build_project_wheel "$scratch/built"
+    check_kernels "$scratch"/built/*.whl
     cp --link "$llama_wheels"/*.whl "$scratch/built/"
     record_digests "$scratch/built"
     hashed_lines "$scratch/built" >"$payload/built.lock"
@@ -735,6 +797,7 @@ ensure_running() { # CHANGES BEFORE THE SERVICE'S STEPS
 set_up_dependencies() {
     cd "$ROOT"
     find_python
+    find_c_compiler
     open_cache
     ensure_venv
     ensure_dependencies

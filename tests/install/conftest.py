@@ -1,6 +1,7 @@
 """What the installation tests share: the checkout, the functions of install.sh, one real bundle, and no network."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,6 +11,8 @@ import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 WITHOUT_NETWORK = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net"]
+WORDS = re.compile(r"  (in place|\.{8}|changed |note    )  |Everything was in place;|.*, SHA-256 [0-9a-f]{64}$")
+"""Lines of install.sh itself: what the tools that it calls have to say is not the operator's business."""
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -51,6 +54,8 @@ def bundle(checkout: Path, work: Path) -> Path:
     command = [checkout / "install.sh", "--bundle", path]
     made = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     assert made.returncode == 0, made.stdout + made.stderr
+    assert made.stderr == ""
+    assert [line for line in made.stdout.splitlines() if not WORDS.match(line)] == []
     return path
 
 

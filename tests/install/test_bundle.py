@@ -2,7 +2,9 @@
 
 import hashlib
 import io
+import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -23,11 +25,23 @@ def run(*command: str | Path, **options: object) -> subprocess.CompletedProcess[
 
 @pytest.fixture(scope="module")
 def prefix(work: Path, bare: Path, bundle: Path, without_network: list[str]) -> Path:
-    """An installation from the bundle, made without a network."""
-    folder = work / "prefix"
-    installed = run(*without_network, bare / "install.sh", "--offline", bundle, "--prefix", folder)
+    """An installation from the bundle, made without a network and without a compiler."""
+    folder, compiler, asked = work / "prefix", work / "compiler", work / "asked"
+    compiler.write_text(f"#!/bin/sh\necho $@ >>{asked}; exit 1\n")
+    compiler.chmod(0o755)
+    environment = os.environ | {"CC": str(compiler), "CXX": str(compiler)}
+    command = [*without_network, bare / "install.sh", "--offline", bundle, "--prefix", folder]
+    installed = run(*command, env=environment)
     assert installed.returncode == 0, installed.stdout + installed.stderr
+    assert not asked.exists()
     return folder
+
+
+@pytest.fixture(scope="module")
+def kernels(prefix: Path) -> Path:
+    """The project's own matrix kernels, as the bundle brought them."""
+    (library,) = prefix.glob("lib/python3*/site-packages/appliance/engines/llama/kernels/_matmul*.so")
+    return library
 
 
 @pytest.mark.timeout(600)
@@ -37,6 +51,21 @@ def test_the_main_job_runs_without_a_network(prefix: Path, work: Path, without_n
     assert done.returncode == 0, done.stdout + done.stderr
     assert "main job done" in done.stdout
     assert "384 dimensions" in done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_a_bundle_brings_the_matrix_kernels(prefix: Path, kernels: Path) -> None:
+    """What was compiled where the bundle was made can be loaded where it is installed."""
+    program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).appliance_matmul_computed())"
+    assert run(prefix / "bin" / "python", "-c", program, kernels).stdout == "0\n"
+
+
+@pytest.mark.timeout(600)
+def test_the_matrix_kernels_name_no_folder(kernels: Path) -> None:
+    """No path of the machine that compiled them is in them, neither of the sources nor to look for libraries in."""
+    printable = re.findall(rb"[\x20-\x7e]{4,}", kernels.read_bytes())
+    assert b"appliance_matmul_computed" in printable
+    assert [text for text in printable if b"/" in text] == []
 
 
 @pytest.mark.timeout(600)

@@ -3,10 +3,13 @@
 import re
 import shutil
 import subprocess
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+KERNELS = "appliance/engines/llama/kernels"
 NEEDED_TOOLS = ["bash", "cat", "cut", "dirname", "getconf", "head", "mktemp", "realpath", "rm", "sort", "uname"]
 
 
@@ -157,6 +160,138 @@ def test_no_compiler(bare: Path, function) -> None:
     assert "apt-get install -y build-essential" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("there", "asked", "found"),
+    [
+        ([], "", ""),
+        (["gcc", "clang"], "", "gcc"),
+        (["gcc", "cc"], "", "cc"),
+        (["gcc", "mine"], "mine -m64", "mine -m64"),
+        (["gcc"], "mine", ""),
+    ],
+)
+def test_the_c_compiler(bare: Path, function, there: list[str], asked: str, found: str) -> None:
+    """The one that CC names and no other; else the first of the usual names. None is no error."""
+    for name in there:
+        (bare / "bin" / name).symlink_to("/bin/false")
+    result = function("find_c_compiler; echo $c_compiler", PATH=f"{bare}/bin", CC=asked)
+    assert (result.returncode, result.stdout) == (0, f"{found}\n")
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """What install.sh reads of a checkout to tell whether it has changed, and no more."""
+    folder = tmp_path / "sources"
+    (folder / KERNELS).mkdir(parents=True)
+    (folder / KERNELS / "matmul.c").write_text("int one;\n")
+    for name in ("tui", "models_store"):
+        (folder / name).mkdir()
+    for name in ("pyproject.toml", "requirements.lock"):
+        (folder / name).touch()
+    return folder
+
+
+@pytest.fixture
+def set_up(sources: Path, tmp_path: Path, function) -> Callable[[str], list[str]]:
+    """Set the small checkout up with the compiler `cc`, `bad` or none; what the script says of it, less the paths.
+
+    A stand-in for pip leaves what setuptools would: a library where the compiler is a good one, else nothing.
+    """
+    program = sources / ".venv" / "bin" / "appliance"
+    program.parent.mkdir(parents=True)
+    program.touch(0o755)
+
+    def call(compiler: str) -> list[str]:
+        result = function(
+            f"""cd {sources}; scratch={tmp_path} cache={sources} venv=$PWD/.venv stamps=$PWD/.venv/.installed
+            c_compiler={compiler}; uname() {{ echo x86_64; }}
+            pip_install_from() {{
+                if [ "$CC" = cc ] && [ -n "$c_compiler" ]; then touch {KERNELS}/_matmul.abi3.so; fi
+                touch "${{@: -1}}"
+            }}
+            ensure_editable_project"""
+        )
+        assert (result.returncode, result.stderr) == (0, "")
+        return [line.replace(f"{sources}/", "") for line in result.stdout.splitlines()]
+
+    return call
+
+
+INSTALLED = "  changed   installed this checkout: .venv/bin/appliance"
+IN_PLACE = "  in place  .venv/bin/appliance"
+INSTEAD = "  note      the matrix kernels of llama.cpp serve, without the project's faster ones: "
+AGAIN = ". With a compiler (sudo apt-get install -y build-essential) the next run makes them"
+NONE = f"{INSTEAD}no C compiler{AGAIN}"
+FAILED = f"{INSTEAD}bad did not compile them, see kernels-build.log{AGAIN}"
+
+
+def test_kernels_are_compiled_where_they_can_be(set_up, sources: Path) -> None:
+    """Again when their source has changed or the library is gone; otherwise a second run changes nothing."""
+    library = sources / KERNELS / "_matmul.abi3.so"
+    assert set_up("cc") == [INSTALLED]
+    assert set_up("cc") == [IN_PLACE]
+    library.unlink()
+    assert set_up("cc") == [INSTALLED]
+    assert library.exists()
+    (sources / KERNELS / "matmul.c").write_text("int two;\n")
+    assert set_up("cc") == [INSTALLED]
+    assert set_up("") == [IN_PLACE]
+
+
+def test_kernels_that_do_not_compile_are_spoken_of(set_up) -> None:
+    """Every run says that llama.cpp's serve and why; only another compiler is tried."""
+    assert set_up("") == [INSTALLED, NONE]
+    assert set_up("") == [IN_PLACE, NONE]
+    assert set_up("bad") == [INSTALLED, FAILED]
+    assert set_up("bad") == [IN_PLACE, FAILED]
+    assert set_up("cc") == [INSTALLED]
+
+
+def test_kernels_of_an_older_source_do_not_stay(set_up, sources: Path) -> None:
+    """A library that was compiled from another source is gone when the new one does not compile."""
+    set_up("cc")
+    (sources / KERNELS / "matmul.c").write_text("int two;\n")
+    assert set_up("bad") == [INSTALLED, FAILED]
+    assert not list((sources / KERNELS).glob("*.so"))
+
+
+def test_what_a_checkout_compiled_is_no_source(function, sources: Path) -> None:
+    """The key of a packaged project is that of its sources, C among them, whatever was built beside them."""
+
+    def key() -> str:
+        result = function(f"cd {sources}; source_key")
+        assert (result.returncode, result.stderr) == (0, "")
+        return result.stdout
+
+    before = key()
+    (sources / KERNELS / "_matmul.abi3.so").write_bytes(b"built")
+    assert key() == before
+    (sources / KERNELS / "matmul.c").write_text("int two;\n")
+    assert key() != before
+
+
+@pytest.mark.parametrize(
+    ("machine", "members", "refused"),
+    [
+        ("x86_64", [f"{KERNELS}/_matmul.abi3.so", "z.py"], False),
+        ("x86_64", [f"{KERNELS}/matmul.c"], True),
+        ("aarch64", [f"{KERNELS}/matmul.c"], False),
+    ],
+)
+def test_no_bundle_without_kernels(function, tmp_path: Path, machine: str, members: list[str], refused: bool) -> None:
+    """Where they would be missed, a wheel without them is not bundled; the message has the reason and the next step."""
+    with zipfile.ZipFile(tmp_path / "a.whl", "w") as wheel:
+        for name in members:
+            wheel.writestr(name, b"")
+    result = function(f"python=python3; uname() {{ echo {machine}; }}; check_kernels {tmp_path}/a.whl")
+    assert result.returncode == (1 if refused else 0)
+    expected = (
+        "would make every installation slower: no C compiler. Run this again with a compiler (sudo apt-get install"
+    )
+    assert (expected in result.stderr) == refused
+    assert bool(result.stderr) == refused
+
+
 def test_too_little_disk(function, tmp_path: Path) -> None:
     """A disk too small is refused with what is needed and what is free."""
     result = function(f"check_disk {tmp_path} 999999999 'the installation'")
@@ -200,7 +335,7 @@ def test_a_wheel_changed_on_disk_is_not_used(function, tmp_path: Path) -> None:
 
 def test_recorded_digests_become_lock_lines(function, tmp_path: Path) -> None:
     """A wheel made here is installed by its own hash, like one from an index."""
-    (tmp_path / "SHA256SUMS").write_text(f"{'ab' * 32}  some_name-1.2.3-py3-none-linux_x86_64.whl\n")
+    (tmp_path / "SHA256SUMS").write_text(f"{'ab' * 32}  some_name-1.2.3-cp311-cp311-linux_x86_64.whl\n")
     assert function(f"hashed_lines {tmp_path}").stdout == f"some_name==1.2.3 --hash=sha256:{'ab' * 32}\n"
 
 

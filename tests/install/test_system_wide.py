@@ -20,6 +20,7 @@ mount -t tmpfs none /var/lib
 """
 INSTALL = "{bare}/install.sh --offline {bundle}"
 LOOK = "stat -c '%U %a %n' /opt/appliance /var/lib/appliance /etc/systemd/system/appliance.service"
+KERNELS = "ls /opt/appliance/lib/python3*/site-packages/appliance/engines/llama/kernels/_matmul*.so"
 USE = "cd / && runuser -u appliance -- /opt/appliance/bin/appliance zoo list --home /var/lib/appliance --json"
 
 
@@ -30,7 +31,7 @@ def test_a_system_wide_installation(bare: Path, bundle: Path, work: Path, withou
         pytest.skip("a system-wide installation needs root")
     shutil.copytree("/etc", work / "etc", symlinks=True)
     (work / "opt").mkdir()
-    steps = [OWN_FOLDERS, INSTALL, "echo '--- again'", INSTALL, "echo '--- look'", LOOK, USE]
+    steps = [OWN_FOLDERS, INSTALL, "echo '--- again'", INSTALL, "echo '--- look'", LOOK, KERNELS, USE]
     script = "\n".join(steps).format(work=work, bare=bare, bundle=bundle)
     result = subprocess.run(
         [*without_network, "--mount", "bash", "-c", script], capture_output=True, text=True, stdin=subprocess.DEVNULL
