@@ -14,7 +14,7 @@ readonly UNIT=/etc/systemd/system/appliance.service
 readonly VENV_DISK_MIB=1500 BUILD_DISK_MIB=1500 WHEELS_DISK_MIB=500
 readonly TORCH_VERSION=2.13.0 TORCH_DISK_MIB=1000                # for the download; with CUDA it takes 4 GB, see below
 readonly PAYLOAD_MANIFEST=MANIFEST.sha256
-readonly KERNELS=appliance/engines/llama/kernels/_matmul         # compiled with the project; how the file's name ends
+readonly KERNELS=appliance/engines/llama/kernels/_kernels         # compiled with the project; how the file's name ends
                                                                  # is setuptools' choice
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 readonly ROOT
@@ -42,7 +42,7 @@ Options
 
 Environment
   PYTHON             the Python to use (default: the newest of 3.11 to 3.14 in PATH)
-  CC                 the C compiler for the project's matrix kernels (default: cc, gcc or clang, the first in PATH)
+  CC                 the C compiler for the project's kernels (default: cc, gcc or clang, the first in PATH)
   APPLIANCE_CACHE    where wheels are kept (default: ${XDG_CACHE_HOME:-~/.cache}/model-appliance)
 
 The first run downloads about 450 MB and compiles llama.cpp (about 12 minutes on 2 cores). Fine-tuning adds 250 MB with
@@ -465,7 +465,7 @@ why_no_kernels() {
 
 note_missing_kernels() { # FOLDER WITH THE PACKAGE; for other processors there are none to miss
     if has_kernels "$1" || [ "$(uname -m)" != x86_64 ]; then return; fi
-    note "the matrix kernels of llama.cpp serve, without the project's faster ones: $(why_no_kernels)." \
+    note "the kernels of llama.cpp serve, without the project's faster ones: $(why_no_kernels)." \
         "With a compiler (sudo apt-get install -y build-essential) the next run makes them"
 }
 
@@ -633,7 +633,7 @@ ensure_packaged_project() {
 check_kernels() { # WHEEL: refuse one that would make every installation from the bundle slower, and nobody would know
     if [ "$(uname -m)" != x86_64 ]; then return; fi
     if [ "$("$python" -m zipfile --list "$1" | grep -c "^$KERNELS.*\.so ")" -gt 0 ]; then return; fi
-    die "a bundle without the project's matrix kernels would make every installation slower: $(why_no_kernels)." \
+    die "a bundle without the project's kernels would make every installation slower: $(why_no_kernels)." \
         "Run this again with a compiler (sudo apt-get install -y build-essential)"
 }
 

@@ -39,8 +39,8 @@ def prefix(work: Path, bare: Path, bundle: Path, without_network: list[str]) -> 
 
 @pytest.fixture(scope="module")
 def kernels(prefix: Path) -> Path:
-    """The project's own matrix kernels, as the bundle brought them."""
-    (library,) = prefix.glob("lib/python3*/site-packages/appliance/engines/llama/kernels/_matmul*.so")
+    """The project's own kernels, as the bundle brought them."""
+    (library,) = prefix.glob("lib/python3*/site-packages/appliance/engines/llama/kernels/_kernels*.so")
     return library
 
 
@@ -56,7 +56,7 @@ def test_the_main_job_runs_without_a_network(prefix: Path, work: Path, without_n
 @pytest.mark.timeout(600)
 def test_a_bundle_brings_the_matrix_kernels(prefix: Path, kernels: Path) -> None:
     """What was compiled where the bundle was made can be loaded where it is installed."""
-    program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).appliance_matmul_computed())"
+    program = "import ctypes, sys; print(ctypes.CDLL(sys.argv[1]).appliance_kernels_computed())"
     assert run(prefix / "bin" / "python", "-c", program, kernels).stdout == "0\n"
 
 
@@ -64,7 +64,7 @@ def test_a_bundle_brings_the_matrix_kernels(prefix: Path, kernels: Path) -> None
 def test_the_matrix_kernels_name_no_folder(kernels: Path) -> None:
     """No path of the machine that compiled them is in them, neither of the sources nor to look for libraries in."""
     printable = re.findall(rb"[\x20-\x7e]{4,}", kernels.read_bytes())
-    assert b"appliance_matmul_computed" in printable
+    assert b"appliance_kernels_computed" in printable
     assert [text for text in printable if b"/" in text] == []
 
 

@@ -206,7 +206,7 @@ def set_up(sources: Path, tmp_path: Path, function) -> Callable[[str], list[str]
             f"""cd {sources}; scratch={tmp_path} cache={sources} venv=$PWD/.venv stamps=$PWD/.venv/.installed
             c_compiler={compiler}; uname() {{ echo x86_64; }}
             pip_install_from() {{
-                if [ "$CC" = cc ] && [ -n "$c_compiler" ]; then touch {KERNELS}/_matmul.abi3.so; fi
+                if [ "$CC" = cc ] && [ -n "$c_compiler" ]; then touch {KERNELS}/_kernels.abi3.so; fi
                 touch "${{@: -1}}"
             }}
             ensure_editable_project"""
@@ -219,7 +219,7 @@ def set_up(sources: Path, tmp_path: Path, function) -> Callable[[str], list[str]
 
 INSTALLED = "  changed   installed this checkout: .venv/bin/appliance"
 IN_PLACE = "  in place  .venv/bin/appliance"
-INSTEAD = "  note      the matrix kernels of llama.cpp serve, without the project's faster ones: "
+INSTEAD = "  note      the kernels of llama.cpp serve, without the project's faster ones: "
 AGAIN = ". With a compiler (sudo apt-get install -y build-essential) the next run makes them"
 NONE = f"{INSTEAD}no C compiler{AGAIN}"
 FAILED = f"{INSTEAD}bad did not compile them, see kernels-build.log{AGAIN}"
@@ -227,7 +227,7 @@ FAILED = f"{INSTEAD}bad did not compile them, see kernels-build.log{AGAIN}"
 
 def test_kernels_are_compiled_where_they_can_be(set_up, sources: Path) -> None:
     """Again when their source has changed or the library is gone; otherwise a second run changes nothing."""
-    library = sources / KERNELS / "_matmul.abi3.so"
+    library = sources / KERNELS / "_kernels.abi3.so"
     assert set_up("cc") == [INSTALLED]
     assert set_up("cc") == [IN_PLACE]
     library.unlink()
@@ -264,7 +264,7 @@ def test_what_a_checkout_compiled_is_no_source(function, sources: Path) -> None:
         return result.stdout
 
     before = key()
-    (sources / KERNELS / "_matmul.abi3.so").write_bytes(b"built")
+    (sources / KERNELS / "_kernels.abi3.so").write_bytes(b"built")
     assert key() == before
     (sources / KERNELS / "matmul.c").write_text("int two;\n")
     assert key() != before
@@ -273,7 +273,7 @@ def test_what_a_checkout_compiled_is_no_source(function, sources: Path) -> None:
 @pytest.mark.parametrize(
     ("machine", "members", "refused"),
     [
-        ("x86_64", [f"{KERNELS}/_matmul.abi3.so", "z.py"], False),
+        ("x86_64", [f"{KERNELS}/_kernels.abi3.so", "z.py"], False),
         ("x86_64", [f"{KERNELS}/matmul.c"], True),
         ("aarch64", [f"{KERNELS}/matmul.c"], False),
     ],

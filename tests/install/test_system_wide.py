@@ -20,7 +20,7 @@ mount -t tmpfs none /var/lib
 """
 INSTALL = "{bare}/install.sh --offline {bundle}"
 LOOK = "stat -c '%U %a %n' /opt/appliance /var/lib/appliance /etc/systemd/system/appliance.service"
-KERNELS = "ls /opt/appliance/lib/python3*/site-packages/appliance/engines/llama/kernels/_matmul*.so"
+KERNELS = "ls /opt/appliance/lib/python3*/site-packages/appliance/engines/llama/kernels/_kernels*.so"
 USE = "cd / && runuser -u appliance -- /opt/appliance/bin/appliance zoo list --home /var/lib/appliance --json"
 
 
