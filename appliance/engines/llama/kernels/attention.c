@@ -15,13 +15,13 @@
 #include <string.h>
 
 enum {
-    HEADS = 4,        /* that share keys and values and go together */
-    BLOCK = 64,       /* visible cells at once: with their values they stay in the first cache */
-    MOST_WIDTH = 256, /* of a head */
-    PART = 16,        /* of a head's width at once */
-    HIDDEN = 0xFC00,  /* minus infinity in 16 bits: what the mask says of a cell that a query does not see */
+    HEADS = 4,         /* that share keys and values and go together */
+    BLOCK = 64,        /* visible cells at once: with their values they stay in the first cache */
+    MOST_WIDTH = 256,  /* of a head */
+    PART = 16,         /* of a head's width at once */
+    HIDDEN = 0xFC00,   /* minus infinity in 16 bits: what the mask says of a cell that a query does not see */
     MANY_TOKENS = 128, /* from here on llama.cpp's tiles are faster, if queries see much the same cells */
-    SAMPLED = 8,      /* of many tokens' masks */
+    SAMPLED = 8,       /* of many tokens' masks */
 };
 
 struct heads { /* one of queries, keys or values: where the numbers of a head and a token (or cell) are */
@@ -105,7 +105,8 @@ struct sums { /* of up to four heads: weighted values, the weights' total, and t
 /* e^x for x <= 0; the polynomial is that of the Cephes library. */
 INLINE __m256 exponential(__m256 x) {
     x = _mm256_max_ps(x, _mm256_set1_ps(-87.0f));
-    const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    const __m256 n =
+        _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     x = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
     x = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), x);
     __m256 y = _mm256_set1_ps(1.9875691500e-4f);
@@ -125,10 +126,10 @@ INLINE __m256 widened(const char *halves) { return _mm256_cvtph_ps(_mm_loadu_si1
 INLINE void score_two(const char *first, const char *second, const struct sums *s, int width, int heads,
                       float scores[2][HEADS]) {
     __m256 a[HEADS], b[HEADS];
-    UNROLL for (int h = 0; h < HEADS; h++) a[h] = b[h] = _mm256_setzero_ps();
+    EACH (h, HEADS) a[h] = b[h] = _mm256_setzero_ps();
     for (int d = 0; d < width; d += LANES) {
         const __m256 one = widened(first + 2 * d), two = widened(second + 2 * d);
-        UNROLL for (int h = 0; h < heads; h++) {
+        EACH (h, heads) {
             const __m256 query = _mm256_load_ps(s->queries[h] + d);
             a[h] = _mm256_fmadd_ps(one, query, a[h]);
             b[h] = _mm256_fmadd_ps(two, query, b[h]);
@@ -156,7 +157,8 @@ INLINE __m128 weigh(struct block *block, struct sums *s) {
         total = _mm256_add_ps(total, weight);
     }
     s->most = most;
-    s->total = _mm_fmadd_ps(s->total, factor, _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps(total, 1)));
+    s->total =
+        _mm_fmadd_ps(s->total, factor, _mm_add_ps(_mm256_castps256_ps128(total), _mm256_extractf128_ps(total, 1)));
     return factor;
 }
 
@@ -166,20 +168,20 @@ INLINE void add_values(const struct task *t, const char *values, const struct bl
     _mm_storeu_ps(factor, by);
     for (int d = 0; d < t->width; d += PART) {
         __m256 low[HEADS], high[HEADS];
-        UNROLL for (int h = 0; h < heads; h++) {
+        EACH (h, heads) {
             low[h] = _mm256_mul_ps(_mm256_load_ps(s->values[h] + d), _mm256_set1_ps(factor[h]));
             high[h] = _mm256_mul_ps(_mm256_load_ps(s->values[h] + d + LANES), _mm256_set1_ps(factor[h]));
         }
         for (int i = 0; i < block->count; i++) {
             const char *value = values + block->cells[i] * (int64_t)t->v.next_token + 2 * d;
             const __m256 left = widened(value), right = widened(value + 2 * LANES);
-            UNROLL for (int h = 0; h < heads; h++) {
+            EACH (h, heads) {
                 const __m256 weight = _mm256_broadcast_ss(&block->scores[i][h]);
                 low[h] = _mm256_fmadd_ps(weight, left, low[h]);
                 high[h] = _mm256_fmadd_ps(weight, right, high[h]);
             }
         }
-        UNROLL for (int h = 0; h < heads; h++) {
+        EACH (h, heads) {
             _mm256_store_ps(s->values[h] + d, low[h]);
             _mm256_store_ps(s->values[h] + d + LANES, high[h]);
         }
@@ -191,8 +193,8 @@ INLINE void attend_block(const struct task *t, const char *keys, const char *val
     if (block->count == 0) return;
     block->cells[block->count] = block->cells[block->count - 1]; /* beside an odd one; `weigh` gives it no weight */
     for (int i = 0; i < block->count; i += 2)
-        score_two(keys + block->cells[i] * (int64_t)t->k.next_token, keys + block->cells[i + 1] * (int64_t)t->k.next_token,
-                  s, t->width, heads, block->scores + i);
+        score_two(keys + block->cells[i] * (int64_t)t->k.next_token,
+                  keys + block->cells[i + 1] * (int64_t)t->k.next_token, s, t->width, heads, block->scores + i);
     add_values(t, values, block, s, weigh(block, s), heads);
     block->count = 0;
 }
@@ -250,14 +252,23 @@ INLINE void attend(const struct task *t, int64_t token, int64_t head, int64_t sh
     finish(t, token, head, &s, heads);
 }
 
-AVX2 static void attend_four(const struct task *t, int64_t token, int64_t head, int64_t shared) { attend(t, token, head, shared, 4); }
-AVX2 static void attend_three(const struct task *t, int64_t token, int64_t head, int64_t shared) { attend(t, token, head, shared, 3); }
-AVX2 static void attend_two(const struct task *t, int64_t token, int64_t head, int64_t shared) { attend(t, token, head, shared, 2); }
-AVX2 static void attend_one(const struct task *t, int64_t token, int64_t head, int64_t shared) { attend(t, token, head, shared, 1); }
+AVX2 static void attend_four(const struct task *t, int64_t token, int64_t head, int64_t shared) {
+    attend(t, token, head, shared, 4);
+}
+AVX2 static void attend_three(const struct task *t, int64_t token, int64_t head, int64_t shared) {
+    attend(t, token, head, shared, 3);
+}
+AVX2 static void attend_two(const struct task *t, int64_t token, int64_t head, int64_t shared) {
+    attend(t, token, head, shared, 2);
+}
+AVX2 static void attend_one(const struct task *t, int64_t token, int64_t head, int64_t shared) {
+    attend(t, token, head, shared, 1);
+}
 
 /* All query heads of one token that share one head of keys and values. */
 static void attend_shared(const struct task *t, int64_t token, int64_t shared) {
-    static void (*const by_count[])(const struct task *, int64_t, int64_t, int64_t) = {attend_one, attend_two, attend_three, attend_four};
+    static void (*const by_count[])(const struct task *, int64_t, int64_t, int64_t) = {attend_one, attend_two,
+                                                                                       attend_three, attend_four};
     const int64_t each = t->query_heads / t->shared_heads;
     for (int64_t done = 0; done < each; done += HEADS)
         by_count[(each - done < HEADS ? each - done : HEADS) - 1](t, token, shared * each + done, shared);

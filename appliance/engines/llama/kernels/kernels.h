@@ -9,7 +9,7 @@
 /* ggml.h: enum ggml_type */
 enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
 
-/* ggml-cpu-impl.h: struct ggml_compute_params, of llama.cpp as llama-cpp-python 0.3.36 carries it; so are those below */
+/* ggml-cpu-impl.h: struct ggml_compute_params, of llama.cpp in llama-cpp-python 0.3.36; so are those below */
 struct params {
     int ith, nth;
     size_t work_size;
@@ -62,15 +62,14 @@ void begin_pieces(const struct params *, const struct plugin *plugin);
 
 #define AVX2 __attribute__((target("avx2,fma,f16c")))
 #define INLINE static inline __attribute__((always_inline)) AVX2
-#define UNROLL _Pragma("GCC unroll 16")
+#define EACH(i, count) _Pragma("GCC unroll 16") for (int i = 0; i < (count); i++)
 
 enum { LANES = 8 }; /* floats in a register */
 
 /* The sums of four registers' lanes. */
 INLINE __m128 four_sums(const __m256 lanes[4]) {
     __m128 s[4];
-    UNROLL for (int r = 0; r < 4; r++)
-        s[r] = _mm_add_ps(_mm256_castps256_ps128(lanes[r]), _mm256_extractf128_ps(lanes[r], 1));
+    EACH (r, 4) s[r] = _mm_add_ps(_mm256_castps256_ps128(lanes[r]), _mm256_extractf128_ps(lanes[r], 1));
     const __m128 low = _mm_add_ps(_mm_unpacklo_ps(s[0], s[1]), _mm_unpackhi_ps(s[0], s[1]));
     const __m128 high = _mm_add_ps(_mm_unpacklo_ps(s[2], s[3]), _mm_unpackhi_ps(s[2], s[3]));
     return _mm_add_ps(_mm_movelh_ps(low, high), _mm_movehl_ps(high, low));

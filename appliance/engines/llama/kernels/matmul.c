@@ -46,7 +46,7 @@ struct layout { /* of weights of one type */
     int least_columns; /* that are multiplied as floats */
 };
 
-struct product { /* of floats */
+struct product {  /* of floats */
     int64_t n, k; /* k in weights */
     const char *a;
     int64_t row_bytes;
@@ -75,13 +75,13 @@ typedef __m256 Sums[WIDTH][ROWS];
 
 AVX2 static void unpack_q8_0(const void *row, int64_t k0, int depth, Panel panel, int place) {
     const struct q8_0 *block = (const struct q8_0 *)row + k0 / Q8_BLOCK;
-    for (int i = 0; i < depth / LANES; block++) {
+    for (int i = 0; i < depth / LANES; i += Q8_BLOCK / LANES, block++) {
         const __m256 scale = _mm256_set1_ps(half(block->scale));
         _mm_prefetch((const char *)block + AHEAD, _MM_HINT_T0);
-        UNROLL for (int part = 0; part < Q8_BLOCK; part += LANES, i++) {
-            const __m128i bytes = _mm_loadl_epi64((const __m128i *)(block->weights + part));
+        EACH (part, Q8_BLOCK / LANES) {
+            const __m128i bytes = _mm_loadl_epi64((const __m128i *)(block->weights + part * LANES));
             const __m256 whole = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-            _mm256_store_ps(panel[i][place], _mm256_mul_ps(scale, whole));
+            _mm256_store_ps(panel[i + part][place], _mm256_mul_ps(scale, whole));
         }
     }
 }
@@ -142,21 +142,21 @@ struct tile {
 
 INLINE void multiply(const Panel panel, const struct tile *t, Sums sums, int columns) {
     __m256 s[COLUMNS][ROWS];
-    UNROLL for (int j = 0; j < columns; j++)
-        UNROLL for (int r = 0; r < ROWS; r++) s[j][r] = t->first ? _mm256_setzero_ps() : sums[j][r];
+    EACH (j, columns)
+        EACH (r, ROWS) s[j][r] = t->first ? _mm256_setzero_ps() : sums[j][r];
     for (int i = 0; i < t->depth / LANES; i++) {
         __m256 b[COLUMNS];
-        UNROLL for (int j = 0; j < columns; j++) b[j] = _mm256_loadu_ps(t->b + j * t->ldb + i * LANES);
-        UNROLL for (int r = 0; r < ROWS; r++) {
+        EACH (j, columns) b[j] = _mm256_loadu_ps(t->b + j * t->ldb + i * LANES);
+        EACH (r, ROWS) {
             const __m256 a = _mm256_load_ps(panel[i][r]);
-            UNROLL for (int j = 0; j < columns; j++) s[j][r] = _mm256_fmadd_ps(a, b[j], s[j][r]);
+            EACH (j, columns) s[j][r] = _mm256_fmadd_ps(a, b[j], s[j][r]);
         }
     }
-    UNROLL for (int j = 0; j < columns; j++) {
+    EACH (j, columns) {
         if (t->last)
             put(t->c + j * t->ldc, four_sums(s[j]), t->rows);
         else
-            UNROLL for (int r = 0; r < ROWS; r++) sums[j][r] = s[j][r];
+            EACH (r, ROWS) sums[j][r] = s[j][r];
     }
 }
 
@@ -168,8 +168,8 @@ AVX2 static void multiply_by_one(const Panel panel, const struct tile *t, Sums s
 
 AVX2 static void multiply_panel(const struct product *p, const Panel panel, Sums sums, int64_t row, int rows,
                                 int64_t column, int columns, int64_t k0, int depth) {
-    struct tile t = {p->b + column * p->ldb + k0, p->ldb,  p->c + column * p->ldc + row, p->ldc, depth, rows,
-                     k0 == 0,                     k0 + depth == p->k};
+    struct tile t = {p->b + column * p->ldb + k0, p->ldb, p->c + column * p->ldc + row, p->ldc, depth, rows, k0 == 0,
+                     k0 + depth == p->k};
     int done = 0;
     for (; columns - done >= COLUMNS; done += COLUMNS, t.b += COLUMNS * t.ldb, t.c += COLUMNS * t.ldc)
         multiply_by_three(panel, &t, sums + done);
@@ -222,24 +222,24 @@ INLINE void multiply_bytes(const struct byte_product *p, const float *scales, in
         for (int r = 0; r < ROWS; r++) row[r] = p->a + (at + (r < rows ? r : 0)) * p->lda;
         const char *next = (const char *)(row[0] + ROWS * p->lda);
         __m256 s[COLUMNS][ROWS];
-        UNROLL for (int j = 0; j < columns; j++) UNROLL for (int r = 0; r < ROWS; r++) s[j][r] = _mm256_setzero_ps();
+        EACH (j, columns)
+            EACH (r, ROWS) s[j][r] = _mm256_setzero_ps();
         for (int64_t i = 0; i < blocks; i++, next += ROWS * sizeof(struct q8_0)) {
             _mm_prefetch(next, _MM_HINT_T0); /* four rows from their beginning to their end, as the memory likes it */
             _mm_prefetch(next + 64, _MM_HINT_T0);
             const __m128 of_rows = four_scales(row, i);
             float scale[COLUMNS][ROWS] __attribute__((aligned(16)));
-            UNROLL for (int j = 0; j < columns; j++)
-                _mm_store_ps(scale[j], _mm_mul_ps(of_rows, _mm_set1_ps(scales[j * blocks + i])));
-            UNROLL for (int r = 0; r < ROWS; r++) {
+            EACH (j, columns) _mm_store_ps(scale[j], _mm_mul_ps(of_rows, _mm_set1_ps(scales[j * blocks + i])));
+            EACH (r, ROWS) {
                 const __m256i weights = _mm256_loadu_si256((const __m256i *)row[r][i].weights);
                 const __m256i size = _mm256_abs_epi8(weights);
-                UNROLL for (int j = 0; j < columns; j++) {
+                EACH (j, columns) {
                     const __m256 parts = dot(weights, size, b + j * ldb + i);
                     s[j][r] = _mm256_fmadd_ps(parts, _mm256_broadcast_ss(&scale[j][r]), s[j][r]);
                 }
             }
         }
-        UNROLL for (int j = 0; j < columns; j++) put(p->c + (column + j) * p->ldc + at, four_sums(s[j]), rows);
+        EACH (j, columns) put(p->c + (column + j) * p->ldc + at, four_sums(s[j]), rows);
     }
 }
 
@@ -267,7 +267,9 @@ AVX2 static void multiply_byte_rows(const struct byte_product *p, int64_t from, 
 
 static const struct layout *layout_of(int type) { return (void)type, NULL; }
 static void multiply_rows(const struct product *p, int64_t from, int64_t to) { (void)p, (void)from, (void)to; }
-static void multiply_byte_rows(const struct byte_product *p, int64_t from, int64_t to) { (void)p, (void)from, (void)to; }
+static void multiply_byte_rows(const struct byte_product *p, int64_t from, int64_t to) {
+    (void)p, (void)from, (void)to;
+}
 
 #endif
 
