@@ -444,14 +444,12 @@ with_outcome() { # KEY, FOLDER WITH THE PACKAGE: the key, and who could not comp
     if has_kernels "$2"; then say "$1"; else say "$1 without kernels by ${c_compiler:-no compiler}"; fi
 }
 
-compiling() { # PIP…: what is compiled depends on source and compiler alone, and names no folder of Python's
-    (
-        unset CFLAGS CPPFLAGS LDFLAGS
-        export CC="${c_compiler:-${CC:-cc}}"
-        export LDSHARED="$CC -shared"
-        export PYTHONWARNINGS=ignore # setuptools' advice to whoever wrote pyproject.toml
-        "$@" --log "$scratch/kernels-build.log"
-    )
+pip_compiling() { # PIP'S COMMAND…: what is compiled depends on source and compiler, and names no folder of Python's
+    local compiler="${c_compiler:-${CC:-cc}}"
+    env -u CFLAGS -u CPPFLAGS -u LDFLAGS CC="$compiler" LDSHARED="$compiler -shared" \
+        PYTHONWARNINGS=ignore PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 \
+        "$venv/bin/python" -m pip --isolated "$@" -qq --no-input --no-deps --no-index --no-build-isolation \
+        --log "$scratch/kernels-build.log" # warnings: setuptools' advice to whoever writes a pyproject.toml
     mv "$scratch/kernels-build.log" "$cache/"
 }
 
@@ -477,7 +475,7 @@ ensure_editable_project() {
         in_place "$venv/bin/appliance"
     else
         rm -f "$KERNELS"*.so # of another source, if they do not compile now
-        compiling pip_install_from "$scratch" --no-build-isolation --editable .
+        pip_compiling install --editable .
         rm -f "$stamps/payload"
         stamp "$stamps/project" "$(with_outcome "$key" .)"
         changed "installed this checkout: $venv/bin/appliance"
@@ -609,8 +607,7 @@ build_project_wheel() { # FOLDER: from a copy, so that the checkout stays as it 
     tar --create --exclude=__pycache__ --exclude='*.egg-info' --exclude='*.so' \
         appliance tui models_store pyproject.toml README.md | tar --extract --directory "$copy"
     ensure_starters "$copy"
-    PIP_CONFIG_FILE=/dev/null SOURCE_DATE_EPOCH=315532800 compiling "$venv/bin/python" -m pip --isolated wheel -qq \
-        --no-input --no-deps --no-index --no-build-isolation --wheel-dir "$1" "$copy"
+    pip_compiling wheel --wheel-dir "$1" "$copy"
 }
 
 ensure_packaged_project() {

@@ -193,23 +193,35 @@ def sources(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def set_up(sources: Path, tmp_path: Path, function) -> Callable[[str], list[str]]:
-    """Set the small checkout up with the compiler `cc`, `bad` or none; what the script says of it, less the paths.
+    """Set the small checkout up with the compiler `good`, `bad` or one that is not there; what the script says of it.
 
-    A stand-in for pip leaves what setuptools would: a library where the compiler is a good one, else nothing.
+    A stand-in for Python leaves what pip and setuptools would: a log, and a library where the compiler is the good one
+    and the environment's flags are out of its way.
     """
-    program = sources / ".venv" / "bin" / "appliance"
-    program.parent.mkdir(parents=True)
-    program.touch(0o755)
+    for name in ("good", "bad"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).symlink_to("/bin/false")
+    (sources / ".venv" / "bin").mkdir(parents=True)
+    (sources / ".venv" / "bin" / "appliance").touch(0o755)
+    python = sources / ".venv" / "bin" / "python"
+    python.write_text(
+        f"""#!/bin/sh
+        touch {tmp_path}/kernels-build.log
+        [ "$CC, $LDSHARED, $CFLAGS$LDFLAGS" != "good, good -shared, " ] || touch {KERNELS}/_kernels.abi3.so
+        """
+    )
+    python.chmod(0o755)
 
     def call(compiler: str) -> list[str]:
         result = function(
-            f"""cd {sources}; scratch={tmp_path} cache={sources} venv=$PWD/.venv stamps=$PWD/.venv/.installed
-            c_compiler={compiler}; uname() {{ echo x86_64; }}
-            pip_install_from() {{
-                if [ "$CC" = cc ] && [ -n "$c_compiler" ]; then touch {KERNELS}/_kernels.abi3.so; fi
-                touch "${{@: -1}}"
-            }}
-            ensure_editable_project"""
+            f"""cd {sources}; scratch={tmp_path} cache=$PWD venv=$PWD/.venv stamps=$PWD/.venv/.installed
+            uname() {{ echo x86_64; }}
+            find_c_compiler
+            ensure_editable_project""",
+            PATH=f"{tmp_path}/bin:/usr/bin:/bin",
+            CC=compiler,
+            CFLAGS="-march=native",
+            LDFLAGS="-Wl,-rpath,/nowhere",
         )
         assert (result.returncode, result.stderr) == (0, "")
         return [line.replace(f"{sources}/", "") for line in result.stdout.splitlines()]
@@ -221,35 +233,35 @@ INSTALLED = "  changed   installed this checkout: .venv/bin/appliance"
 IN_PLACE = "  in place  .venv/bin/appliance"
 INSTEAD = "  note      the kernels of llama.cpp serve, without the project's faster ones: "
 AGAIN = ". With a compiler (sudo apt-get install -y build-essential) the next run makes them"
-NONE = f"{INSTEAD}no C compiler{AGAIN}"
+NONE = f"{INSTEAD}no C compiler named nowhere{AGAIN}"
 FAILED = f"{INSTEAD}bad did not compile them, see kernels-build.log{AGAIN}"
 
 
 def test_kernels_are_compiled_where_they_can_be(set_up, sources: Path) -> None:
     """Again when their source has changed or the library is gone; otherwise a second run changes nothing."""
     library = sources / KERNELS / "_kernels.abi3.so"
-    assert set_up("cc") == [INSTALLED]
-    assert set_up("cc") == [IN_PLACE]
+    assert set_up("good") == [INSTALLED]
+    assert set_up("good") == [IN_PLACE]
     library.unlink()
-    assert set_up("cc") == [INSTALLED]
+    assert set_up("good") == [INSTALLED]
     assert library.exists()
     (sources / KERNELS / "matmul.c").write_text("int two;\n")
-    assert set_up("cc") == [INSTALLED]
-    assert set_up("") == [IN_PLACE]
+    assert set_up("good") == [INSTALLED]
+    assert set_up("nowhere") == [IN_PLACE]
 
 
 def test_kernels_that_do_not_compile_are_spoken_of(set_up) -> None:
     """Every run says that llama.cpp's serve and why; only another compiler is tried."""
-    assert set_up("") == [INSTALLED, NONE]
-    assert set_up("") == [IN_PLACE, NONE]
+    assert set_up("nowhere") == [INSTALLED, NONE]
+    assert set_up("nowhere") == [IN_PLACE, NONE]
     assert set_up("bad") == [INSTALLED, FAILED]
     assert set_up("bad") == [IN_PLACE, FAILED]
-    assert set_up("cc") == [INSTALLED]
+    assert set_up("good") == [INSTALLED]
 
 
 def test_kernels_of_an_older_source_do_not_stay(set_up, sources: Path) -> None:
     """A library that was compiled from another source is gone when the new one does not compile."""
-    set_up("cc")
+    set_up("good")
     (sources / KERNELS / "matmul.c").write_text("int two;\n")
     assert set_up("bad") == [INSTALLED, FAILED]
     assert not list((sources / KERNELS).glob("*.so"))

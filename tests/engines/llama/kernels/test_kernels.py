@@ -1,4 +1,4 @@
-"""Own matrix kernels: what they compute, on which processors they take part, and that they do."""
+"""Own kernels: what matrix products come to, on which processors they take part, and that they do."""
 
 from __future__ import annotations
 
