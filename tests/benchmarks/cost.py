@@ -4,7 +4,8 @@
 
 Drives the engine's own door to llama.cpp without a server. A step gives one token to each of so many sequences, each of
 which has so many tokens in the cache. The floor is the time to read the weights once: no step of one sequence can be
-quicker, as every weight is needed and nothing of the size stays in a processor's caches.
+quicker, as every weight is needed and nothing of the size stays in a processor's caches. Where the appliance's kernels
+take part, the same steps are timed with llama.cpp's too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ctypes import c_uint8
 from pathlib import Path
@@ -23,6 +25,7 @@ import numpy as np
 import psutil
 from msgspec import Struct
 
+from appliance.engines.llama import kernels
 from appliance.engines.llama.runtime import Context, ContextOptions, Model
 from tests.benchmarks.report import table, where_and_when, write_section
 
@@ -30,18 +33,20 @@ GRID = ((1, 512), (4, 512), (16, 512), (64, 512), (1, 2048), (4, 2048), (16, 204
 """Sequences, and tokens in the cache of each."""
 MEMORY_GRID = ((1, 2048), (16, 2048), (1, 32_768), (16, 32_768), (64, 32_768))
 """Slots, and cells of the cache."""
+STEP_COLUMNS = ("Sequences x tokens of each", "Step, ms", "with llama.cpp's kernels", "Tokens/s", "Times the floor")
 STEPS = 12
 BATCH_TOKENS = 512
-SPARE_CELLS = 1024
+SPARE_CELLS = 2048
 READ_BYTES = 1 << 30
 
 
 class Cost(Struct, frozen=True):
-    """A step's median time."""
+    """A step's median time, and that with llama.cpp's kernels; None where these are the only ones."""
 
     sequences: int
     context_tokens: int
     seconds: float
+    with_llama_cpp_seconds: float | None
 
 
 def main() -> None:
@@ -51,11 +56,11 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
-    bandwidth = read_bandwidth()
+    bandwidth = read_bandwidth(options.threads)
     lines = [
         where_and_when("llama-cpp-python"),
         "",
-        f"{options.threads} threads. One core reads memory at {bandwidth / 1e9:.1f} GB/s; the floor of a step is "
+        f"{options.threads} threads. So many cores read memory at {bandwidth / 1e9:.1f} GB/s; the floor of a step is "
         "the weights' bytes over that.",
     ]
     for weights in options.weights:
@@ -65,14 +70,15 @@ def main() -> None:
     print("\n".join(lines))
 
 
-def read_bandwidth() -> float:
-    """Bytes a second at which one core reads memory in order: the best of five."""
-    values = np.ones(READ_BYTES // 8, dtype=np.int64)
+def read_bandwidth(threads: int) -> float:
+    """Bytes a second at which so many cores read memory in order, together: the best of five."""
+    parts = np.split(np.ones(READ_BYTES // 8 // threads * threads, dtype=np.int64), threads)
     seconds = []
-    for _ in range(5):
-        started = time.perf_counter()
-        values.max()
-        seconds.append(time.perf_counter() - started)
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(5):
+            started = time.perf_counter()
+            list(pool.map(np.max, parts))
+            seconds.append(time.perf_counter() - started)
     return READ_BYTES / min(seconds)
 
 
@@ -81,13 +87,13 @@ def _section(weights: Path, threads: int, bandwidth: float) -> list[str]:
     floor_seconds = size_bytes / bandwidth
     rows = []
     for cost in _steps(weights, threads):
-        rate = cost.sequences / cost.seconds
-        milliseconds = f"{cost.seconds * 1000:.1f}"
+        theirs = cost.with_llama_cpp_seconds
         rows.append(
             (
                 f"{cost.sequences} x {cost.context_tokens:,}",
-                milliseconds,
-                f"{rate:.0f}",
+                f"{cost.seconds * 1000:.1f}",
+                "-" if theirs is None else f"{theirs * 1000:.1f}",
+                f"{cost.sequences / cost.seconds:.0f}",
                 f"{cost.seconds / floor_seconds:.1f}",
             )
         )
@@ -98,7 +104,7 @@ def _section(weights: Path, threads: int, bandwidth: float) -> list[str]:
     return [
         head,
         "",
-        *table(("Sequences x tokens of each", "Step, ms", "Tokens/s", "Times the floor"), rows),
+        *table(STEP_COLUMNS, rows),
         "",
         *table(("Engine", "Memory beside the weights, MiB"), memory),
     ]
@@ -121,7 +127,14 @@ def _steps(weights: Path, threads: int) -> Iterator[Cost]:
     filled = _filled(model, sorted({context_tokens for _, context_tokens in GRID}), threads)
     for sequences, context_tokens in GRID:
         with _context(model, sequences, sequences * context_tokens + SPARE_CELLS, threads) as context:
-            yield Cost(sequences, context_tokens, _step_seconds(context, sequences, context_tokens, filled))
+            _fill(context, sequences, filled[context_tokens])
+            ours = _step_seconds(context, sequences, context_tokens)
+            theirs = None
+            if kernels.computed() is not None:
+                kernels.use(False)
+                theirs = _step_seconds(context, sequences, context_tokens + STEPS)
+                kernels.use(True)
+            yield Cost(sequences, context_tokens, ours, theirs)
     model.close()
 
 
@@ -144,18 +157,21 @@ def _filled(model: Model, lengths: list[int], threads: int) -> dict[int, Any]:
     return states
 
 
-def _step_seconds(context: Context, sequences: int, context_tokens: int, filled: dict[int, Any]) -> float:
-    """Fill every sequence's own cells, then time steps of one token each."""
-    state = filled[context_tokens]
+def _fill(context: Context, sequences: int, state: Any) -> None:
+    """Give every sequence cells of its own."""
     for sequence in range(sequences):
         assert c.llama_state_seq_set_data(context._context, state, len(state), sequence), "the cache is too small"
+
+
+def _step_seconds(context: Context, sequences: int, position: int) -> float:
+    """Time steps of one token for each sequence, from a position on."""
     rng = np.random.default_rng(1)
     seconds = []
     for step in range(STEPS):
         context.batch.clear()
         for sequence in range(sequences):
             token = rng.integers(0, context.model.vocabulary.size, 1, dtype=np.int32)
-            context.batch.add(sequence, context_tokens + step, token, want_last=True)
+            context.batch.add(sequence, position + step, token, want_last=True)
         started = time.perf_counter()
         assert context.decode(), "the cache is too small for the benchmark"
         context.logits(sequences)

@@ -15,8 +15,9 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-LEAST_PIECE_TOKENS = 64
-"""Of a prompt: fewer take about as long by themselves, for all weights are read and attention is not tiled for them."""
+TILE_TOKENS = 64
+"""Queries that llama.cpp's attention for processors takes together, and fewest for which it does so at all. No piece of
+a prompt is smaller, if it need not be: with all weights to read it would take about as long."""
 
 
 class Debt(Struct, frozen=True):
@@ -57,7 +58,7 @@ def plan_step(debts: Sequence[Debt], budget_tokens: int, free_cells: int, most_t
     """Plan a step for sequences in arrival order. Raises nothing: with any debt and any cell it makes progress.
 
     ``most_tokens``: what a batch can hold, at least the budget. A step is larger than its budget by less than
-    ``LEAST_PIECE_TOKENS``.
+    ``TILE_TOKENS``.
     """
     running = list(debts)
     preempted: list[int] = []
@@ -92,7 +93,7 @@ def _shares(running: Sequence[Debt], budget_tokens: int, room_tokens: int) -> li
 
 
 def _piece(owed_tokens: int, left_tokens: int, room_tokens: int) -> int:
-    is_rest_small = owed_tokens < left_tokens + LEAST_PIECE_TOKENS
+    is_rest_small = owed_tokens < left_tokens + TILE_TOKENS
     return owed_tokens if is_rest_small and owed_tokens <= room_tokens else min(owed_tokens, left_tokens)
 
 
@@ -118,13 +119,13 @@ class Budget:
         if not streaming:
             return self.most_tokens
         if self._tokens_per_second is None:
-            return min(self.most_tokens, streaming + LEAST_PIECE_TOKENS)
+            return min(self.most_tokens, streaming + TILE_TOKENS)
         fitting = int(self._tokens_per_second * self._step_seconds)
-        return max(min(fitting, self.most_tokens), min(streaming + LEAST_PIECE_TOKENS, self.most_tokens))
+        return max(min(fitting, self.most_tokens), min(streaming + TILE_TOKENS, self.most_tokens))
 
     def learn(self, tokens: int, seconds: float) -> None:
         """Note what a step took. Small steps say little about large ones."""
-        if tokens < LEAST_PIECE_TOKENS or seconds <= 0:
+        if tokens < TILE_TOKENS or seconds <= 0:
             return
         rate = tokens / seconds
         known = self._tokens_per_second

@@ -14,10 +14,7 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TypeAlias
 
-from appliance.engines.llama.batcher import Plan, Share
-
-TILE_TOKENS = 64
-"""Queries that llama.cpp's attention for processors takes together, and fewest for which it does so at all."""
+from appliance.engines.llama.batcher import TILE_TOKENS, Plan, Share
 
 Part: TypeAlias = tuple[Share, ...]
 

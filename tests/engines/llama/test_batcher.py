@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engines.llama.batcher import LEAST_PIECE_TOKENS, Budget, Debt, Plan, Share, may_admit, plan_step
+from appliance.engines.llama.batcher import TILE_TOKENS, Budget, Debt, Plan, Share, may_admit, plan_step
 
 BATCH_TOKENS = 512
 
@@ -50,7 +50,7 @@ def test_a_plan_stays_within_budget_room_and_debt(all_debts: list[Debt], budget:
     owed = {debt.key: debt.owed_tokens for debt in all_debts}
     held = {debt.key: debt.held_cells for debt in all_debts}
     assert plan.tokens <= min(batch, free + sum(held[key] for key in plan.preempted))
-    assert plan.tokens < budget + LEAST_PIECE_TOKENS
+    assert plan.tokens < budget + TILE_TOKENS
     assert all(0 < share.tokens <= owed[share.key] for share in plan.shares)
     assert len({share.key for share in plan.shares}) == len(plan.shares)
     assert not {share.key for share in plan.shares} & set(plan.preempted)

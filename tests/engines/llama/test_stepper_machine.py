@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from appliance.domain.inference import FinishReason
-from appliance.engines.llama.batcher import LEAST_PIECE_TOKENS, Budget
+from appliance.engines.llama.batcher import TILE_TOKENS, Budget
 from appliance.engines.llama.prefix import PrefixStore
 from appliance.engines.llama.sampler import Sampler
 from appliance.engines.llama.sequence import Cancel, Sequence, Start
@@ -191,7 +191,7 @@ class StepperMachine(RuleBasedStateMachine):
         self.outbox.flush()
         self.cells_are_as_booked()
         assert busy == bool(self.live())
-        assert self.context.largest_tokens < self.budget.allowed_tokens + LEAST_PIECE_TOKENS
+        assert self.context.largest_tokens < self.budget.allowed_tokens + TILE_TOKENS
         if oldest is not None:
             assert self.context.largest_tokens > 0, "there is work, and nothing was computed"
             self.still_steps = 0 if progress(oldest) > before else self.still_steps + 1

@@ -16,7 +16,7 @@
 
 enum {
     HEADS = 4,         /* that share keys and values and go together */
-    BLOCK = 64,        /* visible cells at once: with their values they stay in the first cache */
+    BLOCK = 64,        /* visible cells at once, an even number: their values stay in the first cache */
     MOST_WIDTH = 256,  /* of a head */
     PART = 16,         /* of a head's width at once */
     HIDDEN = 0xFC00,   /* minus infinity in 16 bits: what the mask says of a cell that a query does not see */
@@ -191,7 +191,8 @@ INLINE void add_values(const struct task *t, const char *values, const struct bl
 INLINE void attend_block(const struct task *t, const char *keys, const char *values, struct block *block,
                          struct sums *s, int heads) {
     if (block->count == 0) return;
-    block->cells[block->count] = block->cells[block->count - 1]; /* beside an odd one; `weigh` gives it no weight */
+    if (block->count % 2) /* beside the last one itself again; `weigh` gives it no weight */
+        block->cells[block->count] = block->cells[block->count - 1];
     for (int i = 0; i < block->count; i += 2)
         score_two(keys + block->cells[i] * (int64_t)t->k.next_token,
                   keys + block->cells[i + 1] * (int64_t)t->k.next_token, s, t->width, heads, block->scores + i);
@@ -245,7 +246,7 @@ INLINE void attend(const struct task *t, int64_t token, int64_t head, int64_t sh
             if (mask && mask[cell] == HIDDEN) continue;
             block.cells[block.count] = cell;
             block.masks[block.count] = mask ? half(mask[cell]) : 0;
-            if (++block.count == BLOCK - 1) attend_block(t, keys, values, &block, &s, heads);
+            if (++block.count == BLOCK) attend_block(t, keys, values, &block, &s, heads);
         }
     }
     attend_block(t, keys, values, &block, &s, heads);
