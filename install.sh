@@ -440,8 +440,15 @@ ensure_starter_wheel() {
 
 has_kernels() { compgen -G "$1/$KERNELS*.so" >/dev/null; } # FOLDER WITH THE PACKAGE
 
-with_outcome() { # KEY, FOLDER WITH THE PACKAGE: the key, and who could not compile the kernels where they are missing
-    if has_kernels "$2"; then say "$1"; else say "$1 without kernels by ${c_compiler:-no compiler}"; fi
+with_outcome() { # KEY, FOLDER WITH THE PACKAGE: the key; where kernels are missing, also what stood in their way
+    if has_kernels "$2"; then say "$1"; else say "$1 without kernels: $(compiler_says | key_of)"; fi
+}
+
+compiler_says() { # of the kernels' source: other words, after an apt-get say, are worth another try
+    if [ -z "$c_compiler" ]; then return; fi
+    say "$c_compiler"
+    # shellcheck disable=SC2086 # CC may hold options
+    $c_compiler -fsyntax-only "${KERNELS/_/}.c" 2>&1 || true
 }
 
 pip_compiling() { # PIP'S COMMAND…: what is compiled depends on source and compiler, and names no folder of Python's

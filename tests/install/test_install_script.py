@@ -250,10 +250,16 @@ def test_kernels_are_compiled_where_they_can_be(set_up, sources: Path) -> None:
     assert set_up("nowhere") == [IN_PLACE]
 
 
-def test_kernels_that_do_not_compile_are_spoken_of(set_up) -> None:
-    """Every run says that llama.cpp's serve and why; only another compiler is tried."""
+def test_kernels_that_do_not_compile_are_spoken_of(set_up, tmp_path: Path) -> None:
+    """Every run says that llama.cpp's serve and why; only a compiler that is another or says another thing is tried."""
     assert set_up("nowhere") == [INSTALLED, NONE]
     assert set_up("nowhere") == [IN_PLACE, NONE]
+    assert set_up("bad") == [INSTALLED, FAILED]
+    assert set_up("bad") == [IN_PLACE, FAILED]
+    bad = tmp_path / "bin" / "bad"
+    bad.unlink()
+    bad.write_text("#!/bin/sh\necho other words >&2\nexit 1\n")
+    bad.chmod(0o755)
     assert set_up("bad") == [INSTALLED, FAILED]
     assert set_up("bad") == [IN_PLACE, FAILED]
     assert set_up("good") == [INSTALLED]
