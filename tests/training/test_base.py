@@ -34,7 +34,8 @@ def logits_of(path: Path, tokens: list[int]) -> np.ndarray:
 @pytest.mark.parametrize("architecture", TRAINABLE_ARCHITECTURES)
 def test_every_trainable_architecture_computes_as_llama_cpp_does(architecture: str, tmp_path: Path) -> None:
     """Scores after each of 41 tokens are llama.cpp's: rotations, windows, caps, norms, biases and all."""
-    path = write_trainable(tmp_path / "base.gguf", architecture)
+    # with the first seed two experts of minimax-m2 are so near to each other that rounding chooses
+    path = write_trainable(tmp_path / "base.gguf", architecture, seed=2)
 
     ours, theirs = logits_of(path, TOKENS), llama_logits(path, TOKENS)
 

@@ -37,10 +37,14 @@ def load() -> None:
     files = sorted(_FOLDER.glob("_kernels*.so"))
     if against is None and not files:
         against = "the appliance's were not compiled when it was installed"
+    if against is None:
+        try:
+            _library = ctypes.CDLL(str(files[0]), mode=ctypes.RTLD_GLOBAL)
+        except OSError as error:  # compiled for an older or newer system than this one
+            against = f"the appliance's do not load: {error}"
     if against is not None:
         log.info("llama.cpp's own kernels compute: %s", against)
         return
-    _library = ctypes.CDLL(str(files[0]), mode=ctypes.RTLD_GLOBAL)
     _library.appliance_kernels_computed.restype = ctypes.c_ulonglong
     use(True)
     log.info("the appliance's kernels compute")

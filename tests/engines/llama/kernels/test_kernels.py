@@ -210,6 +210,23 @@ def test_flags_are_those_of_the_first_processor(tmp_path: Path) -> None:
     assert kernels.processor_flags(tmp_path / "none") == frozenset()
 
 
+@pytest.mark.parametrize(("content", "words"), [(None, "were not compiled"), (b"no library", "do not load")])
+def test_without_a_library_that_loads_llama_cpp_computes(
+    content: bytes | None, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There was no compiler, or it was another system's: the log says so, and nothing else happens."""
+    if content is not None:
+        (tmp_path / "_kernels.so").write_bytes(content)
+    monkeypatch.setattr(kernels, "_FOLDER", tmp_path)
+    monkeypatch.setattr(kernels, "_library", None)
+    monkeypatch.setattr(kernels, "reason_against", lambda *_: None)
+    with caplog.at_level("INFO", "appliance.llama"):
+        kernels.load()
+        kernels.use(True)
+    assert kernels.computed() is None
+    assert words in caplog.text
+
+
 # ---- that they do ------------------------------------------------------------------------------------------------
 
 
