@@ -24,7 +24,7 @@ enum {
     COLUMNS = 3,         /* 4 x 3 sums: with what is multiplied they fill the 16 registers */
     DEPTH = 1024,        /* of k at once: 16 KiB of weights as floats stay in the first cache */
     WIDTH = 48,          /* columns at once: their activations stay in the second */
-    MANY_COLUMNS = 8,    /* from here on floats are faster than bytes */
+    MANY_COLUMNS = 8,    /* from here on floats are faster than bytes; for weights of 16 bits it is 2 */
     MOST_BLOCKS = 1024,  /* of a column of bytes */
     CHUNK_BYTES = 65536, /* of weights that a thread takes at once: they stay in the second cache */
     AHEAD = 2048,        /* bytes to fetch early: left to itself the processor stops at the page's end */
@@ -105,8 +105,8 @@ AVX2 static void unpack_bf16(const void *row, int64_t k0, int depth, Panel panel
 
 static const struct layout *layout_of(int type) {
     static const struct layout q8_0 = {unpack_q8_0, Q8_BLOCK, sizeof(struct q8_0), MANY_COLUMNS};
-    static const struct layout f16 = {unpack_f16, 1, 2, 1};
-    static const struct layout bf16 = {unpack_bf16, 1, 2, 1};
+    static const struct layout f16 = {unpack_f16, 1, 2, 2};
+    static const struct layout bf16 = {unpack_bf16, 1, 2, 2};
     switch (type) {
     case TYPE_Q8_0:
         return &q8_0;
