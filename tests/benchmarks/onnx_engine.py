@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import itertools
 import re
 import time
@@ -11,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import msgspec
 import numpy as np
@@ -26,7 +24,7 @@ from appliance.engines.onnx.engines import OnnxEmbeddingEngine
 from appliance.engines.onnx.line import Line
 from appliance.engines.onnx.settings import PASS_TOKENS
 from appliance.engines.onnx.tasks import EncodedText
-from tests.benchmarks.onnx_clients import Request, call
+from tests.benchmarks.onnx_clients import Connection, Request
 from tests.benchmarks.onnx_texts import texts
 from tests.support.onnx_folders import card_of
 from tests.support.server import Server
@@ -125,36 +123,19 @@ def waits(server: Server, count: int) -> dict[str, list[float]]:
 def _busy(server: Server) -> Iterator[None]:
     """Another client's request is tokenized, then computed; it leaves at the end."""
     body = {"model": "starter-embed", "input": texts("long", 64, 0) * (BIG_LIST_TEXTS // 64)}
-    connection = _connect(server)
-    connection.request("POST", "/v1/embeddings", msgspec.json.encode(body), _headers(server))
-    while not any(resident["leases"] for resident in server.state()["residents"]):
-        time.sleep(0.05)
-    try:
+    with Connection(server.url, server.member_key) as connection:
+        connection.send(Request("/v1/embeddings", msgspec.json.encode(body)))
+        while not any(resident["leases"] for resident in server.state()["residents"]):
+            time.sleep(0.05)
         yield
-    finally:
-        connection.close()
 
 
 def _short_texts(server: Server, count: int) -> list[float]:
-    connection, headers = _connect(server), _headers(server)
     found = []
-    for text in texts("short", count, 1):
-        started = time.perf_counter()
-        call(
-            connection,
-            Request("/v1/embeddings", msgspec.json.encode({"model": "starter-embed", "input": text})),
-            headers,
-        )
-        found.append(time.perf_counter() - started)
-    connection.close()
+    with Connection(server.url, server.member_key) as connection:
+        for text in texts("short", count, 1):
+            body = msgspec.json.encode({"model": "starter-embed", "input": text})
+            started = time.perf_counter()
+            connection.call(Request("/v1/embeddings", body))
+            found.append(time.perf_counter() - started)
     return found
-
-
-def _connect(server: Server) -> http.client.HTTPConnection:
-    address = urlsplit(server.url)
-    assert address.hostname is not None
-    return http.client.HTTPConnection(address.hostname, address.port, timeout=300)
-
-
-def _headers(server: Server) -> dict[str, str]:
-    return {"x-api-key": server.member_key, "content-type": "application/json"}
