@@ -18,6 +18,8 @@ from msgspec import Meta, Struct
 from appliance.domain.errors import InvalidParameter
 
 ENVIRONMENT_PREFIX = "APPLIANCE_"
+KERNELS_VARIABLE = f"{ENVIRONMENT_PREFIX}KERNELS"
+"""Which kernels compute; read when native libraries are loaded, here and in the processes that try weights."""
 
 GIB = 1024**3
 

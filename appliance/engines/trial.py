@@ -23,9 +23,9 @@ from pathlib import Path
 
 import msgspec
 
+from appliance.config import KERNELS_VARIABLE
 from appliance.domain.errors import ApplianceError, BadWeights, CannotFit, InvalidParameter, NotReady, WrongWeights
 from appliance.engines.base import Backend, EngineSpec
-from appliance.engines.llama import kernels
 from appliance.engines.probe import probe
 
 TIMEOUT_SECONDS = 600
@@ -79,7 +79,7 @@ class ChildTrial:
             "PYTHONPATH": os.pathsep.join(sys.path),
             "LC_ALL": "C.UTF-8",
             "CUDA_VISIBLE_DEVICES": "",
-            kernels.SETTING: os.environ.get(kernels.SETTING, ""),
+            KERNELS_VARIABLE: os.environ.get(KERNELS_VARIABLE, ""),
         }
         with self._lock:
             if self._ended:

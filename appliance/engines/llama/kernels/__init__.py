@@ -14,11 +14,12 @@ from collections.abc import Set
 from pathlib import Path
 from typing import Any, Final
 
+from appliance.config import KERNELS_VARIABLE
+
 log = logging.getLogger("appliance.llama")
 
-SETTING: Final = "APPLIANCE_KERNELS"
-"""Environment variable: ``llama.cpp`` leaves everything to llama.cpp, here and in trials of weights."""
 LLAMA_CPP: Final = "llama.cpp"
+"""Value of the environment variable that leaves everything to llama.cpp."""
 NEEDED: Final = ("avx2", "fma", "f16c")
 VNNI: Final = ("avx_vnni", "avx512_vnni")
 """Dot products of bytes in one instruction: llama.cpp uses them, and nobody has compared ours with that yet."""
@@ -33,7 +34,7 @@ def load() -> None:
     Where the processor is not one for these kernels, or there was no compiler to make them, nothing changes.
     """
     global _library
-    against = reason_against(platform.machine(), processor_flags(), os.environ.get(SETTING, ""))
+    against = reason_against(platform.machine(), processor_flags(), os.environ.get(KERNELS_VARIABLE, ""))
     files = sorted(_FOLDER.glob("_kernels*.so"))
     if against is None and not files:
         against = "the appliance's were not compiled when it was installed"
@@ -64,7 +65,7 @@ def computed() -> int | None:
 def reason_against(machine: str, flags: Set[str], setting: str) -> str | None:
     """Why llama.cpp's own kernels are to compute; None: ours are. ``flags`` are those of ``/proc/cpuinfo``."""
     if setting == LLAMA_CPP:
-        return f"{SETTING} says so"
+        return f"{KERNELS_VARIABLE} says so"
     if machine != "x86_64":
         return f"there are none for {machine}"
     if missing := [flag for flag in NEEDED if flag not in flags]:

@@ -253,23 +253,20 @@ INLINE void attend(const struct task *t, int64_t token, int64_t head, int64_t sh
     finish(t, token, head, &s, heads);
 }
 
-AVX2 static void attend_four(const struct task *t, int64_t token, int64_t head, int64_t shared) {
-    attend(t, token, head, shared, 4);
-}
-AVX2 static void attend_three(const struct task *t, int64_t token, int64_t head, int64_t shared) {
-    attend(t, token, head, shared, 3);
-}
-AVX2 static void attend_two(const struct task *t, int64_t token, int64_t head, int64_t shared) {
-    attend(t, token, head, shared, 2);
-}
-AVX2 static void attend_one(const struct task *t, int64_t token, int64_t head, int64_t shared) {
-    attend(t, token, head, shared, 1);
-}
+/* A function for each number of heads, which the compiler unrolls its loops for. */
+#define ATTEND(heads)                                                                                                  \
+    AVX2 static void attend_##heads(const struct task *t, int64_t token, int64_t head, int64_t shared) {               \
+        attend(t, token, head, shared, heads);                                                                         \
+    }
+ATTEND(1)
+ATTEND(2)
+ATTEND(3)
+ATTEND(4)
 
 /* All query heads of one token that share one head of keys and values. */
 static void attend_shared(const struct task *t, int64_t token, int64_t shared) {
-    static void (*const by_count[])(const struct task *, int64_t, int64_t, int64_t) = {attend_one, attend_two,
-                                                                                       attend_three, attend_four};
+    static void (*const by_count[])(const struct task *, int64_t, int64_t, int64_t) = {attend_1, attend_2, attend_3,
+                                                                                       attend_4};
     const int64_t each = t->query_heads / t->shared_heads;
     for (int64_t done = 0; done < each; done += HEADS)
         by_count[(each - done < HEADS ? each - done : HEADS) - 1](t, token, shared * each + done, shared);

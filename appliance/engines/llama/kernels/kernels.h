@@ -7,7 +7,23 @@
 #define EXPORT __attribute__((visibility("default")))
 
 /* ggml.h: enum ggml_type */
-enum { TYPE_F32 = 0, TYPE_F16 = 1, TYPE_Q8_0 = 8, TYPE_BF16 = 30 };
+enum {
+    TYPE_F32 = 0,
+    TYPE_F16 = 1,
+    TYPE_Q4_0 = 2,
+    TYPE_Q4_1 = 3,
+    TYPE_Q5_0 = 6,
+    TYPE_Q5_1 = 7,
+    TYPE_Q8_0 = 8,
+    TYPE_Q2_K = 10,
+    TYPE_Q3_K = 11,
+    TYPE_Q4_K = 12,
+    TYPE_Q5_K = 13,
+    TYPE_Q6_K = 14,
+    TYPE_IQ4_NL = 20,
+    TYPE_IQ4_XS = 23,
+    TYPE_BF16 = 30,
+};
 
 /* ggml-cpu-impl.h: struct ggml_compute_params, of llama.cpp in llama-cpp-python 0.3.36; so are those below */
 struct params {
@@ -38,10 +54,12 @@ struct tensor {
 
 typedef bool sgemm(const struct params *, int64_t m, int64_t n, int64_t k, const void *a, int64_t lda, const void *b,
                    int64_t ldb, void *c, int64_t ldc, int a_type, int b_type, int c_type);
+typedef bool tiles(const struct params *, struct tensor *);
 typedef void attention(const struct params *, struct tensor *);
 
 struct plugin { /* ggml's processor backend: what is called instead of these, or with them */
     sgemm *multiply;
+    tiles *multiply_in_tiles;
     attention *attend;
     void (*barrier)(void *threadpool);
     void (*set_chunk)(void *threadpool, int chunk);
@@ -56,6 +74,36 @@ bool kernels_compute(const struct params *, const struct plugin *plugin);
 
 /* Every thread of the pool calls it: the pieces of work begin. */
 void begin_pieces(const struct params *, const struct plugin *plugin);
+
+/* ---- weights ---- */
+
+enum {
+    ROWS = 4,         /* of weights at once */
+    DEPTH = 1024,     /* of k at once: 16 KiB of weights as floats stay in the first cache */
+    MANY_COLUMNS = 8, /* from here on floats are faster than bytes, for most types */
+    AHEAD = 2048,     /* bytes to fetch early: left to itself the processor stops at the page's end */
+};
+
+enum { Q8_BLOCK = 32 };
+struct q8_0 {
+    uint16_t scale;
+    int8_t weights[Q8_BLOCK];
+};
+
+/* Weights as floats: for each 8 of k, 8 of each of the four rows. */
+typedef float Panel[DEPTH / 8][ROWS][8] __attribute__((aligned(64)));
+
+struct layout { /* of weights of one type */
+    int type;
+    /* a row's weights, from k0 on, into their place in the panel; k0 and depth are multiples of a block */
+    void (*unpack)(const void *row, int64_t k0, int depth, Panel panel, int place);
+    int block;         /* weights */
+    int bytes;         /* of a block */
+    int least_columns; /* that are multiplied as floats */
+};
+
+/* NULL: weights of this type are llama.cpp's. */
+const struct layout *layout_of(int type);
 
 #if defined(__x86_64__)
 #include <immintrin.h>

@@ -10,9 +10,9 @@
  *     and multiplied by all columns. That is four instructions for 32 products where bytes take more than six, and
  *     activations stay as they are.
  *
- * It takes part as `llamafile_sgemm`, the function that ggml's processor backend asks first. The backend is a plug-in
- * that is loaded after this library, so that the dynamic linker binds its calls to the one here (symbol interposition,
- * ld.so(8)); what is not computed here goes on to the backend's own.
+ * It takes part as `llamafile_sgemm`, which ggml's processor backend asks before it computes by itself. The backend is a
+ * plug-in that is loaded after this library, so that the dynamic linker binds its calls to the one here (symbol
+ * interposition, ld.so(8)); what is not computed here goes on to the backend's own.
  *
  * Each sum runs over k in one order, whatever the number of columns: within each of the two ways, what a sequence gets
  * does not depend on how many others are computed beside it.
@@ -20,30 +20,10 @@
 #include "kernels.h"
 
 enum {
-    ROWS = 4,            /* of weights at once */
     COLUMNS = 3,         /* 4 x 3 sums: with what is multiplied they fill the 16 registers */
-    DEPTH = 1024,        /* of k at once: 16 KiB of weights as floats stay in the first cache */
-    WIDTH = 48,          /* columns at once: their activations stay in the second */
-    MANY_COLUMNS = 8,    /* from here on floats are faster than bytes; for weights of 16 bits it is 2 */
+    WIDTH = 48,          /* columns at once: their activations stay in the second cache */
     MOST_BLOCKS = 1024,  /* of a column of bytes */
     CHUNK_BYTES = 65536, /* of weights that a thread takes at once: they stay in the second cache */
-    AHEAD = 2048,        /* bytes to fetch early: left to itself the processor stops at the page's end */
-};
-
-enum { Q8_BLOCK = 32 };
-struct q8_0 {
-    uint16_t scale;
-    int8_t weights[Q8_BLOCK];
-};
-
-/* Weights as floats: for each 8 of k, 8 of each of the four rows. */
-typedef float Panel[DEPTH / 8][ROWS][8] __attribute__((aligned(64)));
-
-struct layout { /* of weights of one type */
-    void (*unpack)(const void *row, int64_t k0, int depth, Panel panel, int place);
-    int block;         /* weights */
-    int bytes;         /* of a block */
-    int least_columns; /* that are multiplied as floats */
 };
 
 struct product {  /* of floats */
@@ -70,54 +50,6 @@ struct byte_product {
 #if defined(__x86_64__)
 
 typedef __m256 Sums[WIDTH][ROWS];
-
-/* ---- a row of weights, from k0 on, into its place in the panel ---- */
-
-AVX2 static void unpack_q8_0(const void *row, int64_t k0, int depth, Panel panel, int place) {
-    const struct q8_0 *block = (const struct q8_0 *)row + k0 / Q8_BLOCK;
-    for (int i = 0; i < depth / LANES; i += Q8_BLOCK / LANES, block++) {
-        const __m256 scale = _mm256_set1_ps(half(block->scale));
-        _mm_prefetch((const char *)block + AHEAD, _MM_HINT_T0);
-        EACH (part, Q8_BLOCK / LANES) {
-            const __m128i bytes = _mm_loadl_epi64((const __m128i *)(block->weights + part * LANES));
-            const __m256 whole = _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
-            _mm256_store_ps(panel[i + part][place], _mm256_mul_ps(scale, whole));
-        }
-    }
-}
-
-AVX2 static void unpack_f16(const void *row, int64_t k0, int depth, Panel panel, int place) {
-    const uint16_t *weights = (const uint16_t *)row + k0;
-    for (int i = 0; i < depth / LANES; i++, weights += LANES) {
-        _mm_prefetch((const char *)weights + AHEAD, _MM_HINT_T0);
-        _mm256_store_ps(panel[i][place], _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)weights)));
-    }
-}
-
-AVX2 static void unpack_bf16(const void *row, int64_t k0, int depth, Panel panel, int place) {
-    const uint16_t *weights = (const uint16_t *)row + k0;
-    for (int i = 0; i < depth / LANES; i++, weights += LANES) {
-        _mm_prefetch((const char *)weights + AHEAD, _MM_HINT_T0);
-        const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)weights));
-        _mm256_store_ps(panel[i][place], _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16)));
-    }
-}
-
-static const struct layout *layout_of(int type) {
-    static const struct layout q8_0 = {unpack_q8_0, Q8_BLOCK, sizeof(struct q8_0), MANY_COLUMNS};
-    static const struct layout f16 = {unpack_f16, 1, 2, 2};
-    static const struct layout bf16 = {unpack_bf16, 1, 2, 2};
-    switch (type) {
-    case TYPE_Q8_0:
-        return &q8_0;
-    case TYPE_F16:
-        return &f16;
-    case TYPE_BF16:
-        return &bf16;
-    default:
-        return NULL;
-    }
-}
 
 /* ---- floats: four rows by up to three columns ---- */
 
@@ -160,9 +92,14 @@ INLINE void multiply(const Panel panel, const struct tile *t, Sums sums, int col
     }
 }
 
-AVX2 static void multiply_by_three(const Panel panel, const struct tile *t, Sums sums) { multiply(panel, t, sums, 3); }
-AVX2 static void multiply_by_two(const Panel panel, const struct tile *t, Sums sums) { multiply(panel, t, sums, 2); }
-AVX2 static void multiply_by_one(const Panel panel, const struct tile *t, Sums sums) { multiply(panel, t, sums, 1); }
+/* A function for each number of columns, which the compiler unrolls its loops for. */
+#define MULTIPLY_BY(columns)                                                                                           \
+    AVX2 static void multiply_by_##columns(const Panel panel, const struct tile *t, Sums sums) {                       \
+        multiply(panel, t, sums, columns);                                                                             \
+    }
+MULTIPLY_BY(3)
+MULTIPLY_BY(2)
+MULTIPLY_BY(1)
 
 /* ---- floats: all columns ---- */
 
@@ -172,9 +109,9 @@ AVX2 static void multiply_panel(const struct product *p, const Panel panel, Sums
                      k0 + depth == p->k};
     int done = 0;
     for (; columns - done >= COLUMNS; done += COLUMNS, t.b += COLUMNS * t.ldb, t.c += COLUMNS * t.ldc)
-        multiply_by_three(panel, &t, sums + done);
-    if (columns - done == 2) multiply_by_two(panel, &t, sums + done);
-    if (columns - done == 1) multiply_by_one(panel, &t, sums + done);
+        multiply_by_3(panel, &t, sums + done);
+    if (columns - done == 2) multiply_by_2(panel, &t, sums + done);
+    if (columns - done == 1) multiply_by_1(panel, &t, sums + done);
 }
 
 AVX2 static void multiply_rows(const struct product *p, int64_t from, int64_t to) {
@@ -250,7 +187,7 @@ AVX2 static void multiply_byte_rows(const struct byte_product *p, int64_t from, 
     for (int64_t column = 0; column < p->n;) {
         const int64_t left = p->n - column;
         const float *scales = all + column * p->blocks;
-        if (left == 1) {
+        if (left == 1) { /* each width by its name, for the same reason */
             multiply_bytes(p, scales, from, to, column, 1);
             column += 1;
         } else if (left % 2 == 0) {
@@ -265,7 +202,6 @@ AVX2 static void multiply_byte_rows(const struct byte_product *p, int64_t from, 
 
 #else /* on other processors everything is llama.cpp's */
 
-static const struct layout *layout_of(int type) { return (void)type, NULL; }
 static void multiply_rows(const struct product *p, int64_t from, int64_t to) { (void)p, (void)from, (void)to; }
 static void multiply_byte_rows(const struct byte_product *p, int64_t from, int64_t to) {
     (void)p, (void)from, (void)to;
@@ -313,6 +249,16 @@ EXPORT bool llamafile_sgemm(const struct params *params, int64_t m, int64_t n, i
     }
     ggml->barrier(params->threadpool); /* before the next product sets its first chunk */
     return true;
+}
+
+/* True: the product was computed. ggml asks this before `llamafile_sgemm`; what that is to have is declined here. */
+EXPORT bool ggml_compute_forward_mul_mat_tiled(const struct params *params, struct tensor *out) {
+    const struct plugin *ggml = plugin_at(__builtin_return_address(0));
+    const struct tensor *a = out->src[0], *b = out->src[1];
+    const struct layout *layout = kernels_compute(params, ggml) ? layout_of(a->type) : NULL;
+    const bool rows_follow = b->nb[1] == b->ne[0] * sizeof(float);
+    if (layout && rows_follow && are_floats(layout, b->ne[1], a->ne[0] / layout->block, b->type)) return false;
+    return ggml->multiply_in_tiles && ggml->multiply_in_tiles(params, out);
 }
 
 /* ---- for Python ---- */

@@ -18,6 +18,7 @@ static void find(void) {
     void *library = dlopen(where.dli_fname, RTLD_NOW | RTLD_NOLOAD);
     if (!library) return;
     plugin.multiply = (sgemm *)dlsym(library, "llamafile_sgemm");
+    plugin.multiply_in_tiles = (tiles *)dlsym(library, "ggml_compute_forward_mul_mat_tiled");
     plugin.attend = (attention *)dlsym(library, "ggml_compute_forward_flash_attn_ext");
     plugin.barrier = (void (*)(void *))dlsym(library, "ggml_barrier");
     plugin.set_chunk = (void (*)(void *, int))dlsym(library, "ggml_threadpool_chunk_set");

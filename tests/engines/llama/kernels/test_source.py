@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[4]
 SOURCES = [ROOT / name for name in EXTENSION["sources"]]
 STRICT = ["-Wall", "-Wextra", "-Werror", "-fPIC", "-shared"]
 IF_X86 = "#if defined(__x86_64__)"
-PLACES = {"llamafile_sgemm", "ggml_compute_forward_flash_attn_ext"}
+PLACES = {"llamafile_sgemm", "ggml_compute_forward_mul_mat_tiled", "ggml_compute_forward_flash_attn_ext"}
 """Functions of ggml that they stand in for."""
 FOR_PYTHON = re.compile(r"appliance_[a-z_]+")
 
