@@ -59,7 +59,7 @@ class Statuses(Hooks):
 
     @asynccontextmanager
     async def change_of(self, deployment: Deployment) -> AsyncIterator[None]:
-        """What is loaded meanwhile is a new engine for the deployment. If that fails, all is as before, and why is kept."""
+        """What is loaded meanwhile is a new engine for it. If that fails, all is as before, and the reason is kept."""
         self._changing.add(deployment.id)
         try:
             yield

@@ -267,8 +267,8 @@ class Node:
                 log.exception("upkeep failed; it is tried again in %.0f s", UPKEEP_SECONDS)
 
     async def _condemn_marked(self) -> None:
-        """A loading mark found at start: that load took the process down. FAILED instead of a crash loop; was it that of
-        a change, the change is condemned and not the engine that served."""
+        """A loading mark found at start: that load took the process down. FAILED instead of a crash loop; if it was the
+        load of a change, the change is condemned and not the engine that served."""
         for mark in await self.database.run(loading_marks.list):
             ended = f"ended the server on {mark.started_at:%Y-%m-%d %H:%M} UTC"
             if mark.for_change:

@@ -96,6 +96,24 @@ def test_a_kill_while_the_new_model_is_loaded(gated: GatedServer, models: dict[s
     assert swap(gated, served, models["old"]) is not None
 
 
+def test_the_new_engine_is_shown_beside_the_old_one(
+    gated: GatedServer, models: dict[str, str], served: Deployed
+) -> None:
+    """Whose bytes are booked while a swap loads can be read in the state; the old engine is listed first."""
+    assert answered(gated, served).status_code == 200
+    with gated.shut(LOAD) as wait_for_call, ThreadPoolExecutor(1) as other:
+        swapped = other.submit(swap, gated, served, models["new"])
+        wait_for_call()
+        seen = gated.state()
+        swapping = [r for r in seen["residents"] if r["deployment_id"] == served.deployment_id]
+    assert [resident["state"] for resident in swapping] == ["READY", "LOADING"]
+    assert seen["memory_reserved_bytes"] == sum(resident["predicted_bytes"] for resident in swapping)
+    answer = swapped.result(timeout=60)
+    assert answer is not None
+    assert answer.status_code == 200, answer.text
+    assert swap(gated, served, models["old"]) is not None
+
+
 def test_the_reason_of_a_failed_swap_is_kept(gated: GatedServer, models: dict[str, str], served: Deployed) -> None:
     """Whoever looks at the deployment later reads why it still serves the old model, also after that left memory for
     being idle and came back."""
