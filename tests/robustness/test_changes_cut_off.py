@@ -100,7 +100,9 @@ def test_the_new_engine_is_shown_beside_the_old_one(
     gated: GatedServer, models: dict[str, str], served: Deployed
 ) -> None:
     """Whose bytes are booked while a swap loads can be read in the state; the old engine is listed first."""
-    assert answered(gated, served).status_code == 200
+    with gated.client() as client:
+        client.patch(served.path, json={"vendor_configuration": {"min_workers": 1}}).raise_for_status()
+        chain.until(lambda: client.get("/readyz").status_code == 200, "the old engine is there to stay")
     with gated.shut(LOAD) as wait_for_call, ThreadPoolExecutor(1) as other:
         swapped = other.submit(swap, gated, served, models["new"])
         wait_for_call()

@@ -234,9 +234,11 @@ def test_work_in_the_background_outlasts_a_restart_of_the_upstream(front: Server
         batch = client.post("/v1/batches", json=body).raise_for_status().json()["id"]
 
         def ended(path: str, final: set[str]) -> dict[str, Any]:
-            return chain.until(
-                lambda: found if (found := client.get(path).json())["status"] in final else None, f"{path} ends"
-            )
+            def look() -> dict[str, Any] | None:
+                found: dict[str, Any] = client.get(path).raise_for_status().json()
+                return found if found["status"] in final else None
+
+            return chain.until(look, f"{path} ends")
 
         assert ended(f"/v1/async-tasks/{task}", {"SUCCESS", "FAILURE"})["status"] == "SUCCESS"
         counts = ended(f"/v1/batches/{batch}", {"completed", "failed"})["request_counts"]
