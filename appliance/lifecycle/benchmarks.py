@@ -54,9 +54,10 @@ class Benchmarks:
         """Read what was kept, and let the scheduler guess from it; also how long loads took on this machine."""
         found = await self._database.run(rows.list)
         self._kept = sorted(found, key=lambda benchmark: benchmark.measured_at)
-        speeds = [speed for kept in self._kept if (speed := speed_of(kept)) is not None]
+        here = [kept for kept in self._kept if kept.machine == self._machine()]
+        speeds = [speed for kept in here if (speed := speed_of(kept)) is not None]
         self._scheduler.speeds.recall(sorted(speeds, key=lambda speed: speed.clients))
-        self._scheduler.load_times.recall(load_times_of(self._kept, self._machine()))
+        self._scheduler.load_times.recall(load_times_of(here, self._machine()))
 
     def list(self, caller: Caller) -> Sequence[tuple[Benchmark, str | None]]:
         """Kept results, oldest first, each with what has changed since; None while its figures hold."""

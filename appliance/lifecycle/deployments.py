@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import sqlite_utils
@@ -39,30 +39,58 @@ from models_store.catalog import catalog
 log = logging.getLogger(__name__)
 
 
+def not_made(reason: str) -> str:
+    """What is said of a deployment that serves as before because it could not be changed."""
+    return f"its last change was not made: {reason}"
+
+
 class Statuses(Hooks):
     """Keeps a loading mark around every load and the deployment's status after it (design: what a C abort can kill).
 
-    A mark that is found at start names the deployment whose load took the process down.
+    A mark that is found at start names the deployment whose load took the process down. The reason of a deployment that
+    is READY is why its last change was not made: it stays until the next change, whatever is loaded until then.
     """
 
     def __init__(self, database: Database, directory: Directory, clock: Clock) -> None:
         self._database = database
         self._directory = directory
         self._clock = clock
+        self._changing: set[str] = set()
+
+    @asynccontextmanager
+    async def change_of(self, deployment: Deployment) -> AsyncIterator[None]:
+        """What is loaded meanwhile is a new engine for it. If that fails, all is as before, and the reason is kept."""
+        self._changing.add(deployment.id)
+        try:
+            yield
+        except BaseException as error:
+            reason = deployment.status_reason
+            if isinstance(error, ApplianceError) and deployment.status is DeploymentStatus.READY:
+                reason = not_made(error.message)
+            await self.set(deployment.id, deployment.status, reason)
+            raise
+        finally:
+            self._changing.discard(deployment.id)
 
     async def load_begins(self, deployment_id: str) -> None:
         """Mark the load on disk before native code runs."""
-        now = self._clock.now()
-        await self._database.run(lambda db: loading_marks.mark(db, deployment_id, now))
-        await self.set(deployment_id, DeploymentStatus.LOADING, None)
+        now, for_change = self._clock.now(), deployment_id in self._changing
+        await self._database.run(lambda db: loading_marks.mark(db, deployment_id, now, for_change=for_change))
+        kept = None if for_change else self._reason_in(deployment_id, DeploymentStatus.READY)
+        await self.set(deployment_id, DeploymentStatus.LOADING, kept)
 
     async def load_ended(self, deployment_id: str, error: ApplianceError | None) -> None:
         """Clear the mark and note how it went."""
         await self._database.run(lambda db: loading_marks.clear(db, deployment_id))
         if error is None:
-            await self.set(deployment_id, DeploymentStatus.READY, None)
+            kept = self._reason_in(deployment_id, DeploymentStatus.LOADING, DeploymentStatus.READY)
+            await self.set(deployment_id, DeploymentStatus.READY, kept)
         else:
             await self.set(deployment_id, DeploymentStatus.FAILED, error.message)
+
+    def _reason_in(self, deployment_id: str, *statuses: DeploymentStatus) -> str | None:
+        deployment = self._directory.deployments.get(deployment_id)
+        return deployment.status_reason if deployment is not None and deployment.status in statuses else None
 
     async def need_learned(self, learned: Learned) -> None:
         """Keep what a load took."""
@@ -271,11 +299,8 @@ class Deployments:
         if self._spec_of(old) == wanted.spec:
             self._scheduler.want(wanted)
             return old.status, old.status_reason
-        try:
+        async with self._statuses.change_of(old):
             await self._scheduler.replace(wanted)
-        except BaseException:
-            await self._statuses.set(old.id, old.status, old.status_reason)
-            raise
         return DeploymentStatus.READY, None
 
     def _spec_of(self, deployment: Deployment) -> EngineSpec | None:

@@ -38,7 +38,7 @@ from appliance.lifecycle.builtins import Builtins, starters_folder
 from appliance.lifecycle.contents import Contents
 from appliance.lifecycle.dataset_tokens import DatasetTokens
 from appliance.lifecycle.datasets import Datasets
-from appliance.lifecycle.deployments import Deployments, Statuses
+from appliance.lifecycle.deployments import Deployments, Statuses, not_made
 from appliance.lifecycle.directory import Directory
 from appliance.lifecycle.execution import settle
 from appliance.lifecycle.files import Files
@@ -267,14 +267,17 @@ class Node:
                 log.exception("upkeep failed; it is tried again in %.0f s", UPKEEP_SECONDS)
 
     async def _condemn_marked(self) -> None:
-        """A loading mark found at start: that load took the process down. FAILED instead of a crash loop."""
+        """A loading mark found at start: that load took the process down. FAILED instead of a crash loop; if it was the
+        load of a change, the change is condemned and not the engine that served."""
         for mark in await self.database.run(loading_marks.list):
-            reason = (
-                f"loading it ended the server on {mark.started_at:%Y-%m-%d %H:%M} UTC; "
-                "change its parameters or weights, or restart the appliance, to try again"
-            )
-            await self.statuses.set(mark.deployment_id, DeploymentStatus.FAILED, reason)
-            self.scheduler.fail(mark.deployment_id, Internal(reason))
+            ended = f"ended the server on {mark.started_at:%Y-%m-%d %H:%M} UTC"
+            if mark.for_change:
+                reason = not_made(f"loading the new engine {ended}")
+                await self.statuses.set(mark.deployment_id, DeploymentStatus.READY, reason)
+            else:
+                reason = f"loading it {ended}; change its parameters or weights, or restart the appliance, to try again"
+                await self.statuses.set(mark.deployment_id, DeploymentStatus.FAILED, reason)
+                self.scheduler.fail(mark.deployment_id, Internal(reason))
             await self.database.run(lambda db, mark=mark: loading_marks.clear(db, mark.deployment_id))  # type: ignore[misc]
 
     async def _reconcile(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from appliance.domain.errors import ApplianceError
 from appliance.domain.models import Deployment
-from appliance.lifecycle.deployments import Deployments, Statuses
+from appliance.lifecycle.deployments import Deployments, Statuses, not_made
 from appliance.lifecycle.directory import Directory
 
 log = logging.getLogger(__name__)
@@ -89,5 +89,4 @@ class Patience:
             log.warning("a change of deployment %s was not made: %s", deployment_id, error.message)
             deployment = self._directory.deployments.get(deployment_id)
             if deployment is not None:
-                reason = f"its last change was not made: {error.message}"
-                await self._statuses.set(deployment_id, deployment.status, reason)
+                await self._statuses.set(deployment_id, deployment.status, not_made(error.message))

@@ -39,15 +39,20 @@ class LoadingMark(Struct, frozen=True, kw_only=True):
 
     deployment_id: str
     started_at: datetime
+    for_change: bool = False
+    """Of a new engine for the deployment, before which the old one stayed."""
 
 
 class LoadingMarks:
     """Written before each load in this process, cleared after it whatever came of it."""
 
-    def mark(self, db: sqlite_utils.Database, deployment_id: str, started_at: datetime) -> None:
+    def mark(
+        self, db: sqlite_utils.Database, deployment_id: str, started_at: datetime, *, for_change: bool = False
+    ) -> None:
         """Note that a load begins; an older mark of the same deployment is replaced."""
         moment = started_at.astimezone(UTC).isoformat(timespec="microseconds")
-        db["loading_marks"].upsert({"deployment_id": deployment_id, "started_at": moment}, pk="deployment_id")
+        row = {"deployment_id": deployment_id, "started_at": moment, "for_change": int(for_change)}
+        db["loading_marks"].upsert(row, pk="deployment_id")
 
     def clear(self, db: sqlite_utils.Database, deployment_id: str) -> None:
         """Note that the load ended. Twice is fine."""
@@ -56,7 +61,11 @@ class LoadingMarks:
     def list(self, db: sqlite_utils.Database) -> list[LoadingMark]:
         """Loads that began and never ended, oldest first."""
         return [
-            LoadingMark(deployment_id=row["deployment_id"], started_at=datetime.fromisoformat(row["started_at"]))
+            LoadingMark(
+                deployment_id=row["deployment_id"],
+                started_at=datetime.fromisoformat(row["started_at"]),
+                for_change=bool(row["for_change"]),
+            )
             for row in db["loading_marks"].rows_where(order_by="started_at, deployment_id")
         ]
 

@@ -529,6 +529,12 @@ def _create_fine_tuning_jobs(db: sqlite_utils.Database) -> None:
         db["fine_tuning_jobs"].create_index([column])
 
 
+@REGISTRY()  # type: ignore[untyped-decorator]
+def m009_changes_that_load(db: sqlite_utils.Database) -> None:
+    """A load may be that of a change, beside an engine that serves."""
+    db["loading_marks"].add_column("for_change", int, not_null_default=0)
+
+
 @CALLS()  # type: ignore[untyped-decorator]
 def m001_calls(db: sqlite_utils.Database) -> None:
     """One row per execution. ``started_at`` is microseconds since 1970 UTC: usage is cut into buckets by arithmetic."""

@@ -79,8 +79,9 @@ class Needs:
             return estimate
         known_bytes = estimate.total_bytes - estimate.compute_bytes - estimate.prefix_bytes
         least_bytes = estimate.compute_bytes if estimate.grows else 0
-        most_bytes = self._ram_bytes() if device == CPU else None
-        peak_bytes = learned.peak_bytes if most_bytes is None else min(learned.peak_bytes, most_bytes)
+        ram_bytes = self._ram_bytes() if device == CPU else None
+        most_bytes = learned.peak_bytes if ram_bytes is None else ram_bytes - estimate.prefix_bytes
+        peak_bytes = min(learned.peak_bytes, most_bytes)
         compute_bytes = max(least_bytes, peak_bytes - known_bytes)
         return structs.replace(estimate, compute_bytes=compute_bytes, is_learned=True)
 

@@ -306,6 +306,13 @@ class Scheduler:
         return self._roster.residents()
 
     @property
+    def newcomers(self) -> list[Resident]:
+        """New engines for deployments that others serve until these are proved: in line, loading, or asked."""
+        in_line = [tenant for tenant in self._line if isinstance(tenant, Resident)]
+        on_the_way = [*in_line, *self._roster.loading, *self._roster.proving]
+        return [resident for resident in on_the_way if not self._roster.is_current(resident)]
+
+    @property
     def hung(self) -> list[Resident]:
         """Out of service for good: engines and loads that do not end. Their bytes stay booked until they do."""
         return self._roster.hung

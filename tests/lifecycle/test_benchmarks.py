@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from msgspec.structs import replace
 
+from appliance.domain.clock import SystemClock
 from appliance.domain.models import Benchmark, BenchmarkPoint
-from appliance.lifecycle.benchmarks import load_times_of, speed_of, why_stale
-from appliance.scheduler.load_watch import LoadTime
+from appliance.lifecycle.benchmarks import Benchmarks, load_times_of, speed_of, why_stale
+from appliance.lifecycle.directory import Directory
+from appliance.lifecycle.recipes import Recipes
+from appliance.registry.benchmarks import benchmarks as rows
+from appliance.registry.database import Database
+from appliance.registry.deployments import deployments
+from appliance.registry.migrations import REGISTRY
+from appliance.scheduler.load_watch import LoadTime, LoadTimes
 from appliance.scheduler.needs import key_of
+from appliance.scheduler.pace import FIRST_GUESS_SECONDS, Speeds
+from appliance.scheduler.scheduler import Scheduler
 from tests.lifecycle.things import NOW
+from tests.registry import registry_samples as samples
 from tests.support.fake_engine import FakeBackend, wanted
 
 MACHINE = "AMD EPYC 9354, 2 cores, 8 GiB"
@@ -103,3 +115,21 @@ def test_how_long_loads_took_on_this_machine() -> None:
         LoadTime(kind=here.kind, device="cpu", seconds=40.0),
         LoadTime(kind=here.kind, device="gpu0", seconds=7.0),
     ]
+
+
+async def test_another_machines_pace_is_no_guess(tmp_path: Path) -> None:
+    """A Retry-After is not computed from what the machine took from which the home was carried."""
+    speeds = Speeds()
+    scheduler = cast("Scheduler", SimpleNamespace(speeds=speeds, load_times=LoadTimes()))
+    here = kept(text(1, 512, 512.0, 128.0), deployment_id=samples.DEPLOYMENT.id)
+    with Database(tmp_path / "registry.db", REGISTRY) as database:
+        database.run_sync(samples.add_model)
+        database.run_sync(lambda db: deployments.insert(db, samples.DEPLOYMENT))
+        parts = Directory(), cast("Recipes", None), scheduler
+        benchmarks = Benchmarks(database, *parts, lambda: MACHINE, SystemClock())
+        database.run_sync(lambda db: rows.insert(db, replace(here, machine="another")))
+        await benchmarks.load()
+        assert speeds.seconds_held(here.kind, "cpu", 1) == FIRST_GUESS_SECONDS
+        database.run_sync(lambda db: rows.insert(db, replace(here, id="c")))
+        await benchmarks.load()
+        assert speeds.seconds_held(here.kind, "cpu", 1) == 2.0

@@ -57,6 +57,15 @@ class TestLoadingMarks:
         deployed.run_sync(lambda db: loading_marks.clear(db, DEPLOYMENT.id))
         assert deployed.run_sync(loading_marks.list) == []
 
+    def test_of_a_change(self, deployed):
+        """A mark tells the load of a change from others; marking again replaces that too."""
+        deployed.run_sync(lambda db: loading_marks.mark(db, DEPLOYMENT.id, NOW, for_change=True))
+        (mark,) = deployed.run_sync(loading_marks.list)
+        assert mark.for_change
+        deployed.run_sync(lambda db: loading_marks.mark(db, DEPLOYMENT.id, NOW))
+        (mark,) = deployed.run_sync(loading_marks.list)
+        assert not mark.for_change
+
     def test_a_deleted_deployment_leaves_none(self, deployed):
         """A deployment can be deleted while it loads."""
         deployed.run_sync(lambda db: loading_marks.mark(db, DEPLOYMENT.id, NOW))

@@ -72,6 +72,21 @@ def test_a_patch_reloads_while_answers_run(admin: httpx.Client, changing: Deploy
     assert left["slots"] == 3
 
 
+def test_metrics_have_each_series_once(server: Server, admin: httpx.Client, changing: Deployed) -> None:
+    """While an old engine drains beside the new one, their requests are counted together: a series that stood there
+    twice would be refused by who collects them."""
+    with stream_of(admin, "changing"):
+        slots = {"vendor_configuration": {"per_worker": 5}}
+        admin.patch(changing.path, json=slots).raise_for_status()
+        with stream_of(admin, "changing"):
+            assert {r["state"] for r in residents(admin, changing)} == {"READY", "DRAINING"}
+            lines = httpx.get(f"{server.url}/metrics").text.splitlines()
+    series = [line.rpartition(" ")[0] for line in lines if not line.startswith("#")]
+    assert len(series) == len(set(series))
+    (leases,) = [line for line in lines if line.startswith("appliance_resident_leases{") and '"changing"' in line]
+    assert float(leases.rpartition(" ")[2]) == 2
+
+
 def gone_but_one(admin: httpx.Client, deployed: Deployed) -> list[dict[str, Any]] | None:
     found = residents(admin, deployed)
     return found if len(found) == 1 else None

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -14,11 +15,12 @@ import pytest
 from tests.robustness.conftest import LONG_CONTEXT, LONG_CONTEXT_TOKENS
 from tests.support import chain, upstreams
 from tests.support.chain import Deployed
-from tests.support.fake_upstream import MODEL, Exchange, said, say, without_end
+from tests.support.fake_upstream import DONE, MODEL, Exchange, said, say, stream, without_end
 from tests.support.fake_upstream import fake_upstream as running_fake
 from tests.support.server import Server, running_server
 from tests.support.tiny_models import write_llama
 
+CHAT = "/v1/chat/completions"
 HELLO = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
 
 
@@ -209,6 +211,41 @@ def test_a_wrong_key_and_then_the_right_one(client: httpx.Client, back: Server, 
     assert "rekey locked" in upstreams.failed(client, deployed)
     chain.remove(client, deployed)
     client.delete("/admin/upstreams/locked").raise_for_status()
+
+
+def test_work_in_the_background_outlasts_a_restart_of_the_upstream(front: Server, client: httpx.Client) -> None:
+    """What an upstream refuses while it starts is asked for again; a caller who waits is told when to try again."""
+    with running_fake() as fake:
+        upstreams.add(client, "starting", fake.base_url.replace("127.0.0.1", "localhost"))
+        deployed = upstreams.deploy(client, "starting", "CHAT_COMPLETION", MODEL, "starting")
+        starts = say(503, {"detail": "starting"}, retry_after="1")
+        answers = [starts, starts, starts]
+        whole = stream(said("there"), said(None, "stop"), DONE)
+        fake.answers["/v1/chat/completions"] = lambda exchange: (answers.pop() if answers else whole)(exchange)
+
+        refused = client.post(deployed.execute, json=HELLO)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        where = {"model_endpoint_id": deployed.deployment_id}
+        task = client.post("/v1/async-tasks", params=where, json={"args": HELLO}).raise_for_status().json()["task_id"]
+        line = {"custom_id": "a", "method": "POST", "url": CHAT, "body": {"model": "starting", **HELLO}}
+        form = {"file": ("lines.jsonl", json.dumps(line).encode())}
+        file = client.post("/v1/files", files=form, data={"purpose": "batch"}).raise_for_status().json()
+        body = {"input_file_id": file["id"], "endpoint": CHAT, "completion_window": "24h"}
+        batch = client.post("/v1/batches", json=body).raise_for_status().json()["id"]
+
+        def ended(path: str, final: set[str]) -> dict[str, Any]:
+            def look() -> dict[str, Any] | None:
+                found: dict[str, Any] = client.get(path).raise_for_status().json()
+                return found if found["status"] in final else None
+
+            return chain.until(look, f"{path} ends")
+
+        assert ended(f"/v1/async-tasks/{task}", {"SUCCESS", "FAILURE"})["status"] == "SUCCESS"
+        counts = ended(f"/v1/batches/{batch}", {"completed", "failed"})["request_counts"]
+        assert counts == {"total": 1, "completed": 1, "failed": 0}
+        assert not answers
+        chain.remove(client, deployed)
+    client.delete("/admin/upstreams/starting").raise_for_status()
 
 
 # --- leaving ---------------------------------------------------------------------------------------------------------

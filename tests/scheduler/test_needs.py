@@ -90,6 +90,20 @@ def test_what_was_loaded_fits() -> None:
     assert needs.of(wanted("a", Estimating())).total_bytes == 200
 
 
+def test_what_was_loaded_fits_with_what_fills_later() -> None:
+    """The prefixes that come on top of a measurement do not push it above all the RAM that there is either."""
+
+    class Keeping(FakeBackend):
+        def estimate(self, spec: EngineSpec) -> Need:
+            return Need(weights_bytes=100, cache_bytes=50, compute_bytes=10, prefix_bytes=20)
+
+    needs = Needs(lambda: 200)
+    needs.learn(wanted("a", Keeping()), 195)
+    assert needs.of(wanted("a", Keeping())).total_bytes == 200
+    needs.learn(wanted("a", Keeping()), 210)
+    assert needs.of(wanted("a", Keeping())).total_bytes == 200
+
+
 def test_what_decides_a_load() -> None:
     """Another deployment of the same spec shares what was learnt; other slots or parameters do not."""
     known = key_of(wanted("a", Estimating()))

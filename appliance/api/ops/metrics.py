@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -58,10 +59,15 @@ class _NodeCollector(Collector):
     def _residents(self) -> Iterator[Metric]:
         leases = GaugeMetricFamily("appliance_resident_leases", "Requests that hold an engine", labels=DEPLOYMENT)
         waiting = GaugeMetricFamily("appliance_resident_waiting", "Requests that hold no slot yet", labels=DEPLOYMENT)
+        held: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
         for resident in self._node.scheduler.residents():
-            labels = [resident.wanted.deployment_id, resident.wanted.name]
-            leases.add_metric(labels, resident.leases)
-            waiting.add_metric(labels, resident.waiting)
+            # together: an engine that drains and the one that serves have the same labels
+            sums = held[resident.wanted.deployment_id, resident.wanted.name]
+            sums[0] += resident.leases
+            sums[1] += resident.waiting
+        for labels, (leased, waits) in held.items():
+            leases.add_metric(labels, leased)
+            waiting.add_metric(labels, waits)
         yield leases
         yield waiting
 

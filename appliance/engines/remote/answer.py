@@ -34,6 +34,10 @@ class Malformed(Exception):
     """The answer is not in OpenAI's form; the text says how."""
 
 
+class BrokenOff(Malformed):
+    """It was in that form until it broke off."""
+
+
 class Failed(Exception):
     """The upstream reports in the middle of an answer that it failed; ``body`` is its report."""
 
@@ -139,9 +143,9 @@ class AnswerReader:
         return Delta(text=text, logprobs=logprobs) if text or logprobs else None
 
     def end(self) -> Delta:
-        """The last delta. Raises Malformed when the answer broke off, InvalidRequest when it was filtered."""
+        """The last delta. Raises BrokenOff when the answer has no end, InvalidRequest when it was filtered."""
         if self._reason is None:
-            raise Malformed("its answer broke off before the end")
+            raise BrokenOff("its answer broke off before the end")
         if self._reason == "content_filter":
             raise InvalidRequest("the upstream's content filter ended the answer")
         reason = REASONS.get(self._reason)

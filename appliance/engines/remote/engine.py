@@ -30,7 +30,7 @@ from appliance.domain.inference import (
 from appliance.domain.models import ModelType
 from appliance.engines.base import EmbeddingEngine, EngineStats, RerankingEngine, TextEngine, refuse_images, texts_only
 from appliance.engines.remote import answer, ask, faults
-from appliance.engines.remote.answer import AnswerReader, Failed, ListedModel, Malformed
+from appliance.engines.remote.answer import AnswerReader, BrokenOff, Failed, ListedModel, Malformed
 from appliance.engines.remote.backend import RemoteSpec
 from appliance.engines.remote.client import Connection, UpstreamClient
 from appliance.engines.stream import GenerationStream, News
@@ -283,6 +283,8 @@ class RemoteTextEngine(_Remote):
             await self._transfer(stream, path, body, reader)
         except ApplianceError as error:
             stream.receive(error)
+        except BrokenOff:
+            stream.receive(faults.broken_off(self._spec.upstream))
         except Malformed as error:
             stream.receive(faults.broken(self._spec.upstream, str(error)))
         except Failed as failed:

@@ -17,8 +17,12 @@ from appliance.domain.errors import ApplianceError, Busy, InvalidRequest, NotRea
 MAX_WORDS: Final = 500
 SHOWN_MODELS: Final = 12
 _NOT_ABOUT_THE_REQUEST: Final = frozenset({402, 404, 405, 407, 408, 410, 423, 425, 451})
+_PASSES: Final = frozenset({408, 425, 502, 503, 504, 529})
+"""An upstream that starts, is overrun, or is lost to the proxy before it."""
 _TELLING: Final = ("error", "message", "detail", "msg")
 _DEFAULT_RETRY_SECONDS: Final = 1.0
+RETURN_SECONDS: Final = 10.0
+"""After so long it is worth seeing whether an upstream that was lost is back; so often it is asked for at least."""
 _LONGEST_RETRY_SECONDS: Final = 3600.0
 
 
@@ -31,7 +35,8 @@ def refusal(upstream: str, asked: str, status: int, headers: Mapping[str, str], 
             f"appliance upstreams rekey {upstream}"
         )
     if status == 429:
-        return Busy(f"upstream '{upstream}' is busy (429){said}", retry_after_seconds=_retry_after(headers))
+        retry_seconds = _retry_after(headers, _DEFAULT_RETRY_SECONDS)
+        return Busy(f"upstream '{upstream}' is busy (429){said}", retry_after_seconds=retry_seconds)
     if 300 <= status < 400:
         return NotReady(
             f"upstream '{upstream}' answers {asked} with a redirect ({status}), and redirects are not followed; "
@@ -40,14 +45,19 @@ def refusal(upstream: str, asked: str, status: int, headers: Mapping[str, str], 
     if 400 <= status < 500 and status not in _NOT_ABOUT_THE_REQUEST:
         return InvalidRequest(f"upstream '{upstream}' refuses the request ({status}){said}")
     check = "check base_model_id, the model's type, and the upstream's base_url" if status < 500 else "check its log"
-    return NotReady(f"upstream '{upstream}' answers {asked} with {status}{said}; {check}")
+    passes = status in _PASSES or (status >= 500 and "retry-after" in headers)
+    return NotReady(
+        f"upstream '{upstream}' answers {asked} with {status}{said}; {check}",
+        retry_after_seconds=_retry_after(headers, RETURN_SECONDS) if passes else None,
+    )
 
 
 def unreachable(upstream: str, why: str) -> NotReady:
     """No answer at all."""
     return NotReady(
         f"upstream '{upstream}' cannot be reached ({why}); check that it runs, and its base_url: "
-        "appliance upstreams list"
+        "appliance upstreams list",
+        retry_after_seconds=RETURN_SECONDS,
     )
 
 
@@ -55,7 +65,8 @@ def silent(upstream: str, seconds: float) -> NotReady:
     """Nothing new for too long."""
     return NotReady(
         f"upstream '{upstream}' sent nothing new for {seconds:g} s; try again, or raise the creation parameter "
-        "timeout_seconds"
+        "timeout_seconds",
+        retry_after_seconds=RETURN_SECONDS,
     )
 
 
@@ -64,9 +75,19 @@ def broken(upstream: str, what: str) -> NotReady:
     return NotReady(f"upstream '{upstream}' does not answer in OpenAI's form: {what}; check its base_url and its log")
 
 
+def broken_off(upstream: str) -> NotReady:
+    """An answer without its end."""
+    return NotReady(
+        f"the answer of upstream '{upstream}' broke off before the end; try again, and check its log",
+        retry_after_seconds=RETURN_SECONDS,
+    )
+
+
 def gave_up(upstream: str, words: str) -> NotReady:
     """It reported a failure in the middle of an answer."""
-    return NotReady(f"upstream '{upstream}' gave up in the middle of its answer: {words}")
+    return NotReady(
+        f"upstream '{upstream}' gave up in the middle of its answer: {words}", retry_after_seconds=RETURN_SECONDS
+    )
 
 
 def not_listed(upstream: str, model: str, listed: Sequence[str]) -> NotReady:
@@ -98,9 +119,9 @@ def _message(body: bytes) -> str:
     return found if isinstance(found, str) else msgspec.json.encode(found).decode()
 
 
-def _retry_after(headers: Mapping[str, str]) -> float:
+def _retry_after(headers: Mapping[str, str], otherwise_seconds: float) -> float:
     try:
         seconds = float(headers.get("retry-after", ""))
     except ValueError:
-        return _DEFAULT_RETRY_SECONDS
-    return min(max(seconds, 0.0), _LONGEST_RETRY_SECONDS) if math.isfinite(seconds) else _DEFAULT_RETRY_SECONDS
+        return otherwise_seconds
+    return min(max(seconds, 0.0), _LONGEST_RETRY_SECONDS) if math.isfinite(seconds) else otherwise_seconds

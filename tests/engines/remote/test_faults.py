@@ -56,6 +56,42 @@ def test_retry_after(header: str | None, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
+    ("status", "header", "seconds"),
+    [
+        (503, "7", 7),
+        (503, None, faults.RETURN_SECONDS),
+        (502, None, faults.RETURN_SECONDS),
+        (504, None, faults.RETURN_SECONDS),
+        (408, None, faults.RETURN_SECONDS),
+        (500, "7", 7),
+        (500, None, None),
+        (404, "7", None),
+        (401, "7", None),
+        (307, "7", None),
+    ],
+)
+def test_what_passes_by_itself(status: int, header: str | None, seconds: float | None) -> None:
+    """An upstream that starts anew or is overrun is worth asking again; one that has to be set right is not."""
+    refused = faults.refusal("cluster", "POST /x", status, {"retry-after": header} if header else {}, "")
+    assert isinstance(refused, NotReady)
+    assert refused.retry_after_seconds == seconds
+
+
+def test_lost_in_the_middle() -> None:
+    """A connection that breaks, an answer that stops coming, and a failure reported in it say when to ask again; what
+    is not OpenAI's form will not be the next time."""
+    passing = [
+        faults.unreachable("cluster", "reset"),
+        faults.silent("cluster", 3),
+        faults.gave_up("cluster", "died"),
+        faults.broken_off("cluster"),
+    ]
+    assert [error.retry_after_seconds for error in passing] == [faults.RETURN_SECONDS] * 4
+    assert faults.broken("cluster", "a page of HTML").retry_after_seconds is None
+    assert faults.not_listed("cluster", "m", []).retry_after_seconds is None
+
+
+@pytest.mark.parametrize(
     ("body", "words"),
     [
         (b'{"error": {"message": "too long", "type": "x"}}', "too long"),
