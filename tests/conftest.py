@@ -10,7 +10,7 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support import uses
+from tests.support import certificates, uses
 from tests.support.recorder import Recorder
 from tests.support.server import Server, running_server
 
@@ -21,6 +21,8 @@ sys.dont_write_bytecode = False
 # A test says what holds, not how fast a busy machine finds it out.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+certificates.read_once()
 
 
 @pytest.fixture(scope="session")
