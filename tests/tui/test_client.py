@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import httpx
 import pytest
 
@@ -123,3 +125,13 @@ class TestErrors:
         """A key with characters that no header takes is refused before anything is sent."""
         with pytest.raises(Refused, match="copy it again"):
             Client("http://localhost", "schlüssel")
+
+
+@pytest.mark.parametrize(("url", "checks"), [("http://localhost:8080", False), ("https://localhost:8080", True)])
+async def test_certificates_are_read_where_they_are_needed(url: str, checks: bool) -> None:
+    """Over plain HTTP none are; over TLS the server's is checked by those that are known."""
+    client = Client(url, "a-key")
+    trust = client._http._transport._pool._ssl_context
+    assert bool(trust.get_ca_certs()) is checks
+    assert trust.verify_mode is ssl.CERT_REQUIRED
+    await client.aclose()
