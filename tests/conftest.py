@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 certificates.read_once()
+
+gc.disable()  # until all is collected: what is made for that stays, and looking through it again and again is in vain
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +81,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Where official clients are tested, their methods are noted too."""
     if any(item.nodeid.startswith("tests/contract/") for item in session.items):
         session.config.stash[RECORDER].watch_clients()
+    gc.collect()
+    gc.freeze()  # nor later: half a second for each full collection
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)
