@@ -85,6 +85,13 @@ class Placer:
             raise self._refusal(demand, asked, made, pinned, budgets)
         return fitting
 
+    def is_possible_beside(self, demand: Demand, pinned: Pinned) -> bool:
+        """Whether ``options`` finds one."""
+        try:
+            return bool(self.options(demand, pinned))
+        except CannotFit:
+            return False
+
     def candidates(self, demand: Demand, asked: Resources, pinned: Pinned) -> list[Placement]:
         """What was asked for, whether it fits or not."""
         budgets = self._budgets()

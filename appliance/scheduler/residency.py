@@ -66,8 +66,11 @@ class Residency:
         self._loads[resident] = self._spawn(self._load(resident, kept))
 
     def refuse(self, resident: Resident, error: ApplianceError) -> None:
-        """It will not be loaded."""
-        self._spawn(self._load_failed(resident, error))
+        """There is no room for it, whoever leaves."""
+        earlier = self._failures.of(resident.wanted.deployment_id)
+        if earlier is None or earlier.error.message != error.message:
+            log.warning("'%s' is not loaded: %s", resident.wanted.name, error.message)
+        self._spawn(self._never_came(resident, error, self._failures.note_refusal))
 
     async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         result = await self._result_of(resident, kept)
@@ -110,12 +113,17 @@ class Residency:
         self._room_changed()
 
     async def _load_failed(self, resident: Resident, error: ApplianceError) -> None:
-        deployment_id = resident.wanted.deployment_id
         log.warning("'%s' failed to load: %s", resident.wanted.name, error.message)
+        await self._never_came(resident, error, self._failures.note)
+
+    async def _never_came(
+        self, resident: Resident, error: ApplianceError, note: Callable[[str, ApplianceError], None]
+    ) -> None:
+        deployment_id = resident.wanted.deployment_id
         self._ledger.release(resident.holder)
         resident.state = ResidentState.DRAINING
         if self._roster.drop(resident):
-            self._failures.note(deployment_id, error)
+            note(deployment_id, error)
             await self._loader.tell_ended(deployment_id, error)
         else:
             await self._loader.tell_ended(deployment_id, None)

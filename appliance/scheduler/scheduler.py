@@ -276,7 +276,14 @@ class Scheduler:
     def missing_pinned(self) -> list[str]:
         """Pinned deployments that are neither in memory nor on the way, and may be tried again."""
         missing = [each for each, wanted in self._roster.wanted.items() if wanted.pinned]
-        return [each for each in missing if each not in self._roster.current and self._failures.may_try(each)]
+        return [each for each in missing if each not in self._roster.current and self._may_try(each)]
+
+    def _may_try(self, deployment_id: str) -> bool:
+        """Whether no back-off is under way; of one that was refused, whether there could be room for it now."""
+        failure = self._failures.of(deployment_id)
+        if failure is None or not failure.refused:
+            return self._failures.may_try(deployment_id)
+        return self.placer.is_possible_beside(self._roster.wanted[deployment_id], self._roster.pinned())
 
     def is_in_the_way(self, deployment_id: str) -> bool:
         """Whether a load that requests ask for waits for room on a device where the deployment's engine has some."""
