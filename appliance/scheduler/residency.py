@@ -65,6 +65,10 @@ class Residency:
         self._roster.loading.add(resident)
         self._loads[resident] = self._spawn(self._load(resident, kept))
 
+    def fail(self, resident: Resident, error: ApplianceError) -> None:
+        """It cannot be loaded on this machine as it is."""
+        self._spawn(self._load_failed(resident, error))
+
     def refuse(self, resident: Resident, error: ApplianceError) -> None:
         """There is no room for it, whoever leaves."""
         earlier = self._failures.of(resident.wanted.deployment_id)

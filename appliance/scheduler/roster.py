@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.scheduler.booking import Booking
-from appliance.scheduler.placer import Pinned
+from appliance.scheduler.placer import Going, Pinned
 from appliance.scheduler.resident import Resident, ResidentState, Wanted
 
 IN_MEMORY = frozenset({ResidentState.LOADING, ResidentState.READY})
@@ -63,6 +63,12 @@ class Roster:
     def of_holder(self, holder: str) -> Resident:
         """The resident in service under this name in the ledger."""
         return next(r for r in self.current.values() if r.holder == holder)
+
+    def going(self) -> Going:
+        """Residents that leave, and work that was told to end."""
+        soon = frozenset(r.holder for r in self.leaving if r.leases == 0)
+        told = frozenset(b.holder for b in self.bookings.values() if b.is_revoked)
+        return Going(soon=soon, later=told.union(r.holder for r in self.leaving))
 
     def pinned(self) -> Pinned:
         """What stays in memory, whoever waits."""

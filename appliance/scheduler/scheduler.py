@@ -95,7 +95,7 @@ class Scheduler:
             loader,
             self.load_times,
         )
-        self._planner = Planner(clock, self.rules, ledger, self.placer, self._roster, self._line)
+        self._planner = Planner(clock, self.rules, ledger, self.placer, self._roster, self._line, self._failures)
         self._leasing = Leasing(
             clock,
             self.needs,
@@ -214,6 +214,8 @@ class Scheduler:
         fault = NotReady(error.message, retry_after_seconds=retry_seconds) if self._roster.hung else error
         if isinstance(tenant, Booking):
             tenant.refuse(fault)
+        elif isinstance(tenant, Resident) and self.placer.lacks_gpus(tenant.demand):
+            self._residency.fail(tenant, fault)
         elif isinstance(tenant, Resident):
             self._residency.refuse(tenant, fault)
 
