@@ -28,12 +28,10 @@ class Facts(Protocol):
 
 def cache_values_per_token(facts: Facts) -> int | None:
     """Keys and values of all layers together; None where the header does not say."""
-    heads, layers = facts.counts("attention.head_count"), facts.count("block_count")
-    kv_heads = kv_heads_of_layers(facts)
+    kv_heads, layers = kv_heads_of_layers(facts), facts.count("block_count")
     if kv_heads is None or not layers:
         return None
-    width, most_heads = facts.count("embedding_length"), max(heads, default=0)
-    usual = width // most_heads if width and most_heads else 0
+    usual = _usual_width(facts)
     keys, values = facts.count("attention.key_length") or usual, facts.count("attention.value_length") or usual
     narrow_keys = facts.count("attention.key_length_swa") or keys
     narrow_values = facts.count("attention.value_length_swa") or values
@@ -42,6 +40,15 @@ def cache_values_per_token(facts: Facts) -> int | None:
     return sum(
         kv_heads[layer] * (narrow_keys + narrow_values if has_window[layer] else keys + values) for layer in range(own)
     )
+
+
+def usual_cache_values_per_token(facts: Facts) -> int | None:
+    """What it were if all layers had the most heads, as wide as the keys: what the rest of a card says."""
+    found = facts.counts("attention.head_count_kv") or facts.counts("attention.head_count")
+    layers = facts.count("block_count")
+    if not found or not layers:
+        return None
+    return 2 * layers * max(found) * (facts.count("attention.key_length") or _usual_width(facts))
 
 
 def state_values_per_sequence(facts: Facts) -> int:
@@ -61,6 +68,12 @@ def kv_heads_of_layers(facts: Facts) -> Sequence[int] | None:
         return found
     most, interval = max(found), facts.count("full_attention_interval") or 1
     return [0 if (layer + 1) % interval else most for layer in range(layers)]
+
+
+def _usual_width(facts: Facts) -> int:
+    """Of a head, where the header does not say."""
+    width, most_heads = facts.count("embedding_length"), max(facts.counts("attention.head_count"), default=0)
+    return width // most_heads if width and most_heads else 0
 
 
 def _windows(facts: Facts, layers: int) -> Sequence[bool]:

@@ -364,8 +364,8 @@ def _embeddings_bytes(card: Card, weights_bytes: int) -> int:
 def _cell_bytes(card: Card, cache_type: str = "f16") -> int:
     """Keys and values of one token in all layers."""
     values = card.extra.get("cache_values_per_token")
-    if not isinstance(values, int):  # imported by a release that did not count them
-        heads = card.head_count or 8 if card.kv_head_count is None else card.kv_head_count
+    if not isinstance(values, int):  # all layers alike
+        heads = card.kv_head_count or card.head_count or 8
         values = 2 * (card.layer_count or 32) * heads * (card.head_width or 128)
     return int(values * CACHE_BITS[cache_type] / 8)
 
