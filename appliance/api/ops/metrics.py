@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -58,10 +59,15 @@ class _NodeCollector(Collector):
     def _residents(self) -> Iterator[Metric]:
         leases = GaugeMetricFamily("appliance_resident_leases", "Requests that hold an engine", labels=DEPLOYMENT)
         waiting = GaugeMetricFamily("appliance_resident_waiting", "Requests that hold no slot yet", labels=DEPLOYMENT)
-        for resident in self._node.scheduler.residents():
-            labels = [resident.wanted.deployment_id, resident.wanted.name]
-            leases.add_metric(labels, resident.leases)
-            waiting.add_metric(labels, resident.waiting)
+        held: Counter[tuple[str, str]] = Counter()
+        queued: Counter[tuple[str, str]] = Counter()
+        for resident in self._node.scheduler.residents():  # of one deployment there may be several: a series is one
+            labels = resident.wanted.deployment_id, resident.wanted.name
+            held[labels] += resident.leases
+            queued[labels] += resident.waiting
+        for labels in held:
+            leases.add_metric(labels, held[labels])
+            waiting.add_metric(labels, queued[labels])
         yield leases
         yield waiting
 
