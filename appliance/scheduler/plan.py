@@ -123,10 +123,10 @@ def explain(
 def _outcome(outlook: Outlook, state: str | None, failure: str | None) -> Outcome:
     if state is not None:
         return Outcome.SERVES
-    if failure is not None:
-        return Outcome.FAILS
     if outlook.refusal is not None:
         return Outcome.NEVER
+    if failure is not None:
+        return Outcome.FAILS
     if outlook.leavers is None:
         return Outcome.WAITS
     return Outcome.EVICTS if outlook.leavers else Outcome.LOADS

@@ -63,7 +63,7 @@ async def test_a_load_beside_work_teaches_nothing(clock: FakeClock, still_at_wor
     backend = FakeBackend()
     scheduler.want(wanted("busy", FakeBackend(5)))
     (await scheduler.acquire("busy")).release()
-    scheduler.want(wanted("a", backend))
+    scheduler.want(wanted("a", backend, tag=1))
     backend.gate.clear()
     loading = asyncio.create_task(scheduler.acquire("a"))
     await until(lambda: backend.at_gate)
@@ -73,7 +73,7 @@ async def test_a_load_beside_work_teaches_nothing(clock: FakeClock, still_at_wor
     backend.gate.set()
     (await loading).release()
     assert {r.wanted.name: r.measured_bytes for r in scheduler.residents()} == {"busy": 17, "a": None}
-    assert not scheduler.needs.of(wanted("a", backend)).is_learned
+    assert not scheduler.needs.of(wanted("a", backend, tag=1)).is_learned
     lease.release()
     await scheduler.close()
 
