@@ -68,7 +68,6 @@ class Leasing:
         resident = self._ready_or_none(deployment_id)
         if resident is not None:
             resident.leases += 1
-            self._roster.leases_given += 1
         else:
             joined = self._join_load(deployment_id, low_priority=low_priority)
             try:

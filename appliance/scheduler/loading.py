@@ -1,8 +1,8 @@
 """A load, from the scheduler's decision to the engine: in its turn over shared weights, after its trial if the backend
 asks for one, in a thread, measured.
 
-The scheduler calls it on the event loop and keeps all states; this knows one load at a time, and whether anything else
-loaded, unloaded or worked beside it.
+The scheduler calls it on the event loop and keeps all states; this knows one load at a time, and whether another load
+or unload ran beside it.
 """
 
 from __future__ import annotations
@@ -42,26 +42,14 @@ class Hooks:
 
 
 class Loader:
-    """Makes engines and closes them.
+    """Makes engines and closes them."""
 
-    ``quiet`` returns the same number as before if no engine has worked in between, and None while one does.
-    """
-
-    def __init__(
-        self,
-        clock: Clock,
-        keeper: Keeper,
-        needs: Needs,
-        hooks: Hooks,
-        meter: Callable[[], Meter],
-        quiet: Callable[[], int | None],
-    ) -> None:
+    def __init__(self, clock: Clock, keeper: Keeper, needs: Needs, hooks: Hooks, meter: Callable[[], Meter]) -> None:
         self._clock = clock
         self._keeper = keeper
         self._needs = needs
         self._hooks = hooks
         self._meter = meter
-        self._quiet = quiet
         self._movements = 0
         self._moving = 0
 
@@ -117,20 +105,19 @@ class Loader:
             raise error
 
     async def _measure(self, resident: Resident, loading: asyncio.Future[Engine], *, found: bool) -> None:
-        """See the load through, or given up; learn what it took, unless something else came, went or worked at the same
-        time: buffers and kept prefixes of others grow with their work, and the largest growth is kept for good.
+        """See the load through, or given up; learn what it took, unless something else came or went at the same time.
 
         ``found``: its weights are in memory already, and no part of what can be measured. What runs elsewhere and needs
         nothing here has nothing to teach: how the process grew was others' doing.
         """
-        movement, quiet = self._begin_moving(), self._quiet()
+        movement = self._begin_moving()
         started = self._clock.monotonic_seconds()
         resident.is_read = True
         try:
             with self._meter() as meter:
                 await _ended_or_given_up(loading, resident)
         finally:
-            alone = self._end_moving(movement) and quiet is not None and self._quiet() == quiet
+            alone = self._end_moving(movement)
         if not loading.done() or loading.exception() is not None:
             return
         resident.load_took_seconds = self._clock.monotonic_seconds() - started

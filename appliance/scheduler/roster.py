@@ -27,8 +27,6 @@ class Roster:
         booked until they do."""
         self.bookings: dict[str, Booking] = {}
         """Work that has its room, by holder."""
-        self.leases_given = 0
-        """Of engines in memory, since the start."""
 
     def serving(self, deployment_id: str) -> Resident | None:
         """The resident that takes the deployment's requests, if one does."""
@@ -65,10 +63,6 @@ class Roster:
     def of_holder(self, holder: str) -> Resident:
         """The resident in service under this name in the ledger."""
         return next(r for r in self.current.values() if r.holder == holder)
-
-    def quiet(self) -> int | None:
-        """A number that stays the same for as long as no engine is at work; None while one is."""
-        return None if any(r.leases for r in self.everyone()) else self.leases_given
 
     def going(self) -> Going:
         """Residents that leave, and work that was told to end."""

@@ -71,7 +71,7 @@ class Scheduler:
         self.speeds = self._admission.speeds
         self.load_times = LoadTimes()
         keeper = Keeper(ledger)
-        loader = Loader(clock, keeper, self.needs, hooks or Hooks(), meter, self._roster.quiet)
+        loader = Loader(clock, keeper, self.needs, hooks or Hooks(), meter)
         self._residency = Residency(
             clock,
             ledger,

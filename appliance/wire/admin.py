@@ -66,8 +66,8 @@ class Resident(Struct, kw_only=True):
     weights_holders: int
     """Residents on these weights, itself among them."""
     measured_bytes: int | None
-    """The largest growth of the process while it loaded, on all its devices; None before, and when others came, went
-    or worked meanwhile."""
+    """The largest growth of the process while it loaded, on all its devices; None before, and when others came or went
+    meanwhile."""
     cache_used_tokens: int
     cache_total_tokens: int
     idle_seconds: float

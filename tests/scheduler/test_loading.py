@@ -56,28 +56,6 @@ async def test_loads_side_by_side_teach_nothing(clock: FakeClock) -> None:
     await scheduler.close()
 
 
-@pytest.mark.parametrize("still_at_work", [False, True])
-async def test_a_load_beside_work_teaches_nothing(clock: FakeClock, still_at_work: bool) -> None:
-    """An engine at work grows too: what it took while another loaded must not be that one's need for good."""
-    scheduler = Scheduler(clock, Ledger("cpu", 25), idle_seconds=60, queue_limit=2, meter=lambda: FakeMeter(17))
-    backend = FakeBackend()
-    scheduler.want(wanted("busy", FakeBackend(5)))
-    (await scheduler.acquire("busy")).release()
-    scheduler.want(wanted("a", backend, tag=1))
-    backend.gate.clear()
-    loading = asyncio.create_task(scheduler.acquire("a"))
-    await until(lambda: backend.at_gate)
-    lease = await scheduler.acquire("busy")
-    if not still_at_work:
-        lease.release()
-    backend.gate.set()
-    (await loading).release()
-    assert {r.wanted.name: r.measured_bytes for r in scheduler.residents()} == {"busy": 17, "a": None}
-    assert not scheduler.needs.of(wanted("a", backend, tag=1)).is_learned
-    lease.release()
-    await scheduler.close()
-
-
 def untried(backend: FakeBackend) -> FakeBackend:
     """A backend whose next load has a trial before it, which waits to be let go."""
     backend.untried, backend.trial_gate = True, False

@@ -183,7 +183,7 @@ def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:
 
 
 def _measured(resident: admin.Resident) -> str | Text:
-    """What its load took; nothing where others moved or worked beside it."""
+    """What its load took; nothing where others came or went beside it."""
     if resident.measured_bytes is not None:
         return format_bytes(resident.measured_bytes)
     return Text("loading" if resident.state == "LOADING" else "–", style="dim")
