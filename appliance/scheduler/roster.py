@@ -53,8 +53,10 @@ class Roster:
         return [r for r in self.current.values() if r.state in IN_MEMORY]
 
     def residents(self) -> list[Resident]:
-        """Everyone in memory, on the way in or on the way out."""
-        return [*self.current.values(), *self.leaving]
+        """Everyone in memory, on the way in or on the way out; the new engines of swaps last."""
+        known = [*self.current.values(), *self.leaving]
+        new = (self.loading | self.proving).difference(known)
+        return [*known, *sorted((r for r in new if r.state in IN_MEMORY), key=lambda r: r.holder)]
 
     def everyone(self) -> set[Resident]:
         """All who have memory, or will have it: those too that nobody is served by yet or any more."""
