@@ -173,9 +173,12 @@ class Residency:
     def set_apart(self, resident: Resident) -> None:
         """All who have this copy of its weights keep it to themselves: whoever comes next loads another."""
         key = resident.placement.weights_key
+        own_key = f"{key} of {resident.holder}"
         having = [r for r in self._roster.everyone() if r.placement.weights_key == key and r.is_read]
         for each in {resident, *having}:
-            each.placement = self._ledger.set_apart(each.holder, f"{key} of {resident.holder}")
+            each.placement = self._ledger.set_apart(each.holder, own_key)
+        if key is not None:
+            self._loader.set_apart(key, own_key)
 
     def _load_came_back(self, resident: Resident, result: Engine | ApplianceError) -> None:
         log.warning("the hanging load of '%s' has ended", resident.wanted.name)
