@@ -9,7 +9,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from appliance.api.ops.metrics import render_metrics
 from appliance.config import Config
 from appliance.lifecycle.node import Node
-from tests.support.fake_engine import FakeBackend, wanted
+from appliance.scheduler.ledger import Ledger
+from appliance.scheduler.scheduler import Scheduler
+from tests.support.fake_engine import FakeBackend, FakeClock, FakeMeter, wanted
 
 
 async def test_a_deployment_is_one_series(tmp_path: Path) -> None:
@@ -17,6 +19,8 @@ async def test_a_deployment_is_one_series(tmp_path: Path) -> None:
     samples of one series would be refused by who reads them.
     """
     node = Node(tmp_path / "home", Config())
+    # without the registry behind it, which does not know the deployment
+    node.scheduler = Scheduler(FakeClock(), Ledger("cpu", 25), idle_seconds=60, queue_limit=2, meter=FakeMeter)
     try:
         leases = []
         for _ in range(2):
