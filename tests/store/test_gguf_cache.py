@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -70,6 +71,24 @@ def test_layers_that_differ(architecture: str, keys: dict[str, int], values: int
     named = {f"{architecture}.{key}": value for key, value in (usual | keys).items()}
     card = inspect({"model.gguf": write_gguf(tmp_path / "model.gguf", architecture, named, ("output_norm.weight",))})
     assert card.extra.get("cache_values_per_token") == values
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param({"block_count": 2**31 - 1}, id="layers"),
+        pytest.param({"attention.head_count_kv": 2**31 - 1, "attention.value_length": 2**31 - 1}, id="heads"),
+        pytest.param({"ssm.inner_size": 2**31 - 1, "ssm.state_size": 2**31 - 1}, id="states"),
+        pytest.param({"attention.value_length": "wide", "full_attention_interval": True}, id="no numbers"),
+    ],
+)
+def test_absurd_headers(keys: dict[str, Any], tmp_path: Path) -> None:
+    """No header makes a long list or a number that JSON cannot hold; the rest of the card stands."""
+    usual = {"block_count": 8, "embedding_length": 64, "attention.head_count": 4, "attention.head_count_kv": 2}
+    named = {f"llama.{key}": value for key, value in (usual | keys).items()}
+    card = inspect({"model.gguf": write_gguf(tmp_path / "model.gguf", "llama", named, ("output_norm.weight",))})
+    assert all(isinstance(value, str) or value < 2**53 for value in card.extra.values())
+    assert card.embedding_length == 64
 
 
 def test_what_is_kept_of_states_fits(tmp_path: Path) -> None:
