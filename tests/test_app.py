@@ -25,6 +25,16 @@ async def test_the_application_builds_without_a_warning(tmp_path: Path) -> None:
     assert {"/livez", "/v3/models", "/v1/chat/completions"} <= paths
 
 
+@pytest.mark.parametrize("given", [0, 10**9])
+async def test_a_budget_is_taken_as_it_was_given(tmp_path: Path, given: int) -> None:
+    """Also one of 0 bytes, for a node that serves external vendors only: it is not the default."""
+    node = Node(tmp_path / "home", Config(memory_budget_bytes=given))
+    try:
+        assert node.scheduler.ledger.budget_bytes == given
+    finally:
+        await node.close()
+
+
 def test_the_schema_page_loads_nothing_from_elsewhere(server: Server) -> None:
     """Every script and style of /schema comes from this server, without a key."""
     page = httpx.get(f"{server.url}/schema", timeout=60)

@@ -120,7 +120,8 @@ class Node:
         remote = RemoteBackend(self.upstreams.key_of, config.upstream_hosts)
         self.recipes = Recipes(self.directory, self.backends, Artifacts.paths(self.store), remote)
         self.statuses = Statuses(self.database, self.directory, self.clock)
-        ledger = Ledger(CPU_ID, config.memory_budget_bytes or self._default_budget_bytes())
+        budget_bytes = config.memory_budget_bytes
+        ledger = Ledger(CPU_ID, self._default_budget_bytes() if budget_bytes is None else budget_bytes)
         self.scheduler = Scheduler(
             self.clock,
             ledger,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from appliance.domain.errors import QueueFull
 from appliance.scheduler.needs import key_of
-from appliance.scheduler.pace import Pace, Speeds
+from appliance.scheduler.pace import Pace, Speeds, Visit
 from appliance.scheduler.resident import Resident
 
 
@@ -18,7 +18,7 @@ class Admission:
 
     def check(self, resident: Resident) -> None:
         """Raise QueueFull with the time after which a place should be free."""
-        slots = resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots
+        slots = _slots_of(resident)
         ahead = max(0, resident.leases + len(resident.waiters) - slots)
         if ahead >= self._queue_limit:
             raise QueueFull(
@@ -28,9 +28,15 @@ class Admission:
                 ),
             )
 
-    def ended(self, resident: Resident, held_seconds: float) -> None:
-        """A request has held the engine for so long."""
-        self._pace(resident).ended(held_seconds)
+    def began(self, resident: Resident, now_seconds: float) -> Visit:
+        """A request comes to the engine."""
+        return resident.visits.arrive(_slots_of(resident), now_seconds)
+
+    def ended(self, resident: Resident, visit: Visit, now_seconds: float) -> None:
+        """It has been served, or has left."""
+        held_seconds = resident.visits.leave(visit, now_seconds)
+        if held_seconds is not None:
+            self._pace(resident).ended(held_seconds)
 
     def forget(self, deployment_id: str) -> None:
         """The deployment is gone."""
@@ -42,3 +48,7 @@ class Admission:
 
     def _pace(self, resident: Resident) -> Pace:
         return self._paces.setdefault(resident.wanted.deployment_id, Pace())
+
+
+def _slots_of(resident: Resident) -> int:
+    return resident.engine.slots if resident.engine is not None else resident.wanted.spec.slots

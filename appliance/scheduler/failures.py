@@ -19,6 +19,9 @@ class Failure(Struct, frozen=True, kw_only=True):
     count: int
     """Failures in a row."""
     retry_at_seconds: float
+    refused: bool = False
+    """There was no room for it, whoever left, and nothing was loaded: that can change with every wish, so each call is
+    decided anew."""
 
 
 class Failures:
@@ -34,6 +37,13 @@ class Failures:
         count = 1 + (earlier.count if earlier else setbacks)
         retry_at = self._clock.monotonic_seconds() + policy.retry_delay_seconds(count)
         self._failures[deployment_id] = Failure(error=error, count=count, retry_at_seconds=retry_at)
+
+    def note_refusal(self, deployment_id: str, error: ApplianceError) -> None:
+        """There is no room for it. That is none of the failures in a row, and asks for no back-off."""
+        earlier = self._failures.get(deployment_id)
+        count = earlier.count if earlier else 0
+        now = self._clock.monotonic_seconds()
+        self._failures[deployment_id] = Failure(error=error, count=count, retry_at_seconds=now, refused=True)
 
     def note_for_good(self, deployment_id: str, error: ApplianceError) -> None:
         """It is not tried again until it is wanted anew."""

@@ -42,8 +42,12 @@ class Keeper:
         self._kept: dict[Tenant, Kept] = {}
         self._numbers = itertools.count(1)
         self._turns: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()
-        self.going: set[str] = set()
+        self._going: dict[str, Kept] = {}
+
+    @property
+    def going(self) -> set[str]:
         """Names in the ledger of what is being let go: as good as gone."""
+        return set(self._going)
 
     def turn(self, placement: Placement) -> AbstractAsyncContextManager[None]:
         """Loads over the same weights come one after another. Those behind wait here, on the loop: in the backend they
@@ -82,8 +86,19 @@ class Keeper:
         useless = [kept for tenant, kept in self._kept.items() if tenant not in nexts or not self._fits(tenant)]
         for kept in useless:
             del self._kept[kept.tenant]
-            self.going.add(kept.holder)
+            self._going[kept.holder] = kept
         return useless
+
+    def set_apart(self, key: str, own_key: str) -> None:
+        """What is kept of this copy of some weights goes by another key with it, and is useless: whoever it was kept
+        for will load another copy.
+        """
+        for tenant, kept in self._kept.items():
+            if kept.weights_key == key:
+                self._kept[tenant] = replace(kept, weights_key=own_key)
+        for kept in (*self._kept.values(), *self._going.values()):
+            if kept.weights_key in {key, own_key}:
+                self._ledger.set_apart(kept.holder, own_key)
 
     def _fits(self, tenant: Tenant) -> bool:
         kept = self._kept.get(tenant)
@@ -94,7 +109,7 @@ class Keeper:
         for kept in useless:
             await asyncio.to_thread(kept.hold.release)
             self._ledger.release(kept.holder)
-            self.going.discard(kept.holder)
+            self._going.pop(kept.holder, None)
 
 
 def _weights_of(placement: Placement) -> Placement:

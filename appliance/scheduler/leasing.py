@@ -22,6 +22,7 @@ from appliance.scheduler.budgets import GpuBudgets
 from appliance.scheduler.failures import Failures
 from appliance.scheduler.line import Line
 from appliance.scheduler.needs import Needs
+from appliance.scheduler.pace import Visit
 from appliance.scheduler.placer import Placer
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.resident import Lease, Resident, ResidentState, Wanted
@@ -145,10 +146,10 @@ class Leasing:
 
     def _lease(self, resident: Resident, queue_milliseconds: float, *, for_request: bool) -> Lease:
         assert resident.engine is not None, "leased before it was loaded"
-        started = self._clock.monotonic_seconds() if for_request else None
-        return Lease(resident.engine, lambda: self._lease_ended(resident, started), queue_milliseconds)
+        visit = self._admission.began(resident, self._clock.monotonic_seconds()) if for_request else None
+        return Lease(resident.engine, lambda: self._lease_ended(resident, visit), queue_milliseconds)
 
-    def _lease_ended(self, resident: Resident, started_seconds: float | None) -> None:
-        if started_seconds is not None and resident.wanted.deployment_id in self._roster.wanted:
-            self._admission.ended(resident, self._clock.monotonic_seconds() - started_seconds)
+    def _lease_ended(self, resident: Resident, visit: Visit | None) -> None:
+        if visit is not None and resident.wanted.deployment_id in self._roster.wanted:
+            self._admission.ended(resident, visit, self._clock.monotonic_seconds())
         self._residency.return_lease(resident)

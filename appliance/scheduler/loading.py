@@ -127,6 +127,10 @@ class Loader:
                 learned = self._needs.learn(resident.wanted, peak_bytes, resident.placement.layout, device)
                 await self._tell_learned(learned)
 
+    def set_apart(self, key: str, own_key: str) -> None:
+        """A copy of some weights stays with those who have it: what is kept of it for others goes by its key too."""
+        self._keeper.set_apart(key, own_key)
+
     async def unload(self, engine: Engine) -> None:
         """Close it in a thread. Raises what closing raises."""
         movement = self._begin_moving()

@@ -5,6 +5,7 @@ Before the first of them has ended, a kept benchmark of the same engine says wha
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -52,8 +53,53 @@ class Speeds:
         return FIRST_GUESS_SECONDS
 
 
+class Visit:
+    """One request at an engine."""
+
+    __slots__ = ("since_seconds",)
+
+    def __init__(self) -> None:
+        self.since_seconds: float | None = None
+        """When it got its slot; None while others have them all."""
+
+
+class Visits:
+    """Which requests at an engine have its slots, and since when: first come first served.
+
+    A request holds the engine from its arrival, which under load is mostly a wait for a slot. Only what comes after
+    that says how fast the engine serves.
+    """
+
+    def __init__(self) -> None:
+        self._running = 0
+        self._queue: deque[Visit] = deque()
+
+    def arrive(self, slots: int, now_seconds: float) -> Visit:
+        """A request comes to the engine."""
+        visit = Visit()
+        if self._running < max(1, slots):
+            self._start(visit, now_seconds)
+        else:
+            self._queue.append(visit)
+        return visit
+
+    def leave(self, visit: Visit, now_seconds: float) -> float | None:
+        """It goes, and the next one has its slot. Seconds for which it had one; None if it left before."""
+        if visit.since_seconds is None:
+            self._queue.remove(visit)
+            return None
+        self._running -= 1
+        if self._queue:
+            self._start(self._queue.popleft(), now_seconds)
+        return now_seconds - visit.since_seconds
+
+    def _start(self, visit: Visit, now_seconds: float) -> None:
+        visit.since_seconds = now_seconds
+        self._running += 1
+
+
 class Pace:
-    """A running mean of how long requests hold the engine."""
+    """A running mean of how long requests hold a slot of the engine."""
 
     def __init__(self) -> None:
         self._mean_seconds: float | None = None

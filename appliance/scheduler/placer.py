@@ -42,13 +42,25 @@ class Way(Struct, frozen=True, kw_only=True):
     leavers: list[str]
 
 
+class Going(Struct, frozen=True, kw_only=True):
+    """What is on its way out of memory, by holder."""
+
+    soon: frozenset[str] = frozenset()
+    """Nobody uses it any more."""
+    later: frozenset[str] = frozenset()
+    """These, and what leaves when its last user has ended."""
+
+
+STAYING = Going()
+
+
 class Outlook(Struct, frozen=True, kw_only=True):
     """What would become of an engine that somebody calls now."""
 
     placement: Placement
     """Where it would go; where nothing fits, the nearest to it."""
     leavers: list[str] | None
-    """Whom to evict for it, by holder; None: those who may leave now are too few."""
+    """Whom to evict for it, by holder; None: those who may leave now are too few, or enough are leaving already."""
     refusal: str | None = None
     """Why it fits nowhere, whoever leaves."""
 
@@ -64,7 +76,7 @@ class Placer:
     def check_possible(self, demand: Demand) -> None:
         """Raise CannotFit when no placement would fit an empty machine, or its share of RAM exceeds ``memory``."""
         asked = demand.asks()
-        if asked.gpus > len(self._gpus.of_kind(asked.gpu_type)):
+        if self.lacks_gpus(demand):
             return  # the load says so, and the deployment keeps it as its reason
         capacities = {device: budget.capacity_bytes for device, budget in self._ledger.budgets.items()}
         made = self._choices(demand, asked, capacities)
@@ -85,6 +97,13 @@ class Placer:
             raise self._refusal(demand, asked, made, pinned, budgets)
         return fitting
 
+    def is_possible_beside(self, demand: Demand, pinned: Pinned) -> bool:
+        """Whether ``options`` finds one."""
+        try:
+            return bool(self.options(demand, pinned))
+        except CannotFit:
+            return False
+
     def candidates(self, demand: Demand, asked: Resources, pinned: Pinned) -> list[Placement]:
         """What was asked for, whether it fits or not."""
         budgets = self._budgets()
@@ -104,6 +123,7 @@ class Placer:
         demand: Demand,
         pinned: Pinned,
         candidates: Sequence[policy.Candidate],
+        going: Going = STAYING,
         settled: Placement | None = None,
         claims: Claims = NOTHING,
     ) -> Outlook:
@@ -114,11 +134,13 @@ class Placer:
             asked = demand.asks()
             nearest = next(iter(self.candidates(demand, asked, pinned)), in_ram(self._needs.of(demand)))
             return Outlook(placement=nearest, leavers=None, refusal=error.message)
-        way = self.way(options, candidates, (), claims)
         fits = self.fitting_now(options, claims)
-        if fits is not None or way is None:
-            return Outlook(placement=fits or options[0], leavers=None if fits is None else [])
-        return Outlook(placement=way.placement, leavers=way.leavers)
+        if fits is not None:
+            return Outlook(placement=fits, leavers=[])
+        way = self.best_way(options, candidates, going, claims)
+        if way is None:
+            return Outlook(placement=options[0], leavers=None)
+        return Outlook(placement=way.placement, leavers=way.leavers or None)
 
     def fits_beside(self, placement: Placement, demand: Demand, pinned: Pinned) -> bool:
         """Whether the placement would fit if everybody but the pinned left."""
@@ -132,6 +154,21 @@ class Placer:
         """The first that fits beside everybody, and beside what those ahead in the line claim."""
         allowed = [placement for placement in options if claims.allow(placement)]
         return next((placement for placement, missing in self.missing(allowed, claims) if not missing), None)
+
+    def best_way(
+        self,
+        options: Iterable[Placement],
+        movable: Sequence[policy.Candidate],
+        going: Going,
+        claims: Claims = NOTHING,
+    ) -> Way | None:
+        """Whom of the movable to evict: idle ones if they are enough, else work that has booked its room and busy ones.
+
+        What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
+        where other busy ones would have to go beside it.
+        """
+        idle = [c for c in movable if c.leases == 0]
+        return self.way(options, idle, going.soon, claims) or self.way(options, movable, going.later, claims)
 
     def way(
         self,
@@ -197,12 +234,17 @@ class Placer:
 
     # --- refusals ------------------------------------------------------------------------------------------------
 
+    def lacks_gpus(self, demand: Demand) -> bool:
+        """Whether there are fewer GPUs than it asks for now."""
+        asked = demand.asks()
+        return asked.gpus > len(self._gpus.of_kind(asked.gpu_type))
+
     def check_gpus(self, demand: Demand) -> None:
         """Raise CannotFit when the GPUs that it asks for are not there now."""
+        if not self.lacks_gpus(demand):
+            return
         asked = demand.asks()
         there, suited = self._ledger.gpus, self._gpus.of_kind(asked.gpu_type)
-        if asked.gpus <= len(suited):
-            return
         if asked.gpu_type is not None and len(suited) < len(there):
             raise self._of_other_kinds(demand, asked, suited)
         has = f"{len(there)} ({', '.join(there)})" if there else f"none ({self._gpus.note})"

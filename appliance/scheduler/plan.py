@@ -30,6 +30,8 @@ class Outcome(StrEnum):
     """It is loaded when those that stay for now may go."""
     NEVER = "never"
     """It does not fit, whoever leaves."""
+    FAILS = "fails"
+    """It is not tried: its last load failed, or its last engine, and the back-off is not over."""
 
 
 class Stay(Struct, frozen=True, kw_only=True):
@@ -88,12 +90,17 @@ def explain(
     names: Mapping[str, str],
     stays: list[Stay],
     ahead: int,
+    failure: str | None,
 ) -> Plan:
-    """Put the decisions into words. ``state`` is its engine's where one serves it already; ``names`` are by holder."""
-    placement, outcome = outlook.placement, _outcome(outlook, state)
+    """Put the decisions into words. ``state`` is its engine's where one serves it already; ``names`` are by holder.
+    ``failure``: what a call is answered, if it is refused for what failed before.
+    """
+    placement, outcome = outlook.placement, _outcome(outlook, state, failure)
     leavers = tuple(names[holder] for holder in outlook.leavers or ()) if outcome is Outcome.EVICTS else ()
     devices = {share.device for share in placement.shares}
     concerned = tuple(stay for stay in stays if devices & {share.device for share in stay.placement.shares})
+    if outcome is Outcome.SERVES:  # nobody has to go, and nobody is waited for
+        concerned, ahead = (), 0
     sites = tuple(
         Site(share=s, free_bytes=ledger.free_on(s.device), budget_bytes=ledger.budget_on(s.device))
         for s in placement.shares
@@ -107,15 +114,19 @@ def explain(
         evicts=leavers,
         stays=concerned,
         ahead=ahead,
-        reason=_reason(outcome, wanted, outlook, sites, state, leavers, concerned, ahead),
+        reason=failure
+        if outcome is Outcome.FAILS and failure is not None
+        else _reason(outcome, wanted, outlook, sites, state, leavers, concerned, ahead),
     )
 
 
-def _outcome(outlook: Outlook, state: str | None) -> Outcome:
+def _outcome(outlook: Outlook, state: str | None, failure: str | None) -> Outcome:
     if state is not None:
         return Outcome.SERVES
     if outlook.refusal is not None:
         return Outcome.NEVER
+    if failure is not None:
+        return Outcome.FAILS
     if outlook.leavers is None:
         return Outcome.WAITS
     return Outcome.EVICTS if outlook.leavers else Outcome.LOADS

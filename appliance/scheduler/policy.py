@@ -75,8 +75,13 @@ def why_stays(candidate: Candidate, head: Head, rules: Rules, now_seconds: float
     if stay_seconds > 0:
         return f"it stays {stay_seconds:.0f} s more"
     if candidate.is_busy and (head.high_priority or head.waited_seconds < rules.max_wait_seconds):
-        return f"{candidate.leases} requests hold it"
+        return held_by(candidate.leases)
     return None
+
+
+def held_by(leases: int) -> str:
+    """Why one that is in use is where it is, for people."""
+    return "1 request holds it" if leases == 1 else f"{leases} requests hold it"
 
 
 def _why_stays_for_background(candidate: Candidate, rules: Rules, now_seconds: float) -> str | None:
@@ -85,7 +90,7 @@ def _why_stays_for_background(candidate: Candidate, rules: Rules, now_seconds: f
     if candidate.revocable:
         return "it is at work"
     if candidate.leases:
-        return f"{candidate.leases} requests hold it"
+        return held_by(candidate.leases)
     if stay_seconds > 0:
         return f"it was in use a moment ago, and stays {stay_seconds:.0f} s more"
     return None

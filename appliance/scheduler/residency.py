@@ -65,9 +65,16 @@ class Residency:
         self._roster.loading.add(resident)
         self._loads[resident] = self._spawn(self._load(resident, kept))
 
-    def refuse(self, resident: Resident, error: ApplianceError) -> None:
-        """It will not be loaded."""
+    def fail(self, resident: Resident, error: ApplianceError) -> None:
+        """It cannot be loaded on this machine as it is."""
         self._spawn(self._load_failed(resident, error))
+
+    def refuse(self, resident: Resident, error: ApplianceError) -> None:
+        """There is no room for it, whoever leaves."""
+        earlier = self._failures.of(resident.wanted.deployment_id)
+        if earlier is None or earlier.error.message != error.message:
+            log.warning("'%s' is not loaded: %s", resident.wanted.name, error.message)
+        self._spawn(self._never_came(resident, error, self._failures.note_refusal))
 
     async def _load(self, resident: Resident, kept: Hold[Any] | None) -> None:
         result = await self._result_of(resident, kept)
@@ -110,12 +117,17 @@ class Residency:
         self._room_changed()
 
     async def _load_failed(self, resident: Resident, error: ApplianceError) -> None:
-        deployment_id = resident.wanted.deployment_id
         log.warning("'%s' failed to load: %s", resident.wanted.name, error.message)
+        await self._never_came(resident, error, self._failures.note)
+
+    async def _never_came(
+        self, resident: Resident, error: ApplianceError, note: Callable[[str, ApplianceError], None]
+    ) -> None:
+        deployment_id = resident.wanted.deployment_id
         self._ledger.release(resident.holder)
         resident.state = ResidentState.DRAINING
         if self._roster.drop(resident):
-            self._failures.note(deployment_id, error)
+            note(deployment_id, error)
             await self._loader.tell_ended(deployment_id, error)
         else:
             await self._loader.tell_ended(deployment_id, None)
@@ -161,9 +173,12 @@ class Residency:
     def set_apart(self, resident: Resident) -> None:
         """All who have this copy of its weights keep it to themselves: whoever comes next loads another."""
         key = resident.placement.weights_key
+        own_key = f"{key} of {resident.holder}"
         having = [r for r in self._roster.everyone() if r.placement.weights_key == key and r.is_read]
         for each in {resident, *having}:
-            each.placement = self._ledger.set_apart(each.holder, f"{key} of {resident.holder}")
+            each.placement = self._ledger.set_apart(each.holder, own_key)
+        if key is not None:
+            self._loader.set_apart(key, own_key)
 
     def _load_came_back(self, resident: Resident, result: Engine | ApplianceError) -> None:
         log.warning("the hanging load of '%s' has ended", resident.wanted.name)

@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from appliance.domain.errors import ApplianceError
 from appliance.engines.base import Backend, Engine, EngineSpec, Need, Resources, Trial
+from appliance.scheduler.pace import Visits
 from appliance.scheduler.policy import Candidate, Head
 from appliance.scheduler.tenant import Tenant
 from appliance.store.digest import is_digest
@@ -85,6 +86,8 @@ class Resident(Tenant):
         self.state = ResidentState.WAITING
         self.engine: Engine | None = None
         self.leases = 0
+        self.visits = Visits()
+        """The requests among them, and which have a slot."""
         self.last_used_seconds = now_seconds
         self.loaded_seconds = math.inf
         self.load_took_seconds = 0.0

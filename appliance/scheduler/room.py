@@ -9,7 +9,7 @@ from appliance.engines.base import Placement
 from appliance.scheduler import policy
 from appliance.scheduler.claims import Claims
 from appliance.scheduler.keeping import Keeper
-from appliance.scheduler.placer import Placer
+from appliance.scheduler.placer import Going, Placer
 from appliance.scheduler.residency import Residency
 from appliance.scheduler.roster import Roster
 from appliance.scheduler.tenant import Tenant
@@ -42,18 +42,13 @@ class Room:
         return self._placer.options(tenant.demand, pinned)
 
     def make(self, head: Tenant, options: list[Placement], claims: Claims, yielding: set[str]) -> None:
-        """Evict for the head whom it may move: idle ones if they are enough, else work that has booked its room, and
-        busy ones too if it waited long.
-
-        What is leaving anyway is not freed twice: without leases it is as good as gone, with some it counts only
-        where other busy ones would have to go beside it. ``yielding``: weights kept for those behind, by holder.
+        """Evict for the head whom it may move, as far as that is needed. ``yielding``: weights kept for those behind,
+        by holder.
         """
-        soon = self._keeper.going | yielding | {r.holder for r in self._roster.leaving if r.leases == 0}
-        asked_to_go = {b.holder for b in self._roster.bookings.values() if b.is_revoked}
-        later = soon | {r.holder for r in self._roster.leaving} | asked_to_go
-        allowed = self._movable_for(head)
-        way = self._placer.way(options, [c for c in allowed if c.leases == 0], soon, claims)
-        way = way or self._placer.way(options, allowed, later, claims)
+        kept = self._keeper.going | yielding
+        going = self._roster.going()
+        going = Going(soon=going.soon | kept, later=going.later | kept)
+        way = self._placer.best_way(options, self._movable_for(head), going, claims)
         head.is_aimed = way is not None
         if way is None and len(options) > 1:
             return  # nobody may leave yet: it is still open where the head goes

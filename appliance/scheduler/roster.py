@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from appliance.scheduler.booking import Booking
-from appliance.scheduler.placer import Pinned
+from appliance.scheduler.placer import Going, Pinned
 from appliance.scheduler.resident import Resident, ResidentState, Wanted
 
 IN_MEMORY = frozenset({ResidentState.LOADING, ResidentState.READY})
@@ -53,8 +53,10 @@ class Roster:
         return [r for r in self.current.values() if r.state in IN_MEMORY]
 
     def residents(self) -> list[Resident]:
-        """Everyone in memory, on the way in or on the way out."""
-        return [*self.current.values(), *self.leaving]
+        """Everyone in memory, on the way in or on the way out; the new engines of swaps last."""
+        known = [*self.current.values(), *self.leaving]
+        new = (self.loading | self.proving).difference(known)
+        return [*known, *sorted((r for r in new if r.state in IN_MEMORY), key=lambda r: r.holder)]
 
     def everyone(self) -> set[Resident]:
         """All who have memory, or will have it: those too that nobody is served by yet or any more."""
@@ -63,6 +65,12 @@ class Roster:
     def of_holder(self, holder: str) -> Resident:
         """The resident in service under this name in the ledger."""
         return next(r for r in self.current.values() if r.holder == holder)
+
+    def going(self) -> Going:
+        """Residents that leave, and work that was told to end."""
+        soon = frozenset(r.holder for r in self.leaving if r.leases == 0)
+        told = frozenset(b.holder for b in self.bookings.values() if b.is_revoked)
+        return Going(soon=soon, later=told.union(r.holder for r in self.leaving))
 
     def pinned(self) -> Pinned:
         """What stays in memory, whoever waits."""

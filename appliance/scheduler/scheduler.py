@@ -95,7 +95,7 @@ class Scheduler:
             loader,
             self.load_times,
         )
-        self._planner = Planner(clock, self.rules, ledger, self.placer, self._roster, self._line)
+        self._planner = Planner(clock, self.rules, ledger, self.placer, self._roster, self._line, self._failures)
         self._leasing = Leasing(
             clock,
             self.needs,
@@ -214,6 +214,8 @@ class Scheduler:
         fault = NotReady(error.message, retry_after_seconds=retry_seconds) if self._roster.hung else error
         if isinstance(tenant, Booking):
             tenant.refuse(fault)
+        elif isinstance(tenant, Resident) and self.placer.lacks_gpus(tenant.demand):
+            self._residency.fail(tenant, fault)
         elif isinstance(tenant, Resident):
             self._residency.refuse(tenant, fault)
 
@@ -276,7 +278,14 @@ class Scheduler:
     def missing_pinned(self) -> list[str]:
         """Pinned deployments that are neither in memory nor on the way, and may be tried again."""
         missing = [each for each, wanted in self._roster.wanted.items() if wanted.pinned]
-        return [each for each in missing if each not in self._roster.current and self._failures.may_try(each)]
+        return [each for each in missing if each not in self._roster.current and self._may_try(each)]
+
+    def _may_try(self, deployment_id: str) -> bool:
+        """Whether no back-off is under way; of one that was refused, whether there could be room for it now."""
+        failure = self._failures.of(deployment_id)
+        if failure is None or not failure.refused:
+            return self._failures.may_try(deployment_id)
+        return self.placer.is_possible_beside(self._roster.wanted[deployment_id], self._roster.pinned())
 
     def is_in_the_way(self, deployment_id: str) -> bool:
         """Whether a load that requests ask for waits for room on a device where the deployment's engine has some."""
@@ -304,13 +313,6 @@ class Scheduler:
     def residents(self) -> list[Resident]:
         """Everyone in memory, on the way in or on the way out."""
         return self._roster.residents()
-
-    @property
-    def newcomers(self) -> list[Resident]:
-        """New engines for deployments that others serve until these are proved: in line, loading, or asked."""
-        in_line = [tenant for tenant in self._line if isinstance(tenant, Resident)]
-        on_the_way = [*in_line, *self._roster.loading, *self._roster.proving]
-        return [resident for resident in on_the_way if not self._roster.is_current(resident)]
 
     @property
     def hung(self) -> list[Resident]:

@@ -52,7 +52,7 @@ class Upkeep:
             self._residency.give_up_load(stalled.resident, NotReady(stalled.reason))
         for stalled in self._load_watch.look_at_unloads([r for r in self._roster.leaving if r.is_closing]):
             self._residency.give_up_unload(stalled.resident, stalled.reason)
-        for stalled in self._pulses.look([*self._roster.residents(), *self._roster.proving]):
+        for stalled in self._pulses.look(self._roster.residents()):
             self._give_up(stalled.resident, NotReady(stalled.reason))
         for resident in [r for r in self._roster.ready() if not r.can_serve]:
             self._residency.take_out(resident)

@@ -14,6 +14,11 @@ from msgspec import structs
 
 from appliance.domain.errors import BadWeights, WrongWeights
 from appliance.domain.models import IMAGE, TEXT, Card, ModelType, WeightsFormat
+from appliance.store.gguf_cache import (
+    cache_values_per_token,
+    state_values_per_sequence,
+    usual_cache_values_per_token,
+)
 from appliance.store.gguf_header import (
     FLOAT32_TYPE,
     INT32_TYPE,
@@ -306,5 +311,9 @@ def _extra(facts: _Facts, kv_heads: Sequence[int], tensor_count: int) -> dict[st
     found |= {short: facts.scalar(f"{facts.architecture}.{key}") for key, short in _EXTRA_ARCHITECTURE.items()}
     if len(kv_heads) > 1:
         found["kv_heads_of_all_layers"] = sum(kv_heads)
+    cache_values = cache_values_per_token(facts)
+    if not cache_values or cache_values != usual_cache_values_per_token(facts):
+        found["cache_values_per_token"] = cache_values
+    found["state_values_per_sequence"] = state_values_per_sequence(facts) or None
     found["tensor_count"] = tensor_count
     return {short: value for short, value in found.items() if value is not None and len(str(value)) <= _SHOWN_LIMIT}

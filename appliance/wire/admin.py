@@ -289,7 +289,8 @@ class Plan(Struct, kw_only=True):
     """What a call would do to memory now: the answer to ``POST /admin/plan``."""
 
     deployment_name: str
-    outcome: Literal["serves", "loads", "evicts", "waits", "never"]
+    outcome: Literal["serves", "loads", "evicts", "waits", "never", "fails"]
+    """``fails``: nothing is tried, as the last load or the last engine failed and the back-off is not over."""
     reason: str
     device: str
     """Where it would run; with GPUs asked for that are not there, where it would be without them."""

@@ -37,6 +37,21 @@ async def test_retry_after_is_measured(scheduler: Scheduler, clock: FakeClock) -
         lease.release()
 
 
+async def test_retry_after_does_not_count_the_queue_twice(scheduler: Scheduler, clock: FakeClock) -> None:
+    """One request is served a second, however long the queue behind it: two that wait are two seconds."""
+    scheduler.want(wanted("a", FakeBackend(), slots=1))
+    leases = [await scheduler.acquire("a") for _ in range(3)]
+    for _ in range(20):
+        clock.seconds += 1
+        leases.pop(0).release()
+        leases.append(await scheduler.acquire("a"))
+    with pytest.raises(QueueFull) as caught:
+        await scheduler.acquire("a")
+    assert caught.value.retry_after_seconds == pytest.approx(2)
+    for lease in leases:
+        lease.release()
+
+
 async def retry_after(scheduler: Scheduler) -> float | None:
     """What the one is told whom the full queue of ``a`` turns away; its slot and its queue are empty again after it."""
     leases = [await scheduler.acquire("a", for_request=False) for _ in range(3)]

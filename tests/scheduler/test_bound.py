@@ -78,6 +78,22 @@ def test_a_crowd_for_the_gpus_leaves_ram_alone() -> None:
     machine.teardown()
 
 
+def test_what_is_kept_of_a_copy_that_hangs_is_booked_once() -> None:
+    """While weights are kept for one in the line, a load over them hangs: the copy stays with those who have it, what
+    was kept of it is given up, and nothing is booked over the budget. When the load ends after all the line moves on.
+    """
+    machine = HangingTurnsMachine()
+    machine.work_is_booked(needed_bytes=6, on_gpu=False)
+    machine.loads_hang(number=0)
+    machine.call_in_the_background(number=1)
+    machine.somebody_calls(number=0)
+    machine.call_in_the_background(number=2)
+    machine.time_passes(ticks=6)
+    machine.never_over_committed()
+    machine.nobody_waits_for_nothing()
+    machine.teardown()
+
+
 @pytest.mark.parametrize(("busy", "other"), list(itertools.permutations(["medium", "large", "huge"], 2)))
 def test_steady_load_starves_nobody(busy: str, other: str) -> None:
     """One engine fits and its deployment is called every second: a call of another is served within the bound."""

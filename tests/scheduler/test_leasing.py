@@ -100,6 +100,33 @@ async def test_failed_load_is_remembered(scheduler: Scheduler, clock: FakeClock)
     (await scheduler.acquire("a")).release()
 
 
+async def test_what_the_pinned_leave_no_room_for(scheduler: Scheduler) -> None:
+    """It is CannotFit with the bytes for every call, with no back-off in between; and is served as soon as the operator
+    has done what the error says.
+    """
+    scheduler.want(wanted("p", FakeBackend(20), pinned=True))
+    (await scheduler.acquire("p")).release()
+    scheduler.want(wanted("a", FakeBackend(10)))
+    for _ in range(3):
+        with pytest.raises(CannotFit, match="unpin"):
+            await scheduler.acquire("a")
+    scheduler.want(wanted("p", FakeBackend(20)))
+    (await scheduler.acquire("a")).release()
+
+
+async def test_a_pinned_one_is_tried_again_when_there_is_room(scheduler: Scheduler) -> None:
+    """One that had no room beside another pinned one is missing as soon as it would have some, and not before."""
+    scheduler.want(wanted("p", FakeBackend(20), pinned=True))
+    (await scheduler.acquire("p")).release()
+    scheduler.want(wanted("a", FakeBackend(10), pinned=True))
+    with pytest.raises(CannotFit):
+        await scheduler.acquire("a")
+    assert scheduler.missing_pinned() == []
+    assert not scheduler.is_resident("a")
+    scheduler.want(wanted("p", FakeBackend(20)))
+    assert scheduler.missing_pinned() == ["a"]
+
+
 async def test_dead_engine_is_replaced(scheduler: Scheduler) -> None:
     """An engine that failed is taken out, and the request gets a new one."""
     backend = FakeBackend()

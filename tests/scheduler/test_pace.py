@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.scheduler.pace import FIRST_GUESS_SECONDS, LEAST_SECONDS, MOST_SECONDS, Pace, Speed, Speeds
+from appliance.scheduler.pace import FIRST_GUESS_SECONDS, LEAST_SECONDS, MOST_SECONDS, Pace, Speed, Speeds, Visits
 
 
 def test_before_any_request() -> None:
@@ -44,6 +44,18 @@ def test_follows_the_measured_requests() -> None:
     for _ in range(10):
         pace.ended(4.0)
     assert pace.wait_seconds(ahead=10, slots=2) == 20
+
+
+def test_a_wait_for_a_slot_is_no_service() -> None:
+    """Of three at one slot each is counted from the moment when the one before it has gone; who leaves the queue
+    before it had the slot counts not at all, and holds up nobody.
+    """
+    visits = Visits()
+    first, second, third = (visits.arrive(slots=1, now_seconds=0.0) for _ in range(3))
+    assert visits.leave(second, 1.0) is None
+    assert visits.leave(first, 4.0) == 4.0
+    assert visits.leave(third, 6.0) == 2.0
+    assert visits.leave(visits.arrive(slots=1, now_seconds=7.0), 8.0) == 1.0
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=20), st.integers(0, 100_000), st.integers(0, 256))

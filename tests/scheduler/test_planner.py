@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
+import pytest
+
+from appliance.domain.errors import BadWeights, Internal
 from appliance.scheduler.plan import Outcome
 from appliance.scheduler.scheduler import Scheduler
-from tests.scheduler.steps import few_turns
+from tests.scheduler.steps import few_turns, until
 from tests.support.fake_engine import FakeBackend, FakeClock, wanted
 
 
@@ -56,3 +60,60 @@ async def test_plan_of_what_never_fits(scheduler: Scheduler) -> None:
     assert beside.outcome is Outcome.NEVER
     assert "it never fits" in beside.reason
     assert "pinned by 'pinned'; unpin" in beside.reason
+
+
+async def test_plan_of_what_failed(scheduler: Scheduler, clock: FakeClock) -> None:
+    """While calls are refused for a load that failed, the plan says so, with the reason and for how long; what would be
+    another load is planned as such, and so is the same one when the back-off is over.
+    """
+    backend = FakeBackend()
+    backend.error = BadWeights("tensor 3 ends beyond the file")
+    scheduler.want(wanted("a", backend))
+    with pytest.raises(BadWeights):
+        await scheduler.acquire("a")
+    made = scheduler.plan(wanted("a", backend))
+    assert made.outcome is Outcome.FAILS
+    assert made.reason == "'a' failed: tensor 3 ends beyond the file; calls are refused for 2 s more"
+    assert scheduler.plan(wanted("a", backend, tag=1)).outcome is Outcome.LOADS
+    clock.seconds += 2
+    assert scheduler.plan(wanted("a", backend)).outcome is Outcome.LOADS
+    scheduler.fail("a", Internal("loading it ended the server"))
+    assert "calls are refused until it is changed" in scheduler.plan(wanted("a", backend)).reason
+
+
+async def test_plan_names_who_is_leaving(scheduler: Scheduler) -> None:
+    """Who waits only for one that is on its way out is told for whom, and until when."""
+    scheduler.want(wanted("a", FakeBackend(20)))
+    leases = [await scheduler.acquire("a") for _ in range(2)]
+    scheduler.forget("a")
+    scheduler.want(wanted("b", FakeBackend(20)))
+    waiting = asyncio.create_task(scheduler.acquire("b"))
+    await few_turns()
+    made = scheduler.plan(wanted("b", FakeBackend(20)))
+    assert made.outcome is Outcome.WAITS
+    assert [(stay.name, stay.reason) for stay in made.stays] == [("a", "it is leaving with the last of its 2 requests")]
+    assert "it is leaving with the last of its 2 requests" in made.reason
+    for lease in leases:
+        lease.release()
+    (await waiting).release()
+    assert scheduler.plan(wanted("b", FakeBackend(20))).stays == ()
+
+
+async def test_plan_evicts_nobody_for_room_that_is_being_made(crowded: Scheduler, clock: FakeClock) -> None:
+    """Bytes that are about to be free need nobody else to leave: the plan says what then happens, and it does."""
+    closing = FakeBackend()
+    closing.close_gate = threading.Event()
+    crowded.want(wanted("a", closing))
+    for name in "ab":
+        (await crowded.acquire(name)).release()
+    clock.seconds += 20
+    assert crowded.dismiss("a")
+    made = crowded.plan(wanted("c", FakeBackend()))
+    assert (made.outcome, made.evicts) == (Outcome.WAITS, ())
+    assert ("a", "it is leaving") in [(stay.name, stay.reason) for stay in made.stays]
+    waiting = asyncio.create_task(crowded.acquire("c"))
+    await few_turns()
+    closing.close_gate.set()
+    await until(waiting.done)
+    waiting.result().release()
+    assert crowded.is_resident("b")

@@ -7,13 +7,16 @@ import asyncio
 import pytest
 
 from appliance.domain.errors import BadWeights, CannotFit
+from appliance.scheduler.resident import ResidentState
 from appliance.scheduler.scheduler import Scheduler
 from tests.scheduler.steps import few_turns, until
 from tests.support.fake_engine import FakeBackend, wanted
 
 
 async def test_replace_switches_after_the_load(scheduler: Scheduler) -> None:
-    """The old engine serves until the new one is loaded, and unloads when its last lease ends."""
+    """The old engine serves until the new one is loaded, and unloads when its last lease ends; both are shown with
+    their bytes meanwhile.
+    """
     old, new = FakeBackend(), FakeBackend()
     new.gate.clear()
     scheduler.want(wanted("a", old))
@@ -22,6 +25,10 @@ async def test_replace_switches_after_the_load(scheduler: Scheduler) -> None:
     await asyncio.sleep(0)
     during = await scheduler.acquire("a")
     assert during.engine is old.loads[0]
+    await until(lambda: new.at_gate)
+    shown = [(r.state, r.placement.total_bytes) for r in scheduler.residents()]
+    assert shown == [(ResidentState.READY, 10), (ResidentState.LOADING, 10)]
+    assert scheduler.ledger.reserved_bytes == 20
     new.gate.set()
     await replacing
     after = await scheduler.acquire("a")

@@ -168,7 +168,6 @@ def booking_cells(booking: admin.Booking) -> tuple[Cell, ...]:
 
 def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:
     """A row of the residents' table."""
-    measured = resident.measured_bytes
     return (
         resident.deployment_name,
         format_status(resident.state),
@@ -176,11 +175,18 @@ def resident_cells(resident: admin.Resident) -> tuple[Cell, ...]:
         f"{resident.leases}/{resident.slots}",
         str(resident.waiting),
         _cache(resident),
-        format_bytes(measured) if measured is not None else Text("loading", style="dim"),
+        _measured(resident),
         _predicted(resident),
         "busy" if resident.leases else format_seconds(resident.idle_seconds),
         "pinned" if resident.pinned else "on demand",
     )
+
+
+def _measured(resident: admin.Resident) -> str | Text:
+    """What its load took; nothing where others came or went beside it."""
+    if resident.measured_bytes is not None:
+        return format_bytes(resident.measured_bytes)
+    return Text("loading" if resident.state == "LOADING" else "–", style="dim")
 
 
 def _predicted(resident: admin.Resident) -> Text:

@@ -16,6 +16,7 @@ OUTCOMES = {
     "evicts": ("loaded once others have left", "yellow"),
     "waits": ("waits: those who would have to leave stay for now", "yellow"),
     "never": ("refused: it does not fit, whoever leaves", "bold red"),
+    "fails": ("refused: it failed a moment ago", "bold red"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -59,15 +59,15 @@ class _NodeCollector(Collector):
     def _residents(self) -> Iterator[Metric]:
         leases = GaugeMetricFamily("appliance_resident_leases", "Requests that hold an engine", labels=DEPLOYMENT)
         waiting = GaugeMetricFamily("appliance_resident_waiting", "Requests that hold no slot yet", labels=DEPLOYMENT)
-        held: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
-        for resident in self._node.scheduler.residents():
-            # together: an engine that drains and the one that serves have the same labels
-            sums = held[resident.wanted.deployment_id, resident.wanted.name]
-            sums[0] += resident.leases
-            sums[1] += resident.waiting
-        for labels, (leased, waits) in held.items():
-            leases.add_metric(labels, leased)
-            waiting.add_metric(labels, waits)
+        held: Counter[tuple[str, str]] = Counter()
+        queued: Counter[tuple[str, str]] = Counter()
+        for resident in self._node.scheduler.residents():  # of one deployment there may be several: a series is one
+            labels = resident.wanted.deployment_id, resident.wanted.name
+            held[labels] += resident.leases
+            queued[labels] += resident.waiting
+        for labels in held:
+            leases.add_metric(labels, held[labels])
+            waiting.add_metric(labels, queued[labels])
         yield leases
         yield waiting
 

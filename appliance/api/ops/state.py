@@ -28,7 +28,7 @@ async def state_of(node: Node, caller: Caller) -> wire.State:
     ledger = node.scheduler.ledger
     visible = node.directory.visible(caller, node.directory.deployments.values())
     names = {deployment.id for deployment in visible}
-    residents = [*node.scheduler.residents(), *node.scheduler.newcomers, *node.scheduler.hung]
+    residents = [*node.scheduler.residents(), *node.scheduler.hung]
     holders = Counter(r.placement.weights_key for r in residents if r.state is not ResidentState.WAITING)
     return wire.State(
         version=appliance.__version__,

@@ -153,9 +153,9 @@ class LlamaBackend:
         return Need(
             weights_bytes=weights,
             adapter_bytes=adapter,
-            cache_bytes=cells * _cell_bytes(card, sizes.cache_type),
+            cache_bytes=cells * _cell_bytes(card, sizes.cache_type) + (spec.slots * _state_bytes(card) if cells else 0),
             compute_bytes=compute + seen,
-            prefix_bytes=_prefix_bytes(kept, card, sizes.cache_type),
+            prefix_bytes=_prefix_bytes(kept, spec, sizes.cache_type),
             weights_key=key_of(WeightsFormat.GGUF, spec.weights),
             layers=_layers(card),
             host_weights_bytes=_embeddings_bytes(card, weights),
@@ -214,7 +214,7 @@ def _text_engine(model: Model, spec: EngineSpec) -> Engine:
         slots=spec.slots,
         threads=sizes.threads,
         batch_tokens=sizes.batch_tokens,
-        prefix_bytes=_prefix_bytes(sizes.prefix_tokens, spec.card, sizes.cache_type),
+        prefix_bytes=_prefix_bytes(sizes.prefix_tokens, spec, sizes.cache_type),
     )
     if IMAGE not in spec.card.modalities:
         return LlamaTextEngine(model, options)
@@ -363,14 +363,23 @@ def _embeddings_bytes(card: Card, weights_bytes: int) -> int:
 
 def _cell_bytes(card: Card, cache_type: str = "f16") -> int:
     """Keys and values of one token in all layers."""
-    heads = card.kv_head_count or card.head_count or 8
-    width = card.head_width or 128
-    return int(2 * (card.layer_count or 32) * heads * width * CACHE_BITS[cache_type] / 8)
+    values = card.extra.get("cache_values_per_token")
+    if not isinstance(values, int):  # all layers alike
+        heads = card.kv_head_count or card.head_count or 8
+        values = 2 * (card.layer_count or 32) * heads * (card.head_width or 128)
+    return int(values * CACHE_BITS[cache_type] / 8)
 
 
-def _prefix_bytes(tokens: int, card: Card, cache_type: str) -> int:
-    """RAM for so many tokens of finished requests."""
-    return tokens * (_cell_bytes(card, cache_type) + KEPT_CELL_BYTES)
+def _state_bytes(card: Card) -> int:
+    """What layers without attention keep of one sequence."""
+    return 4 * int(card.extra.get("state_values_per_sequence", 0))
+
+
+def _prefix_bytes(tokens: int, spec: EngineSpec, cache_type: str) -> int:
+    """RAM for so many tokens of finished requests, and for as many states as there are slots."""
+    if not tokens:
+        return 0
+    return tokens * (_cell_bytes(spec.card, cache_type) + KEPT_CELL_BYTES) + spec.slots * _state_bytes(spec.card)
 
 
 def _vision_bytes(card: Card) -> int:

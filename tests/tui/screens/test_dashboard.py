@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from msgspec import structs
 
 from tests.support.server import Server
@@ -116,3 +117,10 @@ def test_work_that_is_no_engine_has_a_row() -> None:
     rows = [[str(cell) for cell in cells] for cells in booking_rows([working, waiting]).values()]
     assert [row[:3] for row in rows] == [["fine-tuning 4f1c", "WORKING", "cpu"], ["fine-tuning 4f1c", "WAITING", "–"]]
     assert rows[0][6:8] == ["900 MiB", "900 MiB"]
+
+
+@pytest.mark.parametrize(("state", "shown"), [("LOADING", "loading"), ("READY", "–"), ("WAITING", "–")])
+def test_what_was_not_measured(state: str, shown: str) -> None:
+    """An engine whose load taught nothing is not said to load."""
+    cells = resident_cells(resident(1, "a", state=state, measured_bytes=None))
+    assert str(cells[6]) == shown
