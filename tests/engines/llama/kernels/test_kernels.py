@@ -285,8 +285,8 @@ def both_ways() -> Iterator[Any]:
 
 
 def _logits(tokens: int, threads: int, weights: Path = STARTER) -> Floats:
-    """After a prompt, and after one more token."""
-    model = Model(weights)
+    """After a prompt, and after one more token. Weights stay as they are in the file."""
+    model = Model(weights, mapped=True)
     options = ContextOptions(cells_tokens=256, sequences=1, batch_tokens=256, threads=threads)
     context = Context(model, options)
     try:
@@ -323,7 +323,8 @@ def test_llama_cpp_computes_with_them_and_says_what_it_says_without(both_ways: A
 def test_llama_cpp_computes_with_them_whatever_the_weights_are_packed_in(
     both_ways: Any, tmp_path: Path, packing: str
 ) -> None:
-    """A prompt's tokens by weights of other types, most of which llama.cpp has a way of its own for."""
+    """A prompt's tokens by weights of other types. Some llama.cpp puts into an order of its own where it loads a copy,
+    and multiplies them then by itself."""
     weights = tmp_path / "weights.gguf"
     how = llama_cpp.llama_model_quantize_default_params()
     how.ftype, how.allow_requantize = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{packing}"), True
