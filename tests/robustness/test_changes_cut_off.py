@@ -75,7 +75,7 @@ def answered(gated: GatedServer, deployed: Deployed) -> httpx.Response:
 def test_a_kill_while_the_new_model_is_loaded(gated: GatedServer, models: dict[str, str], served: Deployed) -> None:
     """A load that took the server down condemns the change, not the model that served: that one answers after the next
     start, and the deployment says what became of the change until the next one."""
-    with gated.shut(LOAD) as wait_for_call, ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(1) as other, gated.shut(LOAD) as wait_for_call:  # opened before the swap is waited for
         swapped = other.submit(swap, gated, served, models["new"])
         wait_for_call()
         gated.stop(signal.SIGKILL)
@@ -103,7 +103,7 @@ def test_the_new_engine_is_shown_beside_the_old_one(
     with gated.client() as client:
         client.patch(served.path, json={"vendor_configuration": {"min_workers": 1}}).raise_for_status()
         chain.until(lambda: client.get("/readyz").status_code == 200, "the old engine is there to stay")
-    with gated.shut(LOAD) as wait_for_call, ThreadPoolExecutor(1) as other:
+    with ThreadPoolExecutor(1) as other, gated.shut(LOAD) as wait_for_call:  # opened before the swap is waited for
         swapped = other.submit(swap, gated, served, models["new"])
         wait_for_call()
         seen = gated.state()
